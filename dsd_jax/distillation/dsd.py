@@ -1,0 +1,101 @@
+"""Diverse score distillation (Xu et al., arXiv 2412.06780).
+
+Letters as in schedule.py and ode.py, and
+    t'       a timestep slightly above t
+    w, w'    guidance scales of the predictions at t and at t'
+Seen as one-step predictions, the probability-flow ODE that starts at one noise reads
+d xhat_t = -s_t d eps_t: a difference of two noise predictions on that ODE is a gradient that
+moves xhat along it. Another starting noise is another ODE and ends in another sample: the seed is
+the noise. `exact_gradient` follows the ODE itself (DSD*, for one free image); `gradient` does it
+for a rendering x that shares its parameters with other views and so has drifted off the ODE.
+"""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from dsd_jax import ode
+from dsd_jax.guidance import DenoiserAt
+from dsd_jax.schedule import NoiseSchedule
+
+
+def gradient(
+    key: jax.Array,
+    denoiser_at: DenoiserAt,
+    schedule: NoiseSchedule,
+    x: jax.Array,
+    seed_noise: jax.Array,
+    t: jax.Array | int,
+    *,
+    guidance_scale: float = 7.5,
+    guidance_scale_prime: float = 1.0,
+    grid: Sequence[int] = ode.linear_grid(11),
+    offset_fraction: float = 0.1,
+    offset_floor: int = 320,
+    t_prime_min: jax.Array | int = 1,
+    t_prime_max: jax.Array | int = 999,
+    t_prime: jax.Array | int | None = None,
+    weight=NoiseSchedule.variance,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """DSD gradient on x ([h, w, c] or [views, h, w, c]), and scalars to log.
+
+    With eps = eps_w on the ODE of `seed_noise` at t', and z_t = alpha_t x + sigma_t eps,
+
+        gradient = weight_t (eps_w(z_t, t) - eps_w'(z_t', t')).
+
+    Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'. The defaults are the
+    authors' for text-to-3D with Stable Diffusion.
+
+    Args:
+        key: source of the uniform draw behind t'.
+        denoiser_at: guidance scale -> denoiser.
+        schedule: noise schedule of the prior.
+        x: encoded rendering.
+        seed_noise: like x; the one noise that this object keeps for its whole life.
+        t: timestep, 0 .. T-1, possibly traced.
+        guidance_scale: w, at t and along the ODE.
+        guidance_scale_prime: w'. Equal to w is what the theory asks for.
+        grid: DDIM grid of the simulated ODE, falling from where `seed_noise` lives.
+        offset_fraction, offset_floor: t' = t + floor(u offset_fraction (t - offset_floor)), u from
+            [0, 1); no offset where t is below the floor.
+        t_prime_min, t_prime_max: clamps of t'. `optimization.annealing.t_prime_min` gives the
+            authors' schedule of the lower one.
+        t_prime: takes the place of the draw.
+        weight: (schedule, t) -> scalar; the authors' 1 - abar_t.
+    """
+    chex.assert_equal_shape([x, seed_noise])
+    x = jax.lax.stop_gradient(x)
+    if t_prime is None:
+        offset = jax.random.uniform(key) * offset_fraction * jnp.maximum(t - offset_floor, 0)
+        t_prime = jnp.clip(t + jnp.floor(offset).astype(jnp.int32), t_prime_min, t_prime_max)
+    denoiser, denoiser_prime = denoiser_at(guidance_scale), denoiser_at(guidance_scale_prime)
+    eps = ode.integrate(denoiser, schedule, seed_noise, grid, t_prime).eps_t
+    eps_t = denoiser(schedule.add_noise(x, eps, t), t)
+    eps_prime = denoiser_prime(schedule.add_noise(x, eps, t_prime), t_prime)
+    grad = weight(schedule, t) * (eps_t - eps_prime)
+    aux = {"gradient_norm": jnp.linalg.norm(grad), "t_prime": jnp.asarray(t_prime)}
+    return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+
+
+def exact_gradient(
+    denoiser: ode.Denoiser,
+    schedule: NoiseSchedule,
+    x: jax.Array,
+    eps: jax.Array,
+    t: jax.Array | int,
+) -> tuple[jax.Array, jax.Array]:
+    """DSD*: gradient on a free image x [...] = xhat, and eps_t [...] to hand to the next call.
+
+    With eps the prediction of the call before, at some t' > t,
+
+        gradient = s_t (eps_t - eps),   eps_t = eps(alpha_t x + sigma_t eps, t),
+
+    so that plain descent at step size 1, x - gradient, is the DDIM step t' -> t. Start from
+    `ode.start(schedule, seed_noise, T)`: its xhat_t is the first x, its eps_t the first eps; then
+    one call for each grid point, grid[0] = T included, ends in the DDIM sample.
+    """
+    x, eps = jax.lax.stop_gradient((x, eps))
+    eps_t = denoiser(schedule.add_noise(x, eps, t), t)
+    return jax.lax.stop_gradient((schedule.s(t) * (eps_t - eps), eps_t))

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: pictures, videos and folders, nothing of it ever half-written."""

@@ -1,0 +1,182 @@
+"""The judge's memory: compact features of real objects, in a file of less than 2 MiB.
+
+Letters: o objects of the bank, v views, f = 1280 features of the network, d of the bank, c
+categories, e categories that have a front.
+
+Features are projected on their d main uncentred directions (which keeps cosines: the projection
+is orthonormal), objects are stored as int8 with one scale a column, the rest as float16.
+"""
+
+import importlib.resources
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from dsd_jax.export.files import atomic_path
+from dsd_jax.metrics.diversity import cosine_similarity, object_features
+from dsd_jax.metrics.nouns import learn_nouns
+
+# Directions of a view, as rows of `Bank.view_means`, by azimuth in degrees.
+FRONT, SIDE, BACK = 0, 1, 2
+DIRECTIONS = {0: FRONT, 90: SIDE, 180: BACK, 270: SIDE}
+FORMAT = "dsd_jax judge bank 1"
+
+
+class Bank(NamedTuple):
+    """Features of real objects.
+
+    Attributes:
+        categories: names of the c categories, sorted.
+        category: of each object, an index into `categories`.
+        features: of each object, the mean over its views; rows of unit length.
+        projection: from the network's features to the bank's.
+        fronted: the e indices of the categories that have `view_means`.
+        view_means: mean features of a category's objects seen from the front, the sides, the back.
+        nouns: {noun phrase: category} for `metrics.nouns.category_of`.
+    """
+
+    categories: tuple[str, ...]
+    category: Int[np.ndarray, "o"]
+    features: Float[np.ndarray, "o d"]
+    projection: Float[np.ndarray, "f d"]
+    fronted: Int[np.ndarray, "e"]
+    view_means: Float[np.ndarray, "e 3 d"]
+    nouns: dict[str, str]
+
+
+def near_duplicates(
+    features: Float[np.ndarray, "o f"], threshold: float = 0.97
+) -> Bool[np.ndarray, "o"]:
+    """True for each object whose cosine with an earlier object that stays exceeds `threshold`."""
+    close = cosine_similarity(features, features) > threshold
+    drop = np.zeros(len(close), bool)
+    for i in range(1, len(close)):
+        drop[i] = (close[i, :i] & ~drop[:i]).any()
+    return drop
+
+
+def direction_columns(azimuths_deg: Sequence[float]) -> list[tuple[int, int]]:
+    """(view, direction) of each view at azimuth 0, 90, 180 or 270; other views are left out."""
+    found = ((i, round(azimuth % 360, 3)) for i, azimuth in enumerate(azimuths_deg))
+    return [(i, DIRECTIONS[int(azimuth)]) for i, azimuth in found if azimuth in DIRECTIONS]
+
+
+def direction_means(
+    view_features: Float[np.ndarray, "o v f"], azimuths_deg: Sequence[float]
+) -> Float[np.ndarray, "3 f"]:
+    """Mean features of the front, side and back views of some objects.
+
+    Raises ValueError when a direction has no view.
+    """
+    columns = direction_columns(azimuths_deg)
+    if {direction for _, direction in columns} != {FRONT, SIDE, BACK}:
+        raise ValueError(f"need views at azimuths 0, 90 or 270, and 180; got {list(azimuths_deg)}")
+    groups = [[view for view, own in columns if own == row] for row in (FRONT, SIDE, BACK)]
+    return np.stack([view_features[:, views].mean((0, 1)) for views in groups])
+
+
+def build_bank(
+    view_features: Float[np.ndarray, "o v f"],
+    categories: Sequence[str],
+    symmetric: Bool[np.ndarray, "o"],
+    azimuths_deg: Sequence[float],
+    captions: Sequence[str] | None = None,
+    dims: int = 256,
+    min_fronts: int = 4,
+) -> Bank:
+    """Bank of the objects given (near-duplicates already removed).
+
+    Args:
+        view_features: of `metrics.efficientnet`, float.
+        categories: of each object.
+        symmetric: True where an object has no front; it then counts for no direction.
+        azimuths_deg: of each view, among them 0, 90 or 270, and 180.
+        captions: of each object; they teach the bank nouns besides the names of categories.
+        dims: d, at most o * v and f.
+        min_fronts: a category has directions from this many objects with a front on.
+    """
+    view_features = np.asarray(view_features, np.float32)
+    projection = _main_directions(view_features.reshape(-1, view_features.shape[-1]), dims)
+    names = tuple(sorted(set(categories)))
+    category = np.array([names.index(name) for name in categories], np.int32)
+    asymmetric = ~np.asarray(symmetric, bool)
+    members = [np.flatnonzero((category == c) & asymmetric) for c in range(len(names))]
+    fronted = [c for c, objects in enumerate(members) if len(objects) >= min_fronts]
+    means = [direction_means(view_features[members[c]], azimuths_deg) for c in fronted]
+    return Bank(
+        categories=names,
+        category=category,
+        features=_unit(object_features(view_features) @ projection),
+        projection=projection,
+        fronted=np.array(fronted, np.int32),
+        view_means=np.reshape(means, (-1, 3, projection.shape[0])).astype(np.float32) @ projection,
+        nouns=learn_nouns(names if captions is None else captions,
+                          names if captions is None else categories),
+    )  # fmt: skip
+
+
+def save_bank(bank: Bank, path: str | Path) -> int:
+    """Write `bank` as one safetensors file; returns its size in bytes."""
+    from safetensors.numpy import save_file
+
+    scale = np.maximum(np.abs(bank.features).max(0), 1e-12) / 127.0
+    tensors = {
+        "category": bank.category.astype(np.int16),
+        "features": np.rint(bank.features / scale).astype(np.int8),
+        "scale": scale.astype(np.float32),
+        "projection": bank.projection.astype(np.float16),
+        "fronted": bank.fronted.astype(np.int16),
+        "view_means": bank.view_means.astype(np.float16),
+    }
+    words = {"categories": bank.categories, "nouns": bank.nouns}
+    metadata = {"format": FORMAT} | {k: json.dumps(v, sort_keys=True) for k, v in words.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+    return Path(path).stat().st_size
+
+
+def load_bank(path: str | Path | None = None) -> Bank:
+    """The bank at `path`, by default the one inside the package.
+
+    Raises FileNotFoundError, or ValueError if the file is not a bank.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path is None:
+        path = Path(str(importlib.resources.files("dsd_jax"))) / "assets/judge/bank.safetensors"
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no judge's bank at {path}: experiments/build_judge_bank.py")
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a judge's bank: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a judge's bank of format {FORMAT!r}")
+    return Bank(
+        categories=tuple(json.loads(metadata["categories"])),
+        category=tensors["category"].astype(np.int32),
+        features=_unit(tensors["features"] * tensors["scale"]),
+        projection=tensors["projection"].astype(np.float32),
+        fronted=tensors["fronted"].astype(np.int32),
+        view_means=tensors["view_means"].astype(np.float32),
+        nouns=json.loads(metadata["nouns"]),
+    )
+
+
+def _main_directions(features: Float[np.ndarray, "n f"], dims: int) -> Float[np.ndarray, "f d"]:
+    """Orthonormal columns: the eigenvectors of the largest eigenvalues of features^T features."""
+    if dims > min(features.shape):
+        raise ValueError(f"dims {dims} exceed the {min(features.shape)} that the features span")
+    gram = features.T.astype(np.float64) @ features
+    return np.linalg.eigh(gram)[1][:, ::-1][:, :dims].astype(np.float32)
+
+
+def _unit(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    norm = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return (rows / np.maximum(norm, 1e-12)).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Flax networks of the Stable Diffusion family, and their weights in diffusers' folder layout."""

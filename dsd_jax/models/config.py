@@ -1,0 +1,242 @@
+"""Shapes of the networks: frozen dataclasses read from diffusers' and transformers' config.json.
+
+Each class has `from_dict` and `to_dict`; the latter gives the full file, which PyTorch reads too.
+"""
+
+from dataclasses import asdict, dataclass
+
+_DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+_UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
+# Entries that change the network and are supported with one value only.
+_UNET_FIXED = {
+    "act_fn": "silu",
+    "addition_embed_type": None,
+    "attention_type": "default",
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "cross_attention_norm": None,
+    "downsample_padding": 1,
+    "dual_cross_attention": False,
+    "encoder_hid_dim": None,
+    "mid_block_only_cross_attention": None,
+    "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "num_class_embeds": None,
+    "only_cross_attention": False,
+    "resnet_out_scale_factor": 1.0,
+    "resnet_skip_time_act": False,
+    "resnet_time_scale_shift": "default",
+    "reverse_transformer_layers_per_block": None,
+    "time_cond_proj_dim": None,
+    "time_embedding_act_fn": None,
+    "time_embedding_dim": None,
+    "time_embedding_type": "positional",
+    "timestep_post_act": None,
+}
+_VAE_FIXED = {"act_fn": "silu", "latents_mean": None, "latents_std": None, "shift_factor": None}
+
+
+def _check_fixed(part: str, config: dict, fixed: dict) -> None:
+    for name, value in fixed.items():
+        if config.get(name, value) != value:
+            raise ValueError(
+                f"{part} config: {name} = {config[name]!r} is not supported, only {value!r}"
+            )
+
+
+def _per_level(value, levels: int, name: str) -> tuple[int, ...]:
+    """An entry given once for all levels, or one a level, as a tuple of `levels` entries."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * levels
+    if len(values) != levels or not all(isinstance(v, int) and v > 0 for v in values):
+        raise ValueError(f"unet config: {name} needs {levels} positive integers, got {value!r}")
+    return values
+
+
+def _flags(table: dict, names, entry: str) -> tuple[bool, ...]:
+    for name in names:
+        if name not in table:
+            raise ValueError(f"unet config: {entry} has {name!r}, supported: {', '.join(table)}")
+    return tuple(table[name] for name in names)
+
+
+def _names(table: dict, flags) -> list[str]:
+    by_flag = {flag: name for name, flag in table.items()}
+    return [by_flag[flag] for flag in flags]
+
+
+def _require(part: str, config: dict, names) -> None:
+    for name in names:
+        if name not in config:
+            raise ValueError(f"{part} config: entry {name} is missing")
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of a UNet; tuples have one entry a level, from the finest to the coarsest.
+
+    Attributes:
+        down_attention, up_attention: whether a level has transformers on its way down and up.
+        heads: number of attention heads (which diffusers calls attention_head_dim).
+        camera_dim: width of the camera vector, None without one (our entry in config.json).
+    """
+
+    block_out_channels: tuple[int, ...]
+    down_attention: tuple[bool, ...]
+    up_attention: tuple[bool, ...]
+    layers_per_block: tuple[int, ...]
+    heads: tuple[int, ...]
+    transformer_layers_per_block: tuple[int, ...]
+    cross_attention_dim: int
+    sample_size: int | None = None
+    in_channels: int = 4
+    out_channels: int = 4
+    use_linear_projection: bool = False
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    flip_sin_to_cos: bool = True
+    freq_shift: float = 0
+    camera_dim: int | None = None
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "UNetConfig":
+        """From unet/config.json; absent entries take diffusers' defaults.
+
+        Raises ValueError for a missing shape or for an entry that asks for an unsupported part.
+        """
+        _check_fixed("unet", config, _UNET_FIXED)
+        _require("unet", config, ("block_out_channels", "cross_attention_dim"))
+        _require("unet", config, ("down_block_types", "up_block_types"))
+        channels = tuple(config["block_out_channels"])
+        n = len(channels)
+
+        def levels(name, default):
+            return _per_level(config.get(name) or default, n, name)
+
+        heads = "num_attention_heads" if config.get("num_attention_heads") else "attention_head_dim"
+        derived = {
+            "block_out_channels": channels,
+            "down_attention": _flags(_DOWN, config["down_block_types"], "down_block_types"),
+            "up_attention": _flags(_UP, config["up_block_types"], "up_block_types")[::-1],
+            "layers_per_block": levels("layers_per_block", 2),
+            "heads": levels(heads, 8),
+            "transformer_layers_per_block": levels("transformer_layers_per_block", 1),
+        }
+        plain = {k: config[k] for k in cls.__dataclass_fields__ if k in config and k not in derived}
+        return cls(**derived, **plain)
+
+    def __post_init__(self):
+        n = len(self.block_out_channels)
+        if len(self.down_attention) != n or len(self.up_attention) != n:
+            raise ValueError(f"unet config: {n} block_out_channels need {n} down and up block types")
+        for channels, heads in zip(self.block_out_channels, self.heads, strict=True):
+            if channels % heads or channels % self.norm_num_groups:
+                raise ValueError(
+                    f"unet config: {channels} channels must be a multiple of {heads} heads and of "
+                    f"{self.norm_num_groups} norm groups"
+                )
+
+    def to_dict(self) -> dict:
+        """The entries of unet/config.json; camera_dim is written only if there is a camera."""
+        config = asdict(self)
+        config["down_block_types"] = _names(_DOWN, config.pop("down_attention"))
+        config["up_block_types"] = _names(_UP, config.pop("up_attention")[::-1])
+        config["attention_head_dim"] = config.pop("heads")
+        if self.camera_dim is None:
+            del config["camera_dim"]
+        return {"_class_name": "UNet2DConditionModel", **config}
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Shape of an autoencoder; `block_out_channels` runs from full resolution to the latents'."""
+
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int = 1
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = 4
+    norm_num_groups: int = 32
+    scaling_factor: float = 0.18215
+    sample_size: int = 512
+    mid_block_add_attention: bool = True
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "VAEConfig":
+        """From vae/config.json; absent entries take diffusers' defaults.
+
+        Raises ValueError for a missing shape or for an entry that asks for an unsupported part.
+        """
+        _check_fixed("vae", config, _VAE_FIXED)
+        _require("vae", config, ("block_out_channels",))
+        for entry, name in (
+            ("down_block_types", "DownEncoderBlock2D"),
+            ("up_block_types", "UpDecoderBlock2D"),
+        ):
+            if set(config.get(entry, ())) - {name}:
+                raise ValueError(f"vae config: {entry} may hold {name} only")
+        values = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
+        return cls(**{**values, "block_out_channels": tuple(config["block_out_channels"])})
+
+    @property
+    def factor(self) -> int:
+        """How many pixels a latent pixel spans along each axis."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+    def to_dict(self) -> dict:
+        """The entries of vae/config.json."""
+        n = len(self.block_out_channels)
+        types = {
+            "down_block_types": ["DownEncoderBlock2D"] * n,
+            "up_block_types": ["UpDecoderBlock2D"] * n,
+        }
+        return {"_class_name": "AutoencoderKL", **asdict(self), **types}
+
+
+@dataclass(frozen=True)
+class ClipTextConfig:
+    """Shape of a CLIP text encoder; names as in transformers."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    max_position_embeddings: int = 77
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    bos_token_id: int = 49406
+    eos_token_id: int = 49407
+    pad_token_id: int = 1
+    projection_dim: int = 512
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "ClipTextConfig":
+        """From text_encoder/config.json (transformers' CLIPTextConfig).
+
+        Raises ValueError for a missing shape or an unsupported activation.
+        """
+        names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                 "num_attention_heads")  # fmt: skip
+        _require("text_encoder", config, names)
+        return cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
+
+    def __post_init__(self):
+        if self.hidden_act not in ("gelu", "quick_gelu"):
+            raise ValueError(
+                f"text_encoder config: hidden_act {self.hidden_act!r} is not supported, "
+                "only 'gelu' and 'quick_gelu'"
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"text_encoder config: hidden_size {self.hidden_size} must be a multiple of "
+                f"{self.num_attention_heads} attention heads"
+            )
+
+    def to_dict(self) -> dict:
+        """The entries of text_encoder/config.json."""
+        kind = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
+        return {**kind, **asdict(self)}

@@ -1,0 +1,119 @@
+"""The probability-flow ODE of a diffusion model, solved by DDIM.
+
+Letters, as in schedule.py, and
+    xhat_t   one-step prediction of the clean sample, (x_t - sigma_t eps_t) / alpha_t
+    T        the first and noisiest point of a grid; x_T is the noise that starts an ODE
+    grid     falling integer timesteps
+DDIM is Euler's method for d(x_t / alpha_t) = eps(x_t, t) ds_t. One trajectory is seen in three
+spaces, x_t, xhat_t and eps_t; a step t -> s keeps (xhat_t, eps_t) and mixes them anew:
+
+    x_s = alpha_s xhat_t + sigma_s eps_t.                         (arXiv 2010.02502, eq. 12)
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dsd_jax.schedule import CLEAN, NoiseSchedule
+
+# (x_t, t) -> eps, with weights, conditioning and guidance scale already bound. eps has the shape
+# of x_t; t is one integer timestep, possibly traced.
+Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Point(NamedTuple):
+    """A point of a trajectory in all three spaces, each of the sample's shape."""
+
+    x_t: jax.Array
+    xhat_t: jax.Array
+    eps_t: jax.Array
+
+
+def linear_grid(points: int = 11, start: int = 999, end: int = 0) -> tuple[int, ...]:
+    """Falling timesteps, the integer parts of linspace(start, end, points); the authors' are 11."""
+    return tuple(int(t) for t in np.linspace(start, end, points))
+
+
+def one_step_prediction(schedule: NoiseSchedule, x_t: jax.Array, eps: jax.Array, t) -> jax.Array:
+    """xhat_t = (x_t - sigma_t eps) / alpha_t, [...] like x_t; t is a scalar."""
+    return (x_t - schedule.sigma(t) * eps) / schedule.alpha(t)
+
+
+def ddim_step(schedule: NoiseSchedule, x_t: jax.Array, eps: jax.Array, t, s) -> jax.Array:
+    """x_s from x_t and its eps, all [...]; s below or above t, or CLEAN for the finished sample."""
+    return schedule.add_noise(one_step_prediction(schedule, x_t, eps, t), eps, s)
+
+
+def start(schedule: NoiseSchedule, x_T: jax.Array, t) -> Point:
+    """Where a trajectory stands before the network was ever asked: the noise is its own eps."""
+    x_T = x_T.astype(jnp.result_type(x_T, schedule.alphas_cumprod))
+    return Point(x_T, one_step_prediction(schedule, x_T, x_T, t), x_T)
+
+
+def advance(denoiser: Denoiser, schedule: NoiseSchedule, point: Point, t) -> Point:
+    """The DDIM step from `point` to t; one evaluation, at t."""
+    x_t = schedule.add_noise(point.xhat_t, point.eps_t, t)
+    eps_t = denoiser(x_t, t).astype(x_t.dtype)
+    return Point(x_t, one_step_prediction(schedule, x_t, eps_t, t), eps_t)
+
+
+def steps_to(grid, t_end) -> jax.Array:
+    """Number of DDIM steps from grid[0] to t_end: the grid points above t_end."""
+    return jnp.sum(jnp.asarray(grid) > t_end)
+
+
+def integrate(denoiser: Denoiser, schedule: NoiseSchedule, x_T: jax.Array, grid, t_end) -> Point:
+    """Follow the ODE from x_T [...] at grid[0] over the grid points above t_end to t_end.
+
+    t_end, in 0 .. grid[0], may be traced: one compilation serves all, and costs
+    `steps_to(grid, t_end) + 1` evaluations, the last of them eps at t_end. Under vmap over
+    different t_end every lane costs what the longest does. The DDIM sample of a whole grid is
+    `integrate(..., grid, grid[-1]).xhat_t`. Not differentiable in reverse.
+    """
+    times = jnp.maximum(jnp.append(jnp.asarray(grid), t_end), t_end)
+    return lax.fori_loop(
+        0,
+        steps_to(grid, t_end) + 1,
+        lambda i, point: advance(denoiser, schedule, point, times[i]),
+        start(schedule, x_T, times[0]),
+    )
+
+
+def trajectory(denoiser: Denoiser, schedule: NoiseSchedule, x_T: jax.Array, grid) -> Point:
+    """All points of the ODE from x_T [...] at grid[0], stacked: leaves [len(grid), ...].
+
+    One evaluation a grid point; the DDIM sample is `.xhat_t[-1]`.
+    """
+
+    def step(point, t):
+        point = advance(denoiser, schedule, point, t)
+        return point, point
+
+    grid = jnp.asarray(grid)
+    return lax.scan(step, start(schedule, x_T, grid[0]), grid)[1]
+
+
+def invert(
+    denoiser: Denoiser, schedule: NoiseSchedule, x_0: jax.Array, grid, iterations: int = 1
+) -> jax.Array:
+    """The noise x_T [...] at grid[0] whose DDIM trajectory over `grid` ends in x_0 [...].
+
+    A step s -> t upwards needs eps(x_t, t) of the point that it looks for. Fixed-point iteration
+    from x_s finds it; one iteration, eps(x_s, t), is what is known as DDIM inversion. Costs
+    `iterations` evaluations a grid point.
+    """
+
+    def climb(carry, t):
+        x_s, s = carry
+        x_t = x_s
+        for _ in range(iterations):
+            x_t = ddim_step(schedule, x_s, denoiser(x_t, t).astype(x_s.dtype), s, t)
+        return (x_t, t), None
+
+    upwards = jnp.asarray(grid)[::-1]
+    x_0 = x_0.astype(jnp.result_type(x_0, schedule.alphas_cumprod))
+    return lax.scan(climb, (x_0, jnp.full_like(upwards[0], CLEAN)), upwards)[0][0]

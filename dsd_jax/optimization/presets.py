@@ -1,0 +1,171 @@
+"""Every number of the text-to-3D recipe, and the presets.
+
+A preset is the frozen dataclass `Settings` with some fields replaced; each field is also a flag of
+`experiments/text3d.py`. Angles are degrees, "part" means a fraction of all steps.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one object per seed is optimised. The defaults are the preset `standard`."""
+
+    steps: int = 1500
+    """Optimisation steps."""
+
+    # Distillation (REFERENCE.md, "The authors' settings").
+    guidance_scale: float = 7.5
+    """Classifier-free guidance of the prediction at t and of the simulated ODE."""
+    guidance_scale_prime: float | None = None
+    """Guidance of the prediction at t' (None: the method's own default)."""
+    t_max: float = 0.98
+    """Where t starts, as a fraction of the prior's timesteps."""
+    t_min: float = 0.32
+    """Where t ends."""
+    views: int = 1
+    """Views a step: 1, or as many as the prior denoises together, evenly spread in azimuth."""
+    shared_view_noise: bool = True
+    """With several views: one seed noise for all of them (else one for each)."""
+    view_prompts: bool = True
+    """For priors without camera: add ", front view" and so on to the prompt, by the camera."""
+    negative_prompt: str = ""
+    """The prompt that guidance leads away from."""
+
+    # Cameras: the framing the Toybox prior was trained with.
+    elevation_min_deg: float = -10.0
+    elevation_max_deg: float = 45.0
+    distance: float = 2.7
+    fov_deg: float = 40.0
+
+    # Rendering.
+    resolution: int = 128
+    """Side of the rendered view in pixels."""
+    late_resolution: int = 128
+    """Side of the rendered view from `late_from` on."""
+    late_from: float = 0.5
+    """Part of the steps after which `late_resolution` holds."""
+    samples: int = 64
+    """Samples a ray, drawn where the occupancy grid says there is matter."""
+    occupancy_resolution: int = 32
+    """Cells a side of the occupancy grid."""
+    occupancy_every: int = 16
+    """Steps between two refreshes of the occupancy grid."""
+    background: Literal["grey", "colour", "directional"] = "grey"
+    """Plain grey 0.8, one learned colour, or a learned colour for each direction."""
+    shading_from: float = 0.1
+    """Part of the steps after which a point light may shade the object (1: never)."""
+    shading_probability: float = 0.3
+    """How often it does then."""
+    textureless_probability: float = 0.5
+    """How often a shaded view is rendered without colour."""
+
+    # Field.
+    levels: int = 12
+    """Levels of the hash grid."""
+    features: int = 2
+    """Features of a level."""
+    log2_entries: int = 17
+    """Base-2 logarithm of the entries of a level's table."""
+    base_resolution: int = 16
+    """Cells a side of the coarsest level."""
+    growth: float = 1.447
+    """Factor from one level's resolution to the next."""
+    width: int = 32
+    """Width of the MLP behind the grid."""
+    start_levels: float = 12
+    """Levels open at the first step; the others open one after another until `levels_until`."""
+    levels_until: float = 0.5
+    """Part of the steps after which all levels are open."""
+
+    # Optimiser: Adam (Kingma and Ba 2015).
+    grid_rate: float = 0.01
+    """Learning rate of the hash tables."""
+    mlp_rate: float = 0.01
+    """Learning rate of the MLP."""
+    background_rate: float = 0.001
+    """Learning rate of a learned background."""
+    final_rate: float = 1.0
+    """Factor on all learning rates at the last step, reached along a cosine."""
+    beta1: float = 0.9
+    beta2: float = 0.99
+    adam_eps: float = 1e-15
+
+    # Regularisers: weight at the first step, at the last one, and linear between
+    # `<name>_from` and `<name>_until` where those exist.
+    orientation: float = 0.1
+    """Weight of the orientation loss on shaded steps (normals that face away)."""
+    sparsity: float = 0.15
+    """Weight of the sparsity loss at the start; falls to 0 at `sparsity_until`."""
+    sparsity_until: float = 0.3
+    opaque: float = 0.1
+    """Weight of the opaque loss (opacity either 0 or 1) at the end; grows from 0."""
+    z_variance: float = 0.0
+    """Weight of the depth-variance loss (thin surfaces) at the end; grows from 0."""
+    distortion: float = 0.0
+    """Weight of the distortion loss (compact matter along a ray) at the end; grows from 0."""
+
+    # Results.
+    final_samples: int = 96
+    """Samples a ray in the final pictures."""
+    turntable_frames: int = 72
+    turntable_resolution: int = 256
+
+
+_STANDARD = Settings()
+
+PRESETS: dict[str, Settings] = {
+    "quick": dataclasses.replace(
+        _STANDARD,
+        steps=300,
+        resolution=64,
+        late_resolution=64,
+        samples=32,
+        levels=8,
+        log2_entries=15,
+        start_levels=8,
+        shading_from=1.0,
+        final_samples=48,
+        turntable_frames=36,
+        turntable_resolution=160,
+    ),
+    "standard": _STANDARD,
+}
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings that cannot work.
+
+    Raises:
+        ValueError: one line that names the setting and what it must be.
+    """
+    s = settings
+    at_least_one = ("steps", "views", "resolution", "late_resolution", "samples", "levels",
+                    "features", "log2_entries", "base_resolution", "width", "occupancy_every",
+                    "occupancy_resolution", "final_samples", "turntable_frames",
+                    "turntable_resolution")  # fmt: skip
+    for name in at_least_one:
+        if getattr(s, name) < 1:
+            raise ValueError(f"--{flag(name)} must be at least 1, not {getattr(s, name)}")
+    fractions = ("t_min", "t_max", "late_from", "shading_from", "shading_probability",
+                 "textureless_probability", "levels_until", "sparsity_until")  # fmt: skip
+    for name in fractions:
+        if not 0 <= getattr(s, name) <= 1:
+            raise ValueError(f"--{flag(name)} must lie in 0..1, not {getattr(s, name)}")
+    if s.t_min >= s.t_max:
+        raise ValueError(f"--t-min must be below --t-max, not {s.t_min} and {s.t_max}")
+    if not -90 < s.elevation_min_deg <= s.elevation_max_deg < 90:
+        raise ValueError("--elevation-min-deg and --elevation-max-deg must ascend inside -90..90")
+    if s.distance <= 1.0:
+        raise ValueError(f"--distance must exceed the object's radius 1, not {s.distance}")
+    if not 0 < s.fov_deg < 180:
+        raise ValueError(f"--fov-deg must lie inside 0..180, not {s.fov_deg}")
+    if s.growth < 1:
+        raise ValueError(f"--growth must be at least 1, not {s.growth}")
+
+
+def flag(name: str) -> str:
+    """A setting's name as the command line spells it."""
+    return name.replace("_", "-")

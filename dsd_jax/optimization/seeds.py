@@ -1,0 +1,76 @@
+"""Seeds as the command line writes them, and how many of them run together.
+
+Letters: n seeds in all, c seeds a chunk, k chunks, d devices.
+"""
+
+import re
+
+MAX_SEED = 2**32 - 1
+_RANGE = re.compile(r"(\d*):(\d+)(?::(\d+))?")
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds of "0:16", "0:16:2", "3" or "1,5,9" (ranges may stand in a list too).
+
+    Ranges are Python's: the end is left out, the start may be, the step is at least 1.
+
+    Raises:
+        ValueError: malformed, empty, negative or duplicate seeds, in one line that says which.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        seeds.extend(_parse_part(part.strip(), text))
+    if not seeds:
+        raise ValueError(f"--seeds {text!r} names no seed; write 0:4, 3 or 1,5,9")
+    if max(seeds) > MAX_SEED:
+        raise ValueError(f"--seeds: {max(seeds)} is too large; the largest seed is {MAX_SEED}")
+    duplicates = sorted({seed for seed in seeds if seeds.count(seed) > 1}) if _repeats(seeds) else []
+    if duplicates:
+        raise ValueError(f"--seeds {text!r} names {duplicates[0]} twice; name each seed once")
+    return seeds
+
+
+def _repeats(seeds: list[int]) -> bool:
+    return len(set(seeds)) < len(seeds)
+
+
+def _parse_part(part: str, text: str) -> range | list[int]:
+    """One number or range of a seed list."""
+    if part.isascii() and part.isdigit():
+        return [int(part)]
+    found = _RANGE.fullmatch(part) if part.isascii() else None
+    if found is None:
+        reason = "seeds are not negative" if "-" in part else "not a number or a range"
+        raise ValueError(f"--seeds {text!r}: {part!r}: {reason}; write 0:4, 3 or 1,5,9")
+    start, stop, step = int(found[1] or 0), int(found[2]), int(found[3] or 1)
+    if step < 1:
+        raise ValueError(f"--seeds {text!r}: the step of {part!r} must be at least 1")
+    if stop > MAX_SEED + 1 or len(range(start, stop, step)) > 100_000:
+        raise ValueError(f"--seeds {text!r}: {part!r} names too many or too large seeds")
+    if start >= stop:
+        raise ValueError(f"--seeds {text!r}: {part!r} is an empty range; write start:end")
+    return range(start, stop, step)
+
+
+def chunk_seeds(seeds: list[int], fit: int) -> list[list[int]]:
+    """Split n seeds into the fewest chunks of at most `fit`, as even as they come.
+
+    All chunks have one length c, so that one compiled program serves them all: the last one is
+    filled up by repeating its last seed (`unpadded` drops the copies).
+    """
+    if fit < 1:
+        raise ValueError(f"a chunk must hold at least one seed, not {fit}")
+    k = -(-len(seeds) // fit)
+    c = -(-len(seeds) // k)
+    chunks = [seeds[i : i + c] for i in range(0, len(seeds), c)]
+    return [chunk + [chunk[-1]] * (c - len(chunk)) for chunk in chunks]
+
+
+def unpadded(chunk: list[int]) -> int:
+    """How many seeds of a chunk are not fillers."""
+    return len(dict.fromkeys(chunk))
+
+
+def dividing_devices(c: int, d: int) -> int:
+    """The largest number of devices, at most d, that divides c seeds evenly."""
+    return max(i for i in range(1, d + 1) if c % i == 0)

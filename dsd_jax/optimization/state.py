@@ -1,0 +1,101 @@
+"""The state of one seed's optimisation: one pytree, all of it a function of (seed, settings, step).
+
+Every random number of a seed comes from `fold_in(key(seed), ...)` of its own seed, so that a seed
+knows nothing of its companions. Stack states for several seeds.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int, UInt
+
+from dsd_jax.optimization.presets import Settings
+from dsd_jax.optimization.scene import Scene
+from dsd_jax.rendering import occupancy
+
+# Numbers folded into a seed's key beside its steps 0, 1, 2, ...: far above any step.
+_NOISE, _PARAMS = 2**32 - 1, 2**32 - 2
+
+
+@struct.dataclass
+class State:
+    """One seed.
+
+    Attributes:
+        seed: the seed itself; all its randomness derives from it.
+        step: steps done.
+        seed_noise: [h, w, c] or [views, h, w, c], where the seed's ODE starts; never changes.
+        params: {"field": ..., "background": ...}
+        opt_state: of `optimiser`.
+        occupancy: where there may be matter.
+    """
+
+    seed: UInt[Array, ""]
+    step: Int[Array, ""]
+    seed_noise: Float[Array, "*views h w c"]
+    params: Any
+    opt_state: Any
+    occupancy: occupancy.OccupancyGrid
+
+
+def step_key(seed, step) -> jax.Array:
+    """The key from which step `step` of seed `seed` draws."""
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
+def seed_noise(seed, latent_shape: tuple[int, ...], settings: Settings) -> jax.Array:
+    """The seed's noise, unit Gaussian: [h, w, c], or [views, h, w, c] with several views.
+
+    With `settings.shared_view_noise` all views have the noise that a single view has.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), _NOISE)
+    if settings.views == 1:
+        return jax.random.normal(key, latent_shape)
+    if settings.shared_view_noise:
+        noise = jax.random.normal(key, latent_shape)
+        return jnp.broadcast_to(noise, (settings.views, *latent_shape))
+    return jax.random.normal(key, (settings.views, *latent_shape))
+
+
+def init_state(seed, latent_shape: tuple[int, ...], scene: Scene, settings: Settings) -> State:
+    """The state of one seed before its first step; vmap over seeds for several."""
+    seed = jnp.asarray(seed, jnp.uint32)
+    params = scene.init(jax.random.fold_in(jax.random.key(seed), _PARAMS))
+    return State(
+        seed=seed,
+        step=jnp.zeros((), jnp.int32),
+        seed_noise=seed_noise(seed, latent_shape, settings),
+        params=params,
+        opt_state=optimiser(settings).init(params),
+        occupancy=occupancy.init(settings.occupancy_resolution),
+    )
+
+
+def optimiser(settings: Settings) -> optax.GradientTransformation:
+    """Adam with one learning rate each for hash tables, MLP and background."""
+
+    def adam(rate):
+        schedule = optax.cosine_decay_schedule(rate, settings.steps, alpha=settings.final_rate)
+        return optax.adam(schedule, settings.beta1, settings.beta2, settings.adam_eps)
+
+    rates = {
+        "grid": adam(settings.grid_rate),
+        "mlp": adam(settings.mlp_rate),
+        "background": adam(settings.background_rate),
+    }
+    return optax.multi_transform(rates, _groups)
+
+
+def _groups(params: Any) -> Any:
+    """Which learning rate each leaf of the params has."""
+
+    def group(path, leaf):
+        names = [entry.key for entry in path]
+        if names[0] == "background":
+            return "background"
+        return "grid" if "grid" in names else "mlp"
+
+    return jax.tree_util.tree_map_with_path(group, params)

@@ -1,0 +1,84 @@
+"""Pytrees of arrays in safetensors files: written whole or not at all, checked when read.
+
+A leaf's name in the file is its path, "params/grid/table" or "opt_state/0/mu/...".
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def save_tree(path: str | Path, tree: Any, metadata: dict[str, str] | None = None) -> None:
+    """Write the leaves of `tree` (arrays, or numbers) to a safetensors file.
+
+    The file appears under its name only when complete, so an interrupted writer leaves the
+    previous file as it was.
+    """
+    from safetensors.numpy import save_file
+
+    leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(tree))[0]
+    arrays = {_name(keys): np.array(leaf, order="C") for keys, leaf in leaves}
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(arrays, temporary, metadata=metadata)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_tree(path: str | Path, like: Any) -> Any:
+    """Read a pytree of NumPy arrays shaped as `like` (arrays or `jax.ShapeDtypeStruct`s).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a safetensors file, or its first leaf that is missing, superfluous
+            or of another shape or dtype than in `like`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    expected = {_name(keys): leaf for keys, leaf in leaves}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
+    _check(path, found, expected)
+    return jax.tree_util.tree_unflatten(structure, [found[name] for name in expected])
+
+
+def load_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata that `save_tree` was given."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata() or {}
+
+
+def _check(path, found: dict[str, np.ndarray], expected: dict[str, Any]) -> None:
+    """Raise a ValueError that names the first leaf that does not fit."""
+    for name in [*expected, *found]:
+        if name not in found:
+            raise ValueError(f"{path} lacks the tensor {name!r}")
+        if name not in expected:
+            raise ValueError(f"{path} holds the tensor {name!r}, which nothing asks for")
+        have, want = found[name], expected[name]
+        if have.shape != want.shape or have.dtype != want.dtype:
+            raise ValueError(
+                f"{path}: {name!r} is {have.dtype}{list(have.shape)}, "
+                f"not {want.dtype}{list(want.shape)}"
+            )
+
+
+def _name(keys) -> str:
+    return jax.tree_util.keystr(keys, simple=True, separator="/")

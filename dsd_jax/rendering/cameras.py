@@ -1,0 +1,60 @@
+"""Pinhole cameras on an orbit, and their rays.
+
+World axes are those of OpenGL and glTF: y up, a camera looks along its own -z. Azimuth 0 lies on
++z, where the front of a Toybox object faces, and grows from +z towards +x.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Camera(NamedTuple):
+    """One pinhole camera; stack the leaves for several.
+
+    Attributes:
+        camera_to_world: [4, 4] rigid transform, columns right, up, backward, position.
+        fov_y: [] vertical field of view, radians.
+    """
+
+    camera_to_world: Float[Array, "*batch 4 4"]
+    fov_y: Float[Array, "*batch"]
+
+
+def orbit(azimuth, elevation, distance, fov_y) -> Camera:
+    """Camera at `distance` from the origin, looking at it.
+
+    Angles are radians, scalars or arrays of one shape; |elevation| < pi/2. Position is
+    distance * (sin az cos el, sin el, cos az cos el).
+    """
+    azimuth, elevation, distance, fov_y = jnp.broadcast_arrays(
+        *(jnp.asarray(a, jnp.float32) for a in (azimuth, elevation, distance, fov_y))
+    )
+    sin_a, cos_a = jnp.sin(azimuth), jnp.cos(azimuth)
+    sin_e, cos_e = jnp.sin(elevation), jnp.cos(elevation)
+    zero = jnp.zeros_like(azimuth)
+    backward = jnp.stack([sin_a * cos_e, sin_e, cos_a * cos_e], -1)
+    right = jnp.stack([cos_a, zero, -sin_a], -1)
+    up = jnp.cross(backward, right)
+    position = distance[..., None] * backward
+    top = jnp.stack([right, up, backward, position], -1)
+    bottom = jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0]), (*azimuth.shape, 1, 4))
+    return Camera(jnp.concatenate([top, bottom], -2), fov_y)
+
+
+def rays(camera: Camera, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """Ray origins [height, width, 3] and unit directions [height, width, 3] through pixel centres.
+
+    Row 0 is the top of the image.
+    """
+    tan = jnp.tan(camera.fov_y / 2)
+    y = tan * (1 - (2 * jnp.arange(height) + 1) / height)
+    x = tan * (width / height) * ((2 * jnp.arange(width) + 1) / width - 1)
+    grid_y, grid_x = jnp.meshgrid(y, x, indexing="ij")
+    local = jnp.stack([grid_x, grid_y, -jnp.ones_like(grid_x)], -1)
+    rotation = camera.camera_to_world[:3, :3]
+    directions = jnp.einsum("ij,hwj->hwi", rotation, local, precision="highest")
+    directions = directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
+    return jnp.broadcast_to(camera.camera_to_world[:3, 3], directions.shape), directions

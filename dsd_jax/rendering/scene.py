@@ -1,0 +1,76 @@
+"""A scene: one radiance field before a background, with all their parameters in one pytree.
+
+Letters: h w height and width of a picture, n points or directions.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from dsd_jax.fields.background import DirectionalBackground, LearnedColour
+from dsd_jax.fields.radiance import RadianceField
+from dsd_jax.rendering.cameras import Camera
+from dsd_jax.rendering.sampling import ray_ball
+from dsd_jax.rendering.volume import Rendering, render
+
+GREY = 0.8
+
+Background = Literal["grey", "colour", "directional"]
+_BACKGROUNDS = {"colour": LearnedColour, "directional": DirectionalBackground}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows. Hashable, so it may be a static argument of a jitted function.
+
+    Attributes:
+        field: the object.
+        background: "grey" is `GREY` everywhere, "colour" one learned colour, "directional" a
+            learned colour for each direction.
+    """
+
+    field: RadianceField
+    background: Background = "grey"
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """Fresh parameters {"field": ..., "background": ...}; the latter is {} for plain grey."""
+        field_key, background_key = jax.random.split(key)
+        origin = jnp.zeros((1, 3))
+        params = {"field": self.field.init(field_key, origin)["params"], "background": {}}
+        if self.background != "grey":
+            module = _BACKGROUNDS[self.background]()
+            params["background"] = module.init(background_key, origin + 1.0)["params"]
+        return params
+
+    def field_fn(self, params: dict[str, Any], open_levels=None):
+        """Points [n, 3] -> (density [n], albedo [n, 3])."""
+        return lambda x: self.field.apply({"params": params["field"]}, x, open_levels=open_levels)
+
+    def background_of(self, params: dict[str, Any], plain: bool = False):
+        """What `render` takes as its background; `plain` asks for grey whatever was learned."""
+        if plain or self.background == "grey":
+            return GREY
+        module = _BACKGROUNDS[self.background]()
+        return lambda directions: module.apply({"params": params["background"]}, directions)
+
+    def render(
+        self,
+        params: dict[str, Any],
+        camera: Camera,
+        key: jax.Array | None = None,
+        *,
+        open_levels=None,
+        plain_background: bool = False,
+        **settings,
+    ) -> Rendering:
+        """`volume.render` of this scene; `settings` are its height, width, samples_per_ray, ..."""
+        return render(
+            self.field_fn(params, open_levels),
+            camera,
+            key,
+            background=self.background_of(params, plain_background),
+            interval=ray_ball,
+            **settings,
+        )

@@ -1,0 +1,135 @@
+"""Scores and sample sheets of an exported prior; `experiments/train_prior.py --evaluate`."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dsd_jax import ode
+from dsd_jax.data import captions, pictures
+from dsd_jax.data.objects import DISTANCE, FOV_Y, Objects
+from dsd_jax.export.pictures import contact_sheet, save_png
+from dsd_jax.export.run_folder import write_json
+from dsd_jax.metrics import judge
+from dsd_jax.metrics.bank import Bank, load_bank
+from dsd_jax.metrics.diversity import diversity
+from dsd_jax.metrics.efficientnet import features_in_batches, load_efficientnet
+from dsd_jax.priors.stable_diffusion import Prior, camera_embedding_input, load
+from dsd_jax.rendering.cameras import orbit
+from dsd_jax.training import autoencoder
+from dsd_jax.training.views import composite
+
+SEEDS = 8
+GUIDANCE = 5.0
+DIRECTED = ("car", "chair", "sofa", "fish")
+DIVERSE = ("house", "chair", "tree", "fish", "car")
+
+
+def sample(
+    prior: Prior,
+    prompts: Sequence[str],
+    seeds: int,
+    azimuths_deg: Sequence[float] = (30.0,),
+    elevation_deg: float = 15.0,
+    guidance: float = GUIDANCE,
+    steps: int = 30,
+    shared_noise: bool = True,
+) -> np.ndarray:
+    """DDIM samples [prompts, seeds, views, H, W, 3] in [0, 1] at the given azimuths.
+
+    Four azimuths are sampled together, with cross-view attention, any other number one by one.
+    Seed k starts from the same noise for every prompt, and for every view if `shared_noise`.
+    """
+    azimuth = jnp.radians(jnp.asarray(azimuths_deg))
+    matrices = orbit(azimuth, jnp.radians(elevation_deg), DISTANCE, FOV_Y).camera_to_world
+    camera = camera_embedding_input(matrices)
+    views = 4 if len(azimuths_deg) == 4 else 1
+    text = prior.encode_prompt(prior.params, [*prompts, ""])
+    grid = jnp.asarray(np.linspace(999, 0, steps + 1).round().astype(int))
+    noise = jax.random.normal(jax.random.key(0), (seeds, len(azimuth), *prior.latent_shape))
+    noise = noise[:, :1] + 0 * noise if shared_noise else noise
+
+    def group(params, text, uncond, noise, camera):
+        """Views of one object, [v, ...] for cross-view attention or [...] for a single view."""
+        denoiser = prior.denoiser_at(params, text, uncond, camera, num_views=views)(guidance)
+        x = ode.integrate(denoiser, prior.schedule, noise, grid, -1)
+        x = x if views > 1 else x[None]
+        return jnp.clip(jax.vmap(partial(prior.decode, params))(x), 0, 1)
+
+    @jax.jit
+    def all_seeds(params, text, uncond):
+        run = jax.vmap(partial(group, params, text, uncond), (0, None))
+        if views > 1:
+            return run(noise, camera)
+        return jnp.concatenate([run(noise[:, i], camera[i]) for i in range(len(camera))], 1)
+
+    rows = [np.asarray(all_seeds(prior.params, t, text[-1])) for t in text[:-1]]
+    return np.stack(rows)
+
+
+def run(folder: Path, data: Objects, out: Path, log: Callable[[str], None] = print) -> dict:
+    """Score the prior in `folder`; writes `out`/scores.json and the sample sheets."""
+    out.mkdir(parents=True, exist_ok=True)
+    prior, bank, network = load(folder), load_bank(), load_efficientnet()
+    prior = prior.replace(params=jax.device_put(prior.params))
+    scores = {"psnr_db": reconstruction(prior, data), **categories(prior, bank, network, data, out)}
+    log(f"psnr {scores['psnr_db']:.2f} dB, right category {scores['accepted']:.3f}")
+    scores |= directions(prior, bank, network, out)
+    log(f"directions {scores['direction']}, diversity {scores['diversity']}")
+    write_json(out / "scores.json", scores)
+    return scores
+
+
+def reconstruction(prior: Prior, data: Objects, objects: int = 256) -> float:
+    """PSNR in dB of the autoencoder on fresh views on grey."""
+    chosen = np.linspace(0, len(data) - 1, min(objects, len(data))).astype(int)
+    plan = pictures.plan_views(np.random.default_rng(12345), len(chosen), 1)
+    rgba = pictures.render_views(data, chosen, plan, resolution=prior.image_size)[:, 0]
+    vae = prior.networks.vae
+    return autoencoder.psnr(vae, prior.params["vae"], np.asarray(composite(rgba)))
+
+
+def categories(prior: Prior, bank: Bank, network, data: Objects, out: Path) -> dict:
+    """How often the judge accepts samples of the 40 largest categories, 8 seeds each."""
+    names = [name for name, _ in Counter(data.category).most_common(40)]
+    prompts = [captions.with_article(name) for name in names]
+    images = sample(prior, prompts, SEEDS)
+    save_png(out / "samples_40x8.png", contact_sheet(images[:, :, 0], labels=None, tile=64))
+    features = features_in_batches(network, images)
+    accepted = {
+        name: float(judge.accepts(bank, name, rows).mean())
+        for name, rows in zip(names, features, strict=True)
+        if name in bank.categories
+    }
+    spread = {
+        name: diversity(features[names.index(name)]) for name in DIVERSE if name in names
+    }
+    mean = float(np.mean(list(accepted.values())))
+    return {"accepted": mean, "accepted_per_category": accepted, "diversity": spread}
+
+
+def directions(prior: Prior, bank: Bank, network, out: Path) -> dict:
+    """Direction scores of four categories, and a sheet of four views of eight seeds of each."""
+    azimuths = (0.0, 90.0, 180.0, 270.0)
+    prompts = [captions.with_article(name) for name in DIRECTED]
+    images = sample(prior, prompts, SEEDS, azimuths)
+    sheet = np.concatenate(list(images.swapaxes(1, 2)))  # [4 prompts x 4 views, seeds, ...]
+    save_png(out / "samples_views.png", contact_sheet(sheet.swapaxes(0, 1), labels=None, tile=64))
+    features = features_in_batches(network, images)
+    scores = {
+        name: judge.direction_score(bank, name, rows, azimuths)
+        for name, rows in zip(DIRECTED, features, strict=True)
+        if judge.has_front(bank, name)
+    }
+    single = sample(prior, prompts, SEEDS, (*azimuths, 0.0))[:, :, :4]
+    features = features_in_batches(network, single)
+    alone = {
+        name: judge.direction_score(bank, name, rows, azimuths)
+        for name, rows in zip(DIRECTED, features, strict=True)
+        if judge.has_front(bank, name)
+    }
+    return {"direction": scores, "direction_single_view": alone}

@@ -1,0 +1,120 @@
+"""The exported prior: its configuration, its text side, and the folder it is written to."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dsd_jax.data import captions
+from dsd_jax.data.objects import Objects
+from dsd_jax.data.tokenizer import train_tokenizer
+from dsd_jax.models import networks as networks_lib
+from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
+from dsd_jax.training import corpus
+
+WORDINGS = 8
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "epsilon",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "timestep_spacing": "leading",
+}
+
+
+def configs(vocabulary: int, resolution: int = 128, small: bool = False) -> tuple:
+    """config.json dictionaries of unet, vae and text encoder; `small` is for trials."""
+    latent = resolution // 8
+    channels, width = ((32, 32, 64), 64) if small else ((64, 128, 128), 192)
+    unet = {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": latent,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": list(channels),
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3,
+        "up_block_types": ["CrossAttnUpBlock2D"] * 3,
+        "layers_per_block": 1,
+        "cross_attention_dim": width,
+        "attention_head_dim": [max(1, c // 32) for c in channels],
+        "use_linear_projection": True,
+        "norm_num_groups": 16,
+        "camera_dim": 16,
+    }
+    vae = {
+        "_class_name": "AutoencoderKL",
+        "sample_size": resolution,
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 4,
+        "block_out_channels": [8, 16, 16, 16] if small else [32, 64, 96, 96],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "scaling_factor": 1.0,
+    }
+    text_encoder = {
+        "architectures": ["CLIPTextModel"],
+        "model_type": "clip_text_model",
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": 2 if small else 4,
+        "num_attention_heads": width // 32,
+        "max_position_embeddings": 32,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "projection_dim": width,
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+        "pad_token_id": vocabulary - 1,
+    }
+    return unet, vae, text_encoder
+
+
+def prepare_text(data: Objects, palettes: int, out: Path, seed: int = 0):
+    """Tokenizer (trained once, then read from OUT/tokenizer), prompts [n][k][m], palettes."""
+    from transformers import CLIPTokenizer
+
+    chosen = corpus.make_palettes(np.random.default_rng(seed + 1), data.colourless, palettes)
+    prompts = corpus.wordings(data, chosen, WORDINGS)
+    folder = out / "tokenizer"
+    if not (folder / "vocab.json").exists():
+        flat = sorted({p for rows in prompts for row in rows for p in row})
+        phrased = [captions.with_view(p, v) for p in flat for v in corpus.PHRASES[1:]]
+        train_tokenizer(flat * 4 + phrased, folder)
+    return CLIPTokenizer.from_pretrained(folder), prompts, chosen
+
+
+def load_params(folder: Path, networks) -> dict:
+    """Weights of an exported folder, to continue from; must have the shape of `networks`."""
+    pipeline = load_pipeline(folder)
+    shapes = networks_lib.param_shapes(networks)
+    for name in ("unet", "vae", "text_encoder"):
+        have = {k.shape for k in _leaves(pipeline.params[name])}
+        if have != {k.shape for k in _leaves(shapes[name])}:
+            raise ValueError(f"{folder}: its {name} has another shape than this recipe's")
+    return pipeline.params
+
+
+def save(folder: Path, resolution, small, params, scaling, data: Objects, tokenizer: Path) -> None:
+    """Write the folder in diffusers layout (float16), with the list of words it was trained on."""
+    vocabulary = len(json.loads((tokenizer / "vocab.json").read_text()))
+    unet, vae, text = configs(vocabulary, resolution, small)
+    networks = networks_lib.build(unet, {**vae, "scaling_factor": scaling}, text)
+    pipeline = Pipeline(networks, params, scheduler=SCHEDULER)
+    save_pipeline(folder, pipeline, tokenizer=tokenizer, dtype=np.float16)
+    words = captions.known_words(data.caption, data.category)
+    (folder / "words.json").write_text(json.dumps(words, indent=0) + "\n")
+
+
+def _leaves(tree):
+    import jax
+
+    return jax.tree.leaves(tree)

@@ -1,0 +1,200 @@
+"""Train Toybox, the embedded prior, from packed 3D objects.
+
+    python experiments/train_prior.py --objects objects.npz --out checkpoints/toybox
+
+Renders the objects (on the accelerator, never stored), trains the autoencoder, encodes the views
+in several palettes, trains the denoiser and the text encoder on them, and exports the Stable
+Diffusion folder `OUT/export`. Every stage continues where it stopped: run the same command again.
+`--evaluate FOLDER` scores an exported folder instead.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from dsd_jax import pytrees
+from dsd_jax.data import objects as objects_lib
+from dsd_jax.data import pictures
+from dsd_jax.models import networks as networks_lib
+from dsd_jax.schedule import NoiseSchedule
+from dsd_jax.training import autoencoder, common, corpus, diffusion, export, stage
+from dsd_jax.training.views import Views
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train Toybox, or score an exported prior.
+
+    Attributes:
+        objects: packed objects, as experiments/pack_objects.py writes them.
+        out: folder of checkpoints, sample sheets and the exported prior.
+        evaluate: score this exported folder and stop.
+        continue_from: start from the weights of an exported folder instead of random ones.
+        groups: groups of four views rendered of each object.
+        palettes: colourings of each object.
+        vae_minutes: training time of the autoencoder, without compiling.
+        unet_minutes: training time of denoiser and text encoder, without compiling.
+        vae_batch: pictures a step and device.
+        unet_batch: groups of four views a step and device; as many single views come with them.
+        vae_rate: peak learning rate of the autoencoder.
+        unet_rate: peak learning rate of denoiser and text encoder.
+        max_minutes: stop after this long, ready to be continued.
+        limit: use only the first so many objects (0: all), for a trial.
+        resolution: side of the pictures.
+        small: miniature networks, for a trial on a CPU.
+        seed: of everything random.
+    """
+
+    objects: Path
+    out: Path = Path("checkpoints/toybox")
+    evaluate: Path | None = None
+    continue_from: Path | None = None
+    groups: int = 12
+    palettes: int = 4
+    vae_minutes: float = 4.0
+    unet_minutes: float = 14.0
+    vae_batch: int = 96
+    unet_batch: int = 96
+    vae_rate: float = 1e-3
+    unet_rate: float = 1e-3
+    max_minutes: float = float("inf")
+    limit: int = 0
+    resolution: int = 128
+    small: bool = False
+    seed: int = 0
+
+
+def log(message: str) -> None:
+    print(time.strftime("%H:%M:%S"), message, flush=True)
+
+
+def main(settings: Settings) -> int:
+    start = time.time()
+    deadline = start + 60 * settings.max_minutes
+    try:
+        data = objects_lib.load_objects(settings.objects)
+        if settings.limit:
+            data = objects_lib.first(data, settings.limit)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if settings.evaluate:
+        from dsd_jax.training import evaluate
+
+        evaluate.run(settings.evaluate, data, settings.out, log)
+        return 0
+    settings.out.mkdir(parents=True, exist_ok=True)
+    mesh = common.data_mesh()
+    log(f"{len(data)} objects, {mesh.size} x {jax.devices()[0].device_kind}")
+    tokenizer, prompts, palettes = export.prepare_text(data, settings.palettes, settings.out)
+    networks = networks_lib.build(
+        *export.configs(len(tokenizer), settings.resolution, settings.small),
+        dtype=jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32,
+    )
+    params = networks_lib.init_params(networks, jax.random.key(settings.seed))
+    if settings.continue_from:
+        params = export.load_params(settings.continue_from, networks)
+    latents_file = settings.out / "latents.npy"
+    rng = np.random.default_rng(settings.seed)
+    views = pictures.plan_views(rng, len(data), settings.groups)
+    indices = corpus.padded_indices(len(data), mesh.size)
+    weight = corpus.object_weights(data.category, len(indices))
+    finished = True
+    vae_done = settings.out / "vae_params.safetensors"
+    if not latents_file.exists():
+        rgba = render(data, indices, views, settings, mesh)
+        vae, finished = train_vae(networks, params["vae"], rgba, weight, settings, mesh, deadline)
+        if not finished:
+            return pause()
+        pytrees.save_tree(vae_done, vae)
+        encode(networks, vae, rgba, palettes, indices, mesh, latents_file)
+        del rgba
+    params["vae"] = pytrees.load_tree(vae_done, jax.eval_shape(lambda: params["vae"]))
+    latents = np.load(latents_file, mmap_mode="r")
+    scaling = float(1 / np.std(np.asarray(latents[::7, ::3, 0], np.float32)))
+    camera, phrase = corpus.view_inputs(views, indices)
+    training = diffusion.Latents(
+        latents=latents, camera=camera, phrase=phrase,
+        tokens=corpus.tokenise(tokenizer, prompts, indices), weight=weight,
+    )
+    state, finished = train_unet(
+        networks, params, training, scaling, tokenizer, settings, mesh, deadline
+    )
+    average = jax.device_get(state.average)
+    params = {"vae": params["vae"], **average}
+    export.save(
+        settings.out / "export", settings.resolution, settings.small, params, scaling, data,
+        settings.out / "tokenizer",
+    )
+    log(f"exported {settings.out / 'export'}, {(time.time() - start) / 60:.1f} min in all")
+    return 0 if finished else pause()
+
+
+def pause() -> int:
+    log("stopped at --max-minutes: run the same command again to continue")
+    return 0
+
+
+def render(data, indices, views, settings, mesh):
+    """All views, on the devices, [n, v, h, w, 4] uint8 sharded by object."""
+    start = time.time()
+    rgba = pictures.render_views(
+        data, np.arange(len(data)), views, resolution=settings.resolution,
+        batch=8 * mesh.size, devices=list(mesh.devices.flat),
+    )
+    log(f"rendered {rgba.shape[0] * rgba.shape[1]} views in {time.time() - start:.0f} s")
+    rgba = common.shard_objects(mesh, rgba[indices])
+    log(f"views are on the devices after {time.time() - start:.0f} s")
+    return rgba
+
+
+def train_vae(networks, params, rgba, weight, settings, mesh, deadline):
+    """Trained autoencoder weights (the moving average), and whether the budget is spent."""
+    views = Views(rgba=rgba, weight=common.shard_objects(mesh, weight))
+    step = common.make_step(
+        mesh, autoencoder.make_loss(networks.vae, settings.vae_batch), max_decay=0.998
+    )
+    state, finished = stage.train(
+        common.replicate(mesh, common.init_state(params)), step, views, {},
+        jax.random.key(settings.seed + 1), folder=settings.out, name="vae",
+        minutes=settings.vae_minutes, peak_rate=settings.vae_rate, deadline=deadline, log=log,
+    )
+    sample = np.asarray(rgba[:: max(1, len(rgba) // 64), 0])
+    pictures = sample[..., :3] / 255 + 0.8 * (1 - sample[..., 3:] / 255)
+    log(f"vae: PSNR {autoencoder.psnr(networks.vae, state.average, pictures):.2f} dB on its views")
+    return jax.device_get(state.average), finished
+
+
+def encode(networks, vae, rgba, palettes, indices, mesh, path) -> None:
+    """Write the unscaled latents of all views in all palettes to `path`."""
+    start = time.time()
+    chosen = corpus.Palettes(palettes.angle[indices], palettes.tint[indices], [])
+    latents = corpus.encode_views(mesh, networks.vae, vae, rgba, chosen)
+    np.save(path, np.asarray(latents))
+    log(f"encoded {latents.shape} in {time.time() - start:.0f} s")
+
+
+def train_unet(networks, params, training, scaling, tokenizer, settings, mesh, deadline):
+    """Final state of the joint training of denoiser and text encoder; whether it is finished."""
+    schedule = NoiseSchedule.from_config(export.SCHEDULER)
+    loss = diffusion.make_loss(
+        networks.unet, networks.text_encoder, schedule, scaling, settings.unet_batch
+    )
+    empty = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length)["input_ids"]
+    trained = {"unet": params["unet"], "text_encoder": params["text_encoder"]}
+    return stage.train(
+        common.replicate(mesh, common.init_state(trained)), common.make_step(mesh, loss),
+        common.shard_objects(mesh, training), {"empty": jnp.asarray(empty, jnp.int16)},
+        jax.random.key(settings.seed + 2), folder=settings.out, name="unet",
+        minutes=settings.unet_minutes, peak_rate=settings.unet_rate, deadline=deadline, log=log,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Settings, description=__doc__)))

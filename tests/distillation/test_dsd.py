@@ -1,0 +1,208 @@
+"""DSD against the authors' own gradients, and DSD* against DDIM."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dsd_jax import guidance, ode
+from dsd_jax.distillation import dsd
+from dsd_jax.priors.gaussian import GaussianMixture, ode_solution
+from dsd_jax.schedule import CLEAN, NoiseSchedule
+
+FOLDER = Path(__file__).parents[1] / "golden"
+GOLDEN = np.load(FOLDER / "dsd_official.npz")
+SCHEDULE = NoiseSchedule.from_config(
+    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+)
+KEY = jax.random.key(0)
+MIXTURE = GaussianMixture(
+    jnp.log(jnp.array([0.3, 0.3, 0.4])),
+    jnp.array([[2.0, 0.0], [-1.0, 1.5], [-1.0, -1.5]]),
+    jnp.array([[0.1, 0.3], [0.2, 0.1], [0.05, 0.2]]),
+)
+GAUSSIAN = GaussianMixture(jnp.zeros(1), MIXTURE.mean[:1], MIXTURE.variance[:1])
+
+
+# ---- the authors' gradients -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def official():
+    """(guided eps, gradient) of one golden case, through our UNet on the authors' inputs."""
+    from dsd_jax.priors import stable_diffusion
+
+    prior = stable_diffusion.load(FOLDER / "tiny_sd", jnp.float32)
+    network = prior.network(prior.params)
+
+    @jax.jit
+    def run(case):
+        text, uncond = ({"text": case["prompts"][i]} for i in (0, 1))
+        negatives = {"text": case["prompts"][2:]}
+        denoiser_at = guidance.perp_neg(network, text, uncond, negatives, case["weights"])
+        grad, aux = dsd.gradient(
+            KEY,
+            denoiser_at,
+            prior.schedule,
+            case["x"],
+            case["noise"],
+            case["t"],
+            t_prime=case["t_prime"],
+        )
+        return denoiser_at(7.5)(case["x"], case["t"]), grad, aux
+
+    return run
+
+
+@pytest.mark.parametrize("i", range(6))
+def test_the_authors_gradients(official, i):
+    def nhwc(name):
+        return jnp.moveaxis(jnp.asarray(GOLDEN[name][i]), 0, -1)
+
+    case = {
+        "x": nhwc("latents"),
+        "noise": nhwc("noise"),
+        "t": jnp.int32(GOLDEN["t"][i]),
+        "t_prime": jnp.int32(GOLDEN["t_prime"][i]),
+        "prompts": jnp.asarray(GOLDEN["perp_neg_embeddings"][i]),
+        "weights": jnp.asarray(GOLDEN["perp_neg_weights"][i, 0]),
+    }
+    eps, grad, aux = official(case)
+    for ours, theirs in [(eps, nhwc("eps_guided_at_latents")), (grad, nhwc("grad"))]:
+        assert jnp.linalg.norm(ours - theirs) < 1e-4 * jnp.linalg.norm(theirs)
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+    assert aux["t_prime"] == GOLDEN["t_prime"][i]
+
+
+# ---- the choice of t' -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("i", range(6))
+def test_t_prime_is_the_authors(monkeypatch, i):
+    monkeypatch.setattr(jax.random, "uniform", lambda key: jnp.float32(GOLDEN["u"][i]))
+    assert run(int(GOLDEN["t"][i]))[1]["t_prime"] == GOLDEN["t_prime"][i]
+
+
+@pytest.mark.parametrize(
+    ("t", "settings", "expected"),
+    [
+        (0, {}, {1}),  # lower clamp
+        (5, {"t_prime_min": 10}, {10}),
+        (320, {}, {320}),  # no room above the floor
+        (200, {}, {200}),  # nor below it
+        (340, {}, {340, 341}),
+        (999, {}, {999}),  # upper clamp
+        (950, {"t_prime_max": 940}, {940}),
+        (420, {"offset_fraction": 0.02}, {420, 421}),
+        (420, {"offset_floor": 400}, {420, 421}),
+        (600, {"t_prime": 777}, {777}),
+    ],
+)
+def test_range_of_t_prime(t, settings, expected):
+    draw = jax.jit(jax.vmap(lambda key: run(t, key=key, **settings)[1]["t_prime"]))
+    assert set(np.asarray(draw(jax.random.split(KEY, 64))).tolist()) == expected
+
+
+# ---- the gradient -----------------------------------------------------------------------------
+
+
+def run(t, key=KEY, mixture=MIXTURE, x=None, noise=None, **settings):
+    x = jnp.array([0.2, -0.4]) if x is None else x
+    noise = jnp.array([1.0, -0.3]) if noise is None else noise
+    denoiser_at = mixture.denoiser_at(SCHEDULE, mixture.only(0))
+    return dsd.gradient(key, denoiser_at, SCHEDULE, x, noise, t, **settings)
+
+
+def test_evaluations_are_only_those_needed():
+    evaluations = []
+
+    def denoiser_at(scale):
+        def denoiser(x_t, t):
+            jax.debug.callback(lambda t: evaluations.append((scale, int(t))), t)
+            return MIXTURE.eps(SCHEDULE, x_t, t)
+
+        return denoiser
+
+    x = jnp.zeros(2)
+    step = jax.jit(lambda t: dsd.gradient(KEY, denoiser_at, SCHEDULE, x, x, t, t_prime=t + 30)[0])
+    step(650)
+    jax.effects_barrier()
+    expected = [(7.5, t) for t in (999, 899, 799, 699, 680, 650)] + [(1.0, 680)]
+    assert sorted(evaluations) == sorted(expected)
+
+
+def test_other_weights_scale_the_gradient():
+    plain = run(500, weight=lambda schedule, t: 1.0)[0]
+    np.testing.assert_allclose(run(500)[0], SCHEDULE.variance(500) * plain, rtol=1e-5)
+
+
+def test_on_the_ode_itself_the_gradient_is_the_ode():
+    """x = xhat of the seed's ODE at t': gradient = sigma_t^2 (eps_t - eps_t'), eps of the ODE."""
+    grid = tuple(range(999, -1, -3))
+    noise = jnp.array([0.7, -0.9])
+    points = ode.trajectory(lambda x, t: GAUSSIAN.eps(SCHEDULE, x, t), SCHEDULE, noise, grid)
+    i = grid.index(600)
+    grad, _ = run(
+        597, mixture=GAUSSIAN, x=points.xhat_t[i], noise=noise, grid=grid, t_prime=600,
+        guidance_scale_prime=7.5,
+    )  # fmt: skip
+    difference = points.eps_t[i + 1] - points.eps_t[i]
+    np.testing.assert_allclose(grad, SCHEDULE.variance(597) * difference, atol=1e-5)
+    assert np.abs(difference).max() > 1e-4
+
+
+def test_x_and_noise_must_agree():
+    with pytest.raises(AssertionError, match="shape"):
+        run(500, noise=jnp.zeros(3))
+
+
+# ---- DSD* -------------------------------------------------------------------------------------
+
+
+def descend(denoiser, noise, grid):
+    """Plain gradient descent of step size one on a free sample, one step for each grid point."""
+    optimiser = optax.sgd(1.0)
+
+    def step(carry, t):
+        x, eps, state = carry
+        grad, eps = dsd.exact_gradient(denoiser, SCHEDULE, x, eps, t)
+        updates, state = optimiser.update(grad, state)
+        return (optax.apply_updates(x, updates), eps, state), None
+
+    begin = ode.start(SCHEDULE, noise, grid[0])
+    carry = begin.xhat_t, begin.eps_t, optimiser.init(begin.xhat_t)
+    return jax.lax.scan(step, carry, jnp.array(grid))[0][0]
+
+
+def ddim(denoiser, x, grid):
+    """The DDIM sample by the textbook formula, in float64 NumPy."""
+    abar = np.append(np.asarray(SCHEDULE.alphas_cumprod, np.float64), 1.0)
+    for t, s in zip(grid, (*grid[1:], CLEAN), strict=True):
+        eps = np.asarray(denoiser(jnp.asarray(x, jnp.float32), t), np.float64)
+        xhat = (x - np.sqrt(1 - abar[t]) * eps) / np.sqrt(abar[t])
+        x = np.sqrt(abar[s]) * xhat + np.sqrt(1 - abar[s]) * eps
+    return x
+
+
+@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+def test_dsd_star_is_ddim(steps, scale):
+    grid = ode.linear_grid(steps)
+    denoiser = MIXTURE.denoiser_at(SCHEDULE, MIXTURE.only(0))(scale)
+    noises = jax.random.normal(KEY, (8, 2))
+    ours = jax.jit(jax.vmap(lambda noise: descend(denoiser, noise, grid)))(noises)
+    eps = jax.jit(denoiser)
+    for x, noise in zip(ours, noises, strict=True):
+        np.testing.assert_allclose(x, ddim(eps, np.asarray(noise), grid), atol=1e-4)
+    assert scale or ours.std(0).min() > 0.5  # seeds land apart on the unconditional mixture
+
+
+def test_dsd_star_with_many_steps_solves_the_ode():
+    grid = ode.linear_grid(1000)
+    denoiser = lambda x_t, t: GAUSSIAN.eps(SCHEDULE, x_t, t)  # noqa: E731
+    noise = jnp.array([0.7, -0.9])
+    exact = ode_solution(GAUSSIAN.mean[0], GAUSSIAN.variance[0], SCHEDULE, noise, 999, CLEAN)
+    np.testing.assert_allclose(descend(denoiser, noise, grid), exact, atol=0.01)

@@ -1,0 +1,123 @@
+"""What every distillation method promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dsd_jax.distillation import METHODS
+from dsd_jax.guidance import classifier_free
+from dsd_jax.priors.gaussian import GaussianMixture
+from dsd_jax.schedule import NoiseSchedule
+
+SCHEDULE = NoiseSchedule.from_config(
+    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+)
+KEY = jax.random.key(0)
+SHAPES = [(4, 4, 3), (2, 4, 4, 3)]
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+def prior(shape):
+    means = jax.random.normal(jax.random.key(1), (3, *shape))
+    return GaussianMixture(jnp.zeros(3), means, jnp.full(means.shape, 0.1))
+
+
+def gradient(method, key, x, seed_noise, t, **settings):
+    mixture = prior(x.shape)
+    denoiser_at = mixture.denoiser_at(SCHEDULE, mixture.only(0))
+    return method(key, denoiser_at, SCHEDULE, x, seed_noise, t, **settings)
+
+
+def inputs(shape, seed=0):
+    return jax.random.normal(jax.random.key(10 + seed), (2, *shape))
+
+
+@every_method
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("t", [0, 1, 500, 999])
+def test_shape_and_finite_values(method, shape, t):
+    x, noise = inputs(shape)
+    grad, aux = jax.jit(lambda t: gradient(method, KEY, x, noise, t))(t)
+    assert grad.shape == shape and grad.dtype == jnp.float32
+    assert np.isfinite(grad).all() and np.abs(grad).max() > 0
+    assert all(value.shape == () and np.isfinite(value) for value in aux.values())
+    np.testing.assert_allclose(aux["gradient_norm"], np.linalg.norm(grad), rtol=1e-5)
+
+
+@every_method
+def test_jit_changes_nothing(method):
+    x, noise = inputs((4, 4, 3))
+    plain = gradient(method, KEY, x, noise, 600)[0]
+    jitted = jax.jit(lambda *a: gradient(method, *a)[0])(KEY, x, noise, 600)
+    np.testing.assert_allclose(jitted, plain, rtol=1e-4, atol=1e-4)
+
+
+@every_method
+def test_vmap_over_seeds_is_a_loop_over_seeds(method):
+    x, noise = jnp.stack([inputs((4, 4, 3), seed) for seed in range(3)], axis=1)
+    keys = jax.random.split(KEY, 3)
+    one = jax.jit(lambda key, x, noise: gradient(method, key, x, noise, 600)[0])
+    batched = jax.jit(jax.vmap(one))(keys, x, noise)
+    for i in range(3):
+        np.testing.assert_allclose(batched[i], one(keys[i], x[i], noise[i]), rtol=1e-4, atol=1e-4)
+
+
+@every_method
+def test_the_timestep_is_traced(method):
+    x, noise = inputs((4, 4, 3))
+    step = jax.jit(lambda t: gradient(method, KEY, x, noise, t)[0])
+    for t in (980, 700, 320):
+        expected = gradient(method, KEY, x, noise, t)[0]
+        np.testing.assert_allclose(step(t), expected, rtol=1e-4, atol=1e-4)
+    assert step._cache_size() == 1
+
+
+@every_method
+def test_randomness_is_the_key_alone(method):
+    x, noise = inputs((4, 4, 3))
+    first, again = (gradient(method, KEY, x, noise, 700)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other = gradient(method, jax.random.key(1), x, noise, 700)[0]
+    assert np.abs(other - first).max() > 1e-3
+
+
+@every_method
+def test_nothing_flows_back_through_the_method(method):
+    x, noise = inputs((4, 4, 3))
+
+    def total(mean, x, noise):
+        mixture = prior(x.shape)._replace(mean=mean)
+        denoiser_at = mixture.denoiser_at(SCHEDULE, mixture.only(0))
+        return method(KEY, denoiser_at, SCHEDULE, x, noise, 600)[0].sum()
+
+    arguments = prior(x.shape).mean, x, noise
+    for derivative in jax.jacfwd(total, argnums=(0, 1, 2))(*arguments):
+        assert not derivative.any()
+    assert not jax.grad(total, argnums=1)(*arguments).any()
+
+
+@every_method
+def test_arithmetic_is_float32_around_a_half_precision_network(method):
+    x, noise = inputs((4, 4, 3))
+    mixture = prior(x.shape)
+    network = mixture.network(SCHEDULE)
+    seen = []
+
+    def half(x_t, t, conditioning):
+        eps = network(x_t, t, conditioning).astype(jnp.bfloat16)
+        seen.append(x_t.dtype)
+        return eps
+
+    denoiser_at = classifier_free(half, mixture.only(0), mixture.log_weights)
+    grad, _ = method(KEY, denoiser_at, SCHEDULE, x, noise, 600)
+    assert grad.dtype == jnp.float32 and set(seen) == {jnp.dtype("float32")}
+    low = grad.astype(jnp.bfloat16).astype(jnp.float32)
+    assert (low != grad).any()  # the difference itself was not rounded to bfloat16
+
+
+@every_method
+def test_zero_weight_is_zero_gradient(method):
+    x, noise = inputs((4, 4, 3))
+    grad, _ = gradient(method, KEY, x, noise, 600, weight=lambda schedule, t: 0.0)
+    assert not grad.any()

@@ -1,0 +1,114 @@
+"""Guidance on networks simple enough to work out by hand."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dsd_jax import guidance
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "dsd_official.npz")
+
+
+class Recorder:
+    """Network whose eps is x + conditioning["shift"]; remembers the batch sizes it was given."""
+
+    def __init__(self, dtype=jnp.float32):
+        self.batches, self.dtype = [], dtype
+
+    def __call__(self, x_t, t, conditioning):
+        assert t.shape == x_t.shape[:1] == conditioning["shift"].shape[:1]
+        self.batches.append(x_t.shape[0])
+        return (x_t + conditioning["shift"]).astype(self.dtype)
+
+
+def shift(*values):
+    """Conditioning that shifts an image [1, 1, c] by `values`."""
+    return {"shift": jnp.array(values, jnp.float32).reshape(1, 1, -1)}
+
+
+X = jnp.zeros((1, 1, 2))
+TEXT, UNCOND = shift(3.0, 1.0), shift(1.0, 1.0)
+NEGATIVES = jax.tree.map(lambda *n: jnp.stack(n), shift(2.0, 5.0), shift(1.0, 2.0))
+WEIGHTS = jnp.array([-0.5, -0.25])
+
+
+@pytest.mark.parametrize(
+    ("scale", "batch", "expected"),
+    [(0.0, 1, (1, 1)), (1.0, 1, (3, 1)), (2.0, 2, (5, 1)), (-1.0, 2, (-1, 1)), (7.5, 2, (16, 1))],
+)
+def test_classifier_free(scale, batch, expected):
+    network = Recorder()
+    eps = guidance.classifier_free(network, TEXT, UNCOND)(scale)(X, 500)
+    np.testing.assert_allclose(eps[0, 0], expected)
+    assert network.batches == [batch]
+
+
+@pytest.mark.parametrize(
+    ("scale", "batch", "expected"),
+    # direction (2, 0); orthogonal parts of the negatives (0, 4) and (0, 1); push (0, -2.25)
+    [(0.0, 1, (1, 1)), (1.0, 4, (3, -1.25)), (2.0, 4, (5, -3.5))],
+)
+def test_perp_neg(scale, batch, expected):
+    network = Recorder()
+    denoiser = guidance.perp_neg(network, TEXT, UNCOND, NEGATIVES, WEIGHTS)(scale)
+    np.testing.assert_allclose(denoiser(X, 500)[0, 0], expected)
+    assert network.batches == [batch]
+
+
+def test_perp_neg_projects_each_view_by_itself():
+    def stacked(*views):
+        return {"shift": jnp.stack([v["shift"] for v in views])}
+
+    alone = [
+        guidance.perp_neg(Recorder(), text, UNCOND, jax.tree.map(lambda n: n[None], neg), -jnp.ones(1))
+        for text, neg in [(TEXT, shift(2.0, 5.0)), (shift(0.0, -2.0), shift(7.0, 1.0))]
+    ]
+    together = guidance.perp_neg(
+        Recorder(),
+        stacked(TEXT, shift(0.0, -2.0)),
+        stacked(UNCOND, UNCOND),
+        jax.tree.map(lambda n: n[None], stacked(shift(2.0, 5.0), shift(7.0, 1.0))),
+        -jnp.ones(1),
+    )
+    expected = jnp.stack([denoiser_at(3.0)(X, 500) for denoiser_at in alone])
+    np.testing.assert_allclose(together(3.0)(jnp.stack([X, X]), 500), expected, rtol=1e-6)
+
+
+def test_without_weights_perp_neg_is_classifier_free_guidance():
+    perp_neg = guidance.perp_neg(Recorder(), TEXT, UNCOND, NEGATIVES, jnp.zeros(2))
+    plain = guidance.classifier_free(Recorder(), TEXT, UNCOND)
+    np.testing.assert_allclose(perp_neg(7.5)(X, 500), plain(7.5)(X, 500))
+
+
+def test_perp_neg_is_finite_where_text_and_uncond_agree():
+    eps = guidance.perp_neg(Recorder(), UNCOND, UNCOND, NEGATIVES, WEIGHTS)(7.5)(X, 500)
+    assert np.isfinite(eps).all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 7.5])
+def test_half_precision_networks_are_combined_in_float32(scale):
+    cfg = guidance.classifier_free(Recorder(jnp.bfloat16), TEXT, UNCOND)
+    perp_neg = guidance.perp_neg(Recorder(jnp.bfloat16), TEXT, UNCOND, NEGATIVES, WEIGHTS)
+    assert cfg(scale)(X, 500).dtype == perp_neg(scale)(X, 500).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("camera", range(6))
+def test_blend_views_gives_the_authors_prompts(camera):
+    views = jnp.asarray(GOLDEN["text_embeddings_vd"])  # side, front, back, overhead
+    angles = GOLDEN["azimuth_deg"][camera], GOLDEN["elevation_deg"][camera]
+    text, negatives, weights = jax.jit(guidance.blend_views)(*views, *angles)
+    np.testing.assert_allclose(text, GOLDEN["perp_neg_embeddings"][camera, 0], atol=1e-5)
+    np.testing.assert_allclose(weights, GOLDEN["perp_neg_weights"][camera, 0], atol=1e-5)
+    if weights.any():  # overhead nothing is pushed away, and the authors fill in anything
+        np.testing.assert_allclose(negatives, GOLDEN["perp_neg_embeddings"][camera, 2:], atol=1e-6)
+
+
+def test_blend_views_knows_no_sign_and_no_full_turn():
+    views = jnp.asarray(GOLDEN["text_embeddings_vd"])
+    expected = guidance.blend_views(*views, 130.0, 0.0)
+    for azimuth in (-130.0, 230.0, 490.0):
+        for a, b in zip(guidance.blend_views(*views, azimuth, 0.0), expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)

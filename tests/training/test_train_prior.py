@@ -1,0 +1,126 @@
+"""The whole recipe in miniature: render, train, stop, continue, export, load, sample."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dsd_jax.data.objects import Item, load_objects, save_objects
+from dsd_jax.priors.stable_diffusion import load
+from dsd_jax.training import corpus, evaluate
+
+ROOT = Path(__file__).parents[2]
+
+
+def box(size, rgb, caption, category, **flags):
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    faces = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
+    colours = np.full((12, 3), rgb, np.uint8)
+    return Item(corners * size, faces, colours, caption, category, **flags)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("objects") / "objects.npz"
+    save_objects(
+        path,
+        [
+            box((1, 2, 1), (200, 30, 30), "red tower", "tower"),
+            box((2, 1, 1), (30, 30, 200), "blue brick", "brick"),
+            box((1, 1, 1), (250, 250, 250), "cube", "cube", symmetric=True, colourless=True),
+        ],
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(packed, tmp_path_factory):
+    """Runs the script until it is finished, in several sittings; returns (folder, logs)."""
+    spec = importlib.util.spec_from_file_location("train_prior", ROOT / "experiments/train_prior.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    out = tmp_path_factory.mktemp("toybox")
+    logs: list[str] = []
+    script.log = logs.append
+    settings = dict(
+        objects=packed, out=out, groups=1, palettes=2, small=True, resolution=32, vae_batch=4,
+        unet_batch=1, vae_minutes=0.001, unet_minutes=0.001,
+    )
+    # no time at all: stops right after compiling the autoencoder's step
+    assert script.main(script.Settings(**settings, max_minutes=0.0)) == 0
+    assert not (out / "export").exists()
+    assert script.main(script.Settings(**settings)) == 0
+    return out, logs
+
+
+def test_stops_and_continues(trained):
+    _, logs = trained
+    assert any("run the same command again" in line for line in logs)
+    assert any("vae: step 1," in line for line in logs)  # the second sitting continued
+
+
+def test_export_is_a_prior(trained):
+    out, _ = trained
+    prior = load(out / "export")
+    assert prior.has_camera and prior.latent_shape == (4, 4, 4)
+    assert "tower" in json.loads((out / "export/words.json").read_text())
+    images = evaluate.sample(prior, ["a tower", "a brick"], 2, (0, 90, 180, 270), steps=2)
+    assert images.shape == (2, 2, 4, 32, 32, 3)
+    assert np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1
+    assert not np.allclose(images[0, 0], images[0, 1])  # another seed, another image
+
+
+def test_latents_have_unit_deviation(trained):
+    out, _ = trained
+    latents = np.load(out / "latents.npy").astype(np.float32)
+    scaling = json.loads((out / "export/vae/config.json").read_text())["scaling_factor"]
+    assert latents.shape[:3] == (3, 4, 2)
+    assert abs(np.std(latents[::7, ::3, 0]) * scaling - 1) < 1e-3
+
+
+def test_prompts_follow_the_palette(packed):
+    data = load_objects(packed)
+    palettes = corpus.make_palettes(np.random.default_rng(0), data.colourless, 3)
+    prompts = corpus.wordings(data, palettes, 8)
+    assert any("red" in p.split() for p in prompts[0][0])  # its own colour keeps the word
+    assert not any("red" in p.split() for p in prompts[0][1])  # a turned hue loses it
+    tint = palettes.name[2][1]
+    assert any(tint in p for p in prompts[2][1])
+    assert np.allclose(palettes.angle[2], 0) and np.allclose(palettes.tint[0], 1)
+
+
+def test_weights_lift_rare_categories():
+    weight = corpus.object_weights(["tree"] * 4 + ["dog"], 6)
+    np.testing.assert_allclose(weight, [0.5, 0.5, 0.5, 0.5, 1.0, 0.0])
+    assert corpus.padded_indices(5, 2).tolist() == [0, 1, 2, 3, 4, 4]
+
+
+def test_learning_rate():
+    from dsd_jax.training.common import learning_rate
+
+    assert learning_rate(0.0, 0, 1.0, warmup_steps=10) == pytest.approx(0.1)
+    assert learning_rate(0.5, 100, 1.0, warmup_steps=10) == pytest.approx(0.51)
+    assert learning_rate(1.0, 100, 1.0, warmup_steps=10) == pytest.approx(0.02)
+
+
+def test_gradient_is_the_mean_over_devices():
+    """One step on one device equals plain Adam on the loss."""
+    import jax.numpy as jnp
+    import optax
+
+    from dsd_jax.training import common
+
+    mesh = common.data_mesh()
+    state = common.init_state({"w": jnp.array([[1.0, -2.0]])})
+    step = common.make_step(mesh, lambda p, d, c, k: (jnp.mean((p["w"] - d) ** 2), {}))
+    data = common.shard_objects(mesh, jnp.zeros((mesh.size, 1, 2)))
+    new, _ = step(state, data, {}, jax.random.key(0), jnp.float32(0.1))
+    reference = optax.adamw(0.1, b1=0.9, b2=0.99, weight_decay=0.01)
+    w = jnp.array([[1.0, -2.0]])
+    gradient = w / jnp.maximum(1.0, jnp.linalg.norm(w))  # d mean(w^2) = w for two entries
+    update, _ = reference.update(gradient, reference.init(w), w)
+    np.testing.assert_allclose(new.params["w"], w + update, rtol=1e-5)
