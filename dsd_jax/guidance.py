@@ -123,9 +123,7 @@ def _stack(*conditionings: Any) -> Any:
 def _evaluate(network: Network, x_t: jax.Array, t: jax.Array, conditioning: Any) -> jax.Array:
     """eps [n, *x_t.shape] of one x_t under n conditionings, at least float32."""
     n = jax.tree.leaves(conditioning)[0].shape[0]
-    eps = network(
-        jnp.broadcast_to(x_t, (n, *x_t.shape)), jnp.broadcast_to(t, (n,)), conditioning
-    )
+    eps = network(jnp.broadcast_to(x_t, (n, *x_t.shape)), jnp.broadcast_to(t, (n,)), conditioning)
     return eps.astype(jnp.promote_types(x_t.dtype, jnp.float32))
 
 

@@ -47,7 +47,7 @@ class Settings:
     """file to write"""
     cache: Path | None = None
     """file that keeps the features of all views"""
-    threshold: float = 0.97
+    threshold: float = 0.95
     """objects whose cosine with an earlier one exceeds this are near-duplicates"""
     dims: int = 256
     """numbers per object in the bank"""

@@ -174,7 +174,7 @@ def train_vae(networks, params, rgba, weight, settings, mesh, deadline):
 def encode(networks, vae, rgba, palettes, indices, mesh, path) -> None:
     """Write the unscaled latents of all views in all palettes to `path`."""
     start = time.time()
-    chosen = corpus.Palettes(palettes.angle[indices], palettes.tint[indices], [])
+    chosen = palettes._replace(angle=palettes.angle[indices], tint=palettes.tint[indices])
     latents = corpus.encode_views(mesh, networks.vae, vae, rgba, chosen)
     np.save(path, np.asarray(latents))
     log(f"encoded {latents.shape} in {time.time() - start:.0f} s")

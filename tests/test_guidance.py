@@ -63,7 +63,9 @@ def test_perp_neg_projects_each_view_by_itself():
         return {"shift": jnp.stack([v["shift"] for v in views])}
 
     alone = [
-        guidance.perp_neg(Recorder(), text, UNCOND, jax.tree.map(lambda n: n[None], neg), -jnp.ones(1))
+        guidance.perp_neg(
+            Recorder(), text, UNCOND, jax.tree.map(lambda n: n[None], neg), -jnp.ones(1)
+        )
         for text, neg in [(TEXT, shift(2.0, 5.0)), (shift(0.0, -2.0), shift(7.0, 1.0))]
     ]
     together = guidance.perp_neg(

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dsd_jax.data.corrections import linear_to_srgb, stored_linear
+
 DISTANCE = 2.7  # of every camera from the origin
 FOV_Y = float(np.radians(40.0))
 MAX_FACES = 8192
@@ -90,7 +92,7 @@ class Objects:
 
 
 def load_objects(path: str | Path) -> Objects:
-    """Read objects.npz.
+    """Read objects.npz, with the mends of `corrections.py`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -102,10 +104,13 @@ def load_objects(path: str | Path) -> Objects:
         )
     try:
         with np.load(path, allow_pickle=False) as file:
-            data = {name: file[name] for name in (*_ARRAYS, *_LABELS[:4])}
+            data = {name: file[name] for name in (*_ARRAYS, *_LABELS)}
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(f"{path} is not an objects.npz: {error}") from None
     _check(path, data)
+    linear = stored_linear(*(data.pop(name) for name in ("source", "group", "file_name")))
+    of_face = np.repeat(linear, np.diff(data["face_offset"]))
+    data["face_rgb"][of_face] = linear_to_srgb(data["face_rgb"][of_face])
     scale = framing_scale(data["vertices"].astype(np.float32) / _UNIT, data["vertex_offset"])
     text = {name: [str(s) for s in data.pop(name)] for name in ("caption", "category")}
     return Objects(**data, **text, scale=scale)
@@ -115,7 +120,9 @@ def first(objects: Objects, count: int) -> Objects:
     """The first `count` objects, or all where there are fewer."""
     count = min(count, len(objects))
     lists = {name: getattr(objects, name)[:count] for name in (*_LABELS[:4], "scale")}
-    offsets = {name: getattr(objects, name)[: count + 1] for name in ("vertex_offset", "face_offset")}
+    offsets = {
+        name: getattr(objects, name)[: count + 1] for name in ("vertex_offset", "face_offset")
+    }
     return dataclasses.replace(objects, **lists, **offsets)
 
 
@@ -202,7 +209,7 @@ def _quantised(item: Item) -> np.ndarray:
 def _check(path, data: dict[str, np.ndarray]) -> None:
     """Raise a ValueError if the arrays of a file do not fit together."""
     count = len(data["caption"])
-    counts = {name: len(data[name]) for name in _LABELS[:4]}
+    counts = {name: len(data[name]) for name in _LABELS}
     counts |= {name: len(data[name]) - 1 for name in ("vertex_offset", "face_offset")}
     for name, found in counts.items():
         if found != count or not count:

@@ -60,7 +60,8 @@ def plan_views(rng: np.random.Generator, n: int, groups: int) -> ViewPlan:
 def plan_lights(rng: np.random.Generator, azimuth: np.ndarray) -> Lights:
     """Ambient, a key light near a camera of this azimuth and a weaker fill from the other side.
 
-    A face gets 0.55 to about 1.05 of its own colour. Shapes: azimuth [...] radians -> leaves [..., ...].
+    A face gets 0.55 to about 1.05 of its own colour. `azimuth` is in radians; its shape leads that
+    of every leaf.
     """
     shape = azimuth.shape
     ambient = rng.uniform(0.55, 0.65, shape)

@@ -58,18 +58,16 @@ def gradient(
         guidance_scale: w, at t and along the ODE.
         guidance_scale_prime: w'. Equal to w is what the theory asks for.
         grid: DDIM grid of the simulated ODE, falling from where `seed_noise` lives.
-        offset_fraction, offset_floor: t' = t + floor(u offset_fraction (t - offset_floor)), u from
-            [0, 1); no offset where t is below the floor.
-        t_prime_min, t_prime_max: clamps of t'. `optimization.annealing.t_prime_min` gives the
-            authors' schedule of the lower one.
+        offset_fraction, offset_floor, t_prime_min, t_prime_max: the range of t', see `later`.
+            `optimization.annealing.t_prime_min` gives the authors' late rise of the lower clamp.
         t_prime: takes the place of the draw.
         weight: (schedule, t) -> scalar; the authors' 1 - abar_t.
     """
     chex.assert_equal_shape([x, seed_noise])
     x = jax.lax.stop_gradient(x)
     if t_prime is None:
-        offset = jax.random.uniform(key) * offset_fraction * jnp.maximum(t - offset_floor, 0)
-        t_prime = jnp.clip(t + jnp.floor(offset).astype(jnp.int32), t_prime_min, t_prime_max)
+        u = jax.random.uniform(key)
+        t_prime = later(u, t, offset_fraction, offset_floor, t_prime_min, t_prime_max)
     denoiser, denoiser_prime = denoiser_at(guidance_scale), denoiser_at(guidance_scale_prime)
     eps = ode.integrate(denoiser, schedule, seed_noise, grid, t_prime).eps_t
     eps_t = denoiser(schedule.add_noise(x, eps, t), t)
@@ -77,6 +75,17 @@ def gradient(
     grad = weight(schedule, t) * (eps_t - eps_prime)
     aux = {"gradient_norm": jnp.linalg.norm(grad), "t_prime": jnp.asarray(t_prime)}
     return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+
+
+def later(u, t, fraction, floor, t_min, t_max) -> jax.Array:
+    """Timestep t' >= t at the share u, in [0, 1), of the way from t to t + fraction (t - floor).
+
+    Both ends are clamped to [t_min, t_max] before u is applied; below the floor the way is empty.
+    All arguments are scalars, traced or not; the result is rounded down.
+    """
+    low = jnp.clip(t, t_min, t_max)
+    high = jnp.clip(t + fraction * jnp.maximum(t - floor, 0), t_min, t_max)
+    return low + jnp.floor(u * (high - low)).astype(low.dtype)
 
 
 def exact_gradient(

@@ -1,7 +1,7 @@
 """Names of a run's folder and files, and JSON that anything can read.
 
-    runs/a-red-house-1a2b3c4d/config.json, metrics.json, seeds.png
-    runs/a-red-house-1a2b3c4d/seed_0003/turntable.mp4, views/az045.png
+runs/a-red-house-1a2b3c4d/config.json, metrics.json, seeds.png
+runs/a-red-house-1a2b3c4d/seed_0003/turntable.mp4, views/az045.png
 """
 
 import hashlib
@@ -79,6 +79,4 @@ def plain(value: object) -> object:
 
 
 def _dumps(value: object) -> str:
-    return json.dumps(
-        plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False
-    )
+    return json.dumps(plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dsd_jax.export.files import atomic_path
-from dsd_jax.metrics.diversity import cosine_similarity, object_features
+from dsd_jax.metrics.diversity import cosine_similarity, object_features, unit
 from dsd_jax.metrics.nouns import learn_nouns
 
 # Directions of a view, as rows of `Bank.view_means`, by azimuth in degrees.
@@ -35,7 +35,8 @@ class Bank(NamedTuple):
         features: of each object, the mean over its views; rows of unit length.
         projection: from the network's features to the bank's.
         fronted: the e indices of the categories that have `view_means`.
-        view_means: mean features of a category's objects seen from the front, the sides, the back.
+        view_means: mean features, of length 1 each, of a category's objects seen from the front,
+            the sides and the back.
         nouns: {noun phrase: category} for `metrics.nouns.category_of`.
     """
 
@@ -49,7 +50,7 @@ class Bank(NamedTuple):
 
 
 def near_duplicates(
-    features: Float[np.ndarray, "o f"], threshold: float = 0.97
+    features: Float[np.ndarray, "o f"], threshold: float = 0.95
 ) -> Bool[np.ndarray, "o"]:
     """True for each object whose cosine with an earlier object that stays exceeds `threshold`."""
     close = cosine_similarity(features, features) > threshold
@@ -68,7 +69,7 @@ def direction_columns(azimuths_deg: Sequence[float]) -> list[tuple[int, int]]:
 def direction_means(
     view_features: Float[np.ndarray, "o v f"], azimuths_deg: Sequence[float]
 ) -> Float[np.ndarray, "3 f"]:
-    """Mean features of the front, side and back views of some objects.
+    """Mean features of the front, side and back views of some objects, each view of length 1.
 
     Raises ValueError when a direction has no view.
     """
@@ -76,7 +77,8 @@ def direction_means(
     if {direction for _, direction in columns} != {FRONT, SIDE, BACK}:
         raise ValueError(f"need views at azimuths 0, 90 or 270, and 180; got {list(azimuths_deg)}")
     groups = [[view for view, own in columns if own == row] for row in (FRONT, SIDE, BACK)]
-    return np.stack([view_features[:, views].mean((0, 1)) for views in groups])
+    equal = unit(view_features)
+    return np.stack([equal[:, views].mean((0, 1)) for views in groups])
 
 
 def build_bank(
@@ -100,7 +102,7 @@ def build_bank(
         min_fronts: a category has directions from this many objects with a front on.
     """
     view_features = np.asarray(view_features, np.float32)
-    projection = _main_directions(view_features.reshape(-1, view_features.shape[-1]), dims)
+    projection = _main_directions(unit(view_features.reshape(-1, view_features.shape[-1])), dims)
     names = tuple(sorted(set(categories)))
     category = np.array([names.index(name) for name in categories], np.int32)
     asymmetric = ~np.asarray(symmetric, bool)
@@ -110,7 +112,7 @@ def build_bank(
     return Bank(
         categories=names,
         category=category,
-        features=_unit(object_features(view_features) @ projection),
+        features=unit(object_features(view_features) @ projection).astype(np.float32),
         projection=projection,
         fronted=np.array(fronted, np.int32),
         view_means=np.reshape(means, (-1, 3, projection.shape[0])).astype(np.float32) @ projection,
@@ -121,7 +123,7 @@ def build_bank(
 
 def save_bank(bank: Bank, path: str | Path) -> int:
     """Write `bank` as one safetensors file; returns its size in bytes."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     scale = np.maximum(np.abs(bank.features).max(0), 1e-12) / 127.0
     tensors = {
@@ -135,7 +137,7 @@ def save_bank(bank: Bank, path: str | Path) -> int:
     words = {"categories": bank.categories, "nouns": bank.nouns}
     metadata = {"format": FORMAT} | {k: json.dumps(v, sort_keys=True) for k, v in words.items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        temporary.write_bytes(save(tensors, metadata))
     return Path(path).stat().st_size
 
 
@@ -161,7 +163,7 @@ def load_bank(path: str | Path | None = None) -> Bank:
     return Bank(
         categories=tuple(json.loads(metadata["categories"])),
         category=tensors["category"].astype(np.int32),
-        features=_unit(tensors["features"] * tensors["scale"]),
+        features=unit(tensors["features"] * tensors["scale"]).astype(np.float32),
         projection=tensors["projection"].astype(np.float32),
         fronted=tensors["fronted"].astype(np.int32),
         view_means=tensors["view_means"].astype(np.float32),
@@ -173,10 +175,5 @@ def _main_directions(features: Float[np.ndarray, "n f"], dims: int) -> Float[np.
     """Orthonormal columns: the eigenvectors of the largest eigenvalues of features^T features."""
     if dims > min(features.shape):
         raise ValueError(f"dims {dims} exceed the {min(features.shape)} that the features span")
-    gram = features.T.astype(np.float64) @ features
+    gram = features.T @ features
     return np.linalg.eigh(gram)[1][:, ::-1][:, :dims].astype(np.float32)
-
-
-def _unit(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    norm = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return (rows / np.maximum(norm, 1e-12)).astype(np.float32)

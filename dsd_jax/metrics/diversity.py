@@ -13,11 +13,17 @@ def object_features(view_features: Float[np.ndarray, "n v d"]) -> Float[np.ndarr
     return np.asarray(view_features, np.float64).mean(1)
 
 
+def unit(rows: Float[np.ndarray, "*batch d"]) -> Float[np.ndarray, "*batch d"]:
+    """Rows scaled to length 1, float64; a row of zeros stays."""
+    rows = np.asarray(rows, np.float64)
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
 def cosine_similarity(
     a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]
 ) -> Float[np.ndarray, "n m"]:
     """Cosines between the rows of a and of b, float64. A row of zeros is at cosine 0 of all."""
-    return _unit(a) @ _unit(b).T
+    return unit(a) @ unit(b).T
 
 
 def pairwise_cosine_distance(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n n"]:
@@ -47,8 +53,3 @@ def vendi_score(view_features: Float[np.ndarray, "n v d"]) -> float:
     eigenvalues = np.linalg.eigvalsh(cosine_similarity(features, features) / len(features))
     positive = eigenvalues[eigenvalues > 1e-12]
     return float(np.exp(-(positive * np.log(positive)).sum()))
-
-
-def _unit(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    features = np.asarray(features, np.float64)
-    return features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dsd_jax.metrics.bank import BACK, FRONT, SIDE, Bank, direction_columns
-from dsd_jax.metrics.diversity import cosine_similarity, object_features
+from dsd_jax.metrics.diversity import cosine_similarity, object_features, unit
 from dsd_jax.metrics.nouns import category_of
 
 SIZE = 128
@@ -89,7 +89,7 @@ def direction_score(
         raise ValueError(f"no view at azimuth 0, 90, 180 or 270 among {list(azimuths_deg)}")
     means = _means(bank, category)
     hits = [
-        nearest_direction(np.asarray(view_features)[:, view] @ bank.projection, means) == own
+        nearest_direction(unit(view_features[:, view]) @ bank.projection, means) == own
         for view, own in columns
     ]
     return float(np.mean(hits))
@@ -108,14 +108,17 @@ def one_front_score(
     views = [view for view, own in direction_columns(azimuths_deg) if own == BACK]
     if not views:
         raise ValueError(f"no view at azimuth 180 among {list(azimuths_deg)}")
-    backs = np.asarray(view_features)[:, views[0]] @ bank.projection
+    backs = unit(view_features[:, views[0]]) @ bank.projection
     return float(np.mean(looks_like_back(backs, _means(bank, category))))
 
 
 def nearest_direction(
     views: Float[np.ndarray, "n d"], means: Float[np.ndarray, "3 d"]
 ) -> Int[np.ndarray, "n"]:
-    """FRONT, SIDE or BACK: whose mean is nearest by cosine, all centred on the category's mean."""
+    """FRONT, SIDE or BACK: whose mean is nearest by cosine, all centred on the category's mean.
+
+    Views and means come from features of length 1.
+    """
     return _centred_cosines(views, means).argmax(1)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dsd_jax.metrics.bank import BACK, direction_columns, direction_means
-from dsd_jax.metrics.diversity import cosine_similarity, diversity, object_features
+from dsd_jax.metrics.diversity import cosine_similarity, diversity, object_features, unit
 from dsd_jax.metrics.judge import NEIGHBOURS, looks_like_back, nearest_direction
 
 
@@ -35,7 +35,7 @@ def direction_scores(
     for i in range(len(view_features)):
         means = direction_means(np.delete(view_features, i, axis=0), azimuths_deg)
         for view, own in columns:
-            seen = view_features[i : i + 1, view]
+            seen = unit(view_features[i : i + 1, view])
             hits.append(nearest_direction(seen, means)[0] == own)
             if own == BACK:
                 backs.append(looks_like_back(seen, means)[0])

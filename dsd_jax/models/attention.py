@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dsd_jax.models.layers import conv, group_norm
+from dsd_jax.models.layers import GroupNorm, conv
 
 
 def implementation(dtype, head_features: int) -> str:
-    """"cudnn" where `jax.nn.dot_product_attention` has a cuDNN kernel for it, else "xla".
+    """The kernel `jax.nn.dot_product_attention` should use: "cudnn" where it can, else "xla".
 
     cuDNN's flash attention wants half precision, an Ampere or later GPU, and a head of at most
     128 features in multiples of 8.
@@ -49,7 +49,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x, context=None):
         if self.norm_groups is not None:
-            x = group_norm(self.norm_groups, 1e-6, self.dtype, "group_norm")(x)
+            x = GroupNorm(self.norm_groups, 1e-6, self.dtype, name="group_norm")(x)
         context = x if context is None else context
         features = x.shape[-1]
 
@@ -62,7 +62,7 @@ class Attention(nn.Module):
 
 
 class GatedGelu(nn.Module):
-    """Half of a linear map, gated by the exact GELU of the other half: [.., c] -> [.., features]."""
+    """Half of a linear map times the exact GELU of its other half: [..., c] -> [..., features]."""
 
     features: int
     dtype: jnp.dtype = jnp.float32
@@ -99,9 +99,7 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(self, x, text, num_views: int = 1):
         def norm(name):
-            return nn.LayerNorm(
-                epsilon=1e-5, dtype=self.dtype, use_fast_variance=False, name=name
-            )
+            return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, use_fast_variance=False, name=name)
 
         shape = x.shape
         tokens = norm("norm1")(x).reshape(-1, num_views * shape[1], shape[2])
@@ -132,7 +130,7 @@ class SpatialTransformer(nn.Module):
     @nn.compact
     def __call__(self, x, text, num_views: int = 1):
         b, h, w, c = x.shape
-        y = self._project(c, "proj_in")(group_norm(self.groups, 1e-6, self.dtype, "norm")(x))
+        y = self._project(c, "proj_in")(GroupNorm(self.groups, 1e-6, self.dtype, name="norm")(x))
         y = y.reshape(b, h * w, c)
         for i in range(self.depth):
             block = TransformerBlock(self.heads, self.dtype, name=f"transformer_blocks_{i}")

@@ -129,7 +129,7 @@ class UNetConfig:
     def __post_init__(self):
         n = len(self.block_out_channels)
         if len(self.down_attention) != n or len(self.up_attention) != n:
-            raise ValueError(f"unet config: {n} block_out_channels need {n} down and up block types")
+            raise ValueError(f"unet config: {n} levels need {n} down and up block types")
         for channels, heads in zip(self.block_out_channels, self.heads, strict=True):
             if channels % heads or channels % self.norm_num_groups:
                 raise ValueError(
@@ -180,6 +180,14 @@ class VAEConfig:
                 raise ValueError(f"vae config: {entry} may hold {name} only")
         values = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
         return cls(**{**values, "block_out_channels": tuple(config["block_out_channels"])})
+
+    def __post_init__(self):
+        for channels in self.block_out_channels:
+            if channels % self.norm_num_groups:
+                raise ValueError(
+                    f"vae config: {channels} channels must be a multiple of "
+                    f"{self.norm_num_groups} norm groups"
+                )
 
     @property
     def factor(self) -> int:

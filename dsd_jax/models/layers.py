@@ -15,9 +15,38 @@ _zeros = nn.initializers.zeros
 _lecun = nn.initializers.lecun_normal()
 
 
-def group_norm(groups: int, epsilon: float, dtype, name: str) -> nn.GroupNorm:
-    """GroupNorm over [b, h, w, c] whose statistics are float32 whatever `dtype` is."""
-    return nn.GroupNorm(groups, epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+class GroupNorm(nn.Module):
+    """Normalises groups of consecutive channels of x [b, ..., c] over all places; -> the same.
+
+    Statistics are float32 whatever `dtype` is, in one pass: variance of the difference to the
+    first place, which loses no digits when the mean is large. Reducing axis by axis and groups
+    last costs half of flax's GroupNorm on a CPU (a tenth of a small UNet's time).
+    """
+
+    groups: int
+    epsilon: float
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        b, c = x.shape[0], x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (c,))
+        bias = self.param("bias", nn.initializers.zeros, (c,))
+        places = (1,) * (x.ndim - 2)
+
+        def group_mean(y):
+            for axis in range(y.ndim - 2, 0, -1):
+                y = y.mean(axis)
+            y = y.reshape(b, self.groups, c // self.groups).mean(-1)
+            return jnp.repeat(y, c // self.groups, -1).reshape(b, *places, c)
+
+        x = x.astype(jnp.float32)
+        first = x[(slice(None), *(slice(1) for _ in places))]
+        x = x - jax.lax.stop_gradient(group_mean(first))
+        mean = group_mean(x)
+        variance = jnp.maximum(group_mean(x * x) - mean * mean, 0)
+        gain = jax.lax.rsqrt(variance + self.epsilon) * scale.astype(jnp.float32)
+        return ((x - mean) * gain + bias.astype(jnp.float32)).astype(self.dtype)
 
 
 def conv(features: int, size: int, dtype, name: str, zero: bool = False) -> nn.Conv:
@@ -68,12 +97,12 @@ class ResnetBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x, embedding=None):
-        y = nn.silu(group_norm(self.groups, self.epsilon, self.dtype, "norm1")(x))
+        y = nn.silu(GroupNorm(self.groups, self.epsilon, self.dtype, name="norm1")(x))
         y = conv(self.features, 3, self.dtype, "conv1")(y)
         if embedding is not None:
             shift = nn.Dense(self.features, dtype=self.dtype, name="time_emb_proj")
             y = y + shift(nn.silu(embedding))[:, None, None, :]
-        y = nn.silu(group_norm(self.groups, self.epsilon, self.dtype, "norm2")(y))
+        y = nn.silu(GroupNorm(self.groups, self.epsilon, self.dtype, name="norm2")(y))
         y = conv(self.features, 3, self.dtype, "conv2", self.zero)(y)
         if x.shape[-1] != self.features:
             x = conv(self.features, 1, self.dtype, "conv_shortcut")(x)

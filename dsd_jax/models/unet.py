@@ -12,10 +12,10 @@ from dsd_jax.models.config import UNetConfig
 from dsd_jax.models.layers import (
     Downsample,
     EmbeddingMLP,
+    GroupNorm,
     ResnetBlock,
     Upsample,
     conv,
-    group_norm,
     timestep_features,
 )
 
@@ -116,7 +116,7 @@ class UNet(nn.Module):
             embedding = embedding + jnp.where(present, mlp(camera), 0)
         x = conv(c.block_out_channels[0], 3, self.dtype, "conv_in")(x)
         x = self._stages(x, embedding, text.astype(self.dtype), num_views)
-        x = nn.silu(group_norm(c.norm_num_groups, c.norm_eps, self.dtype, "conv_norm_out")(x))
+        x = nn.silu(GroupNorm(c.norm_num_groups, c.norm_eps, self.dtype, name="conv_norm_out")(x))
         return conv(c.out_channels, 3, self.dtype, "conv_out", zero=True)(x)
 
     def _stages(self, x, *conditions):

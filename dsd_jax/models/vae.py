@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from dsd_jax.models.attention import Attention
 from dsd_jax.models.config import VAEConfig
-from dsd_jax.models.layers import Downsample, ResnetBlock, Upsample, conv, group_norm
+from dsd_jax.models.layers import Downsample, GroupNorm, ResnetBlock, Upsample, conv
 
 _EPSILON = 1e-6
 
@@ -26,9 +26,8 @@ class _Stage(nn.Module):
     @nn.compact
     def __call__(self, x):
         for i in range(self.layers):
-            x = ResnetBlock(
-                self.features, self.groups, _EPSILON, self.dtype, name=f"resnets_{i}"
-            )(x)
+            name = f"resnets_{i}"
+            x = ResnetBlock(self.features, self.groups, _EPSILON, self.dtype, name=name)(x)
         if self.resample == "down":
             return Downsample((0, 1), self.dtype, name="downsamplers_0")(x)
         return Upsample(self.dtype, name="upsamplers_0")(x) if self.resample == "up" else x
@@ -67,7 +66,7 @@ class _Encoder(nn.Module):
             name = f"down_blocks_{i}"
             x = _Stage(features, c.layers_per_block, groups, kind, self.dtype, name=name)(x)
         x = _Middle(groups, c.mid_block_add_attention, self.dtype, name="mid_block")(x)
-        x = nn.silu(group_norm(groups, _EPSILON, self.dtype, "conv_norm_out")(x))
+        x = nn.silu(GroupNorm(groups, _EPSILON, self.dtype, name="conv_norm_out")(x))
         return conv(2 * c.latent_channels, 3, self.dtype, "conv_out")(x)
 
 
@@ -87,7 +86,7 @@ class _Decoder(nn.Module):
             kind = "up" if i < n - 1 else None
             name = f"up_blocks_{i}"
             x = _Stage(features, c.layers_per_block + 1, groups, kind, self.dtype, name=name)(x)
-        x = nn.silu(group_norm(groups, _EPSILON, self.dtype, "conv_norm_out")(x))
+        x = nn.silu(GroupNorm(groups, _EPSILON, self.dtype, name="conv_norm_out")(x))
         return conv(c.out_channels, 3, self.dtype, "conv_out")(x)
 
 
@@ -115,7 +114,7 @@ class AutoencoderKL(nn.Module):
         Raises ValueError unless H and W are multiples of `config.factor`.
         """
         c = self.config
-        if x.ndim != 4 or x.shape[3] != c.in_channels or x.shape[1] % c.factor or x.shape[2] % c.factor:
+        if x.ndim != 4 or x.shape[3] != c.in_channels or any(n % c.factor for n in x.shape[1:3]):
             raise ValueError(
                 f"VAE: images must be [b, H, W, {c.in_channels}] with H and W multiples of "
                 f"{c.factor}, got {x.shape}"

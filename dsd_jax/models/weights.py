@@ -131,7 +131,8 @@ def _read_params(file: Path, part: _Part, shapes: dict, dtype) -> dict:
 
     try:
         with safe_open(file, framework="np") as tensors:
-            names = {keys.modern(name): name for name in tensors.keys() if name not in part.ignored}
+            stored = set(tensors.keys()) - part.ignored
+            names = {keys.modern(name): name for name in stored}
             found = {key: tensors.get_slice(name).get_shape() for key, name in names.items()}
             expected = keys.flatten(shapes, part.prefix)
             _check(file, expected, {key: tuple(shape) for key, shape in found.items()})
@@ -173,7 +174,7 @@ def _torch_tensors(params: dict, prefix: str, dtype) -> dict[str, np.ndarray]:
 
 
 def _weights_file(folder: Path, stem: str) -> Path:
-    """The safetensors file of one network: full precision if there, else diffusers' fp16 variant."""
+    """The file of one network: full precision if it is there, else diffusers' fp16 variant."""
     for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
         if (folder / name).is_file():
             return folder / name

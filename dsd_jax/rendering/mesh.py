@@ -102,7 +102,7 @@ def cast(
     inverse_depth, face = nearest(affine, grid_x.ravel(), grid_y.ravel())
     tan = jnp.tan(camera.fov_y / 2)
     secant = jnp.sqrt(1 + (grid_x * tan * width / height) ** 2 + (grid_y * tan) ** 2)
-    t = secant / inverse_depth.reshape(height, width)
+    t = secant * (1 + 3 * _GROW) / inverse_depth.reshape(height, width)
     return face.reshape(height, width), t
 
 
@@ -111,7 +111,8 @@ def edge_functions(
 ) -> Float[Array, "f 9"]:
     """Coefficients (a, b, c) of u_0, u_1 and s, each a x + b y + c with x, y in [-1, 1].
 
-    u_2 is s - u_0 - u_1. Degenerate triangles get zeros: s = 0 is no hit.
+    u_2 is s - u_0 - u_1. All are those of slightly grown triangles, which makes s larger by the
+    factor 1 + 3 _GROW. Degenerate triangles get zeros: s = 0 is no hit.
     """
     rotation = camera.camera_to_world[:3, :3]
     v0, v1, v2 = jnp.moveaxis(triangles - camera.camera_to_world[:3, 3], 1, 0)

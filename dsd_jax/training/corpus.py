@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from dsd_jax.data import captions
 from dsd_jax.data.objects import DISTANCE, FOV_Y, Objects
+from dsd_jax.data.palettes import TINTS, hue_range, hue_rotate, rotated_name, tint, tint_gain
 from dsd_jax.data.pictures import ViewPlan
 from dsd_jax.priors.stable_diffusion import camera_embedding_input
 from dsd_jax.rendering.cameras import orbit
@@ -24,17 +25,19 @@ PHRASES = ("", "front view", "side view", "back view", "overhead view")
 
 
 class Palettes(NamedTuple):
-    """How object i looks in palette j: hue turned by angle[i, j], times tint[i, j].
+    """How object i looks in palette j: hue turned by angle[i, j], then times tint[i, j].
 
     Attributes:
-        angle: [n, k] radians.
+        angle: [n, k] radians; 0 leaves the hue.
         tint: [n, k, 3].
         name: [n][k] the tint's name, or None.
+        new_colour: [n][k] what the caption's one colour has become, or None.
     """
 
     angle: np.ndarray
     tint: np.ndarray
     name: list
+    new_colour: list
 
 
 def padded_indices(n: int, devices: int) -> np.ndarray:
@@ -53,40 +56,57 @@ def object_weights(categories: list[str], padded: int, exponent: float = 0.5) ->
     return weights
 
 
-def make_palettes(rng: np.random.Generator, colourless, k: int) -> Palettes:
+def make_palettes(rng: np.random.Generator, data: Objects, k: int) -> Palettes:
     """Palette 0 is the object's own; the rest turn its hue. What has no colour is tinted."""
-    n = len(colourless)
-    angle = rng.uniform(np.pi / 6, 2 * np.pi - np.pi / 6, (n, k)).astype(np.float32)
-    angle[:, 0] = 0
-    tint = np.ones((n, k, 3), np.float32)
-    name: list = [[None] * k for _ in range(n)]
-    names = sorted(captions.TINTS)
-    for i in np.flatnonzero(colourless):
-        angle[i] = 0
+    n, names = len(data), sorted(TINTS)
+    result = Palettes(
+        np.zeros((n, k), np.float32), np.ones((n, k, 3), np.float32),
+        [[None] * k for _ in range(n)], [[None] * k for _ in range(n)],
+    )  # fmt: skip
+    for i in range(n):
+        colourless = data.colourless[i]
+        found = captions.colours_of(data.caption[i])
+        gain = tint_gain(data.triangles(i), data.colours(i)) if colourless else 1.0
         for j in range(1, k):
-            name[i][j] = names[rng.integers(len(names))]
-            tint[i, j] = captions.TINTS[name[i][j]]
-    return Palettes(angle, tint, name)
+            if colourless:
+                name = names[rng.integers(len(names))]
+                result.name[i][j] = name
+                result.tint[i, j] = gain * np.asarray(TINTS[name])
+                continue
+            reach = hue_range(data.category[i])
+            angle = rng.uniform(0.15, 1.0) * reach * rng.choice([-1, 1])
+            result.angle[i, j] = angle
+            if len(found) == 1:
+                result.new_colour[i][j] = rotated_name(
+                    found[0], data.triangles(i), data.colours(i), angle
+                )
+    return result
 
 
-def recolour(rgba, angle, tint):
+def recolour(rgba, angle, factor):
     """Premultiplied uint8 pictures [..., 4] in a palette, on grey: rgb [..., 3] in [-1, 1]."""
     rgba = rgba.astype(jnp.float32) / 255
-    rgb = captions.hue_rotate(rgba[..., :3], angle) * tint
+    rgb = tint(hue_rotate(rgba[..., :3], angle), factor)
     return (rgb + GREY * (1 - rgba[..., 3:])) * 2 - 1
 
 
-def wordings(data: Objects, palettes: Palettes, m: int) -> list:
-    """Prompts [n][k][m] of each object in each palette, repeated cyclically to m."""
-    result = []
-    for i, (caption, category) in enumerate(zip(data.caption, data.category, strict=True)):
-        rows = []
-        for name, angle in zip(palettes.name[i], palettes.angle[i], strict=True):
-            mode = "drop" if angle else "keep"
-            options = captions.variants(caption, category, colour=mode, tint=name)
-            rows.append([options[j % len(options)] for j in range(m)])
-        result.append(rows)
-    return result
+def wordings(rng: np.random.Generator, data: Objects, palettes: Palettes, m: int) -> list:
+    """Prompts [n][k][m] of each object in each palette: a third of category, the rest of caption."""
+
+    def draw(i, j):
+        name = palettes.name[i][j]
+        short = captions.category_variants(data.category[i], tint=name)
+        long = captions.caption_variants(
+            data.caption[i],
+            recoloured=bool(palettes.angle[i, j]),
+            new_colour=palettes.new_colour[i][j],
+            tint=name,
+        )
+        pools = [short if slot < m // 3 else long or short for slot in range(m)]
+        return [pool[rng.integers(len(pool))] for pool in pools]
+
+    k = palettes.angle.shape[1]
+    return [[draw(i, j) for j in range(k)] for i in range(len(data))]
 
 
 def tokenise(tokenizer, prompts: list, indices: np.ndarray) -> np.ndarray:
@@ -113,12 +133,12 @@ def view_inputs(views: ViewPlan, indices) -> tuple[np.ndarray, np.ndarray]:
 def encode_views(mesh, model, params, rgba, palettes: Palettes):
     """Unscaled latents [n, v, k, h, w, c] float16 of views [n, v, H, W, 4], sharded by object."""
 
-    def one(params, rgba, angle, tint):
-        mean, _ = model.apply({"params": params}, recolour(rgba, angle, tint), method="encode")
+    def one(params, rgba, angle, factor):
+        mean, _ = model.apply({"params": params}, recolour(rgba, angle, factor), method="encode")
         return mean.astype(jnp.float16)
 
-    def palette_rows(params, rgba, angle, tint):
-        rows = jax.lax.map(lambda a: one(params, rgba, *a), (angle, tint))
+    def palette_rows(params, rgba, angle, factor):
+        rows = jax.lax.map(lambda a: one(params, rgba, *a), (angle, factor))
         return jnp.moveaxis(rows, 0, 1)
 
     @jax.jit
@@ -129,7 +149,7 @@ def encode_views(mesh, model, params, rgba, palettes: Palettes):
         out_specs=P("data"),
         check_vma=False,
     )
-    def encode(params, rgba, angle, tint):
-        return jax.lax.map(lambda a: palette_rows(params, *a), (rgba, angle, tint))
+    def encode(params, rgba, angle, factor):
+        return jax.lax.map(lambda a: palette_rows(params, *a), (rgba, angle, factor))
 
     return encode(params, rgba, palettes.angle, palettes.tint)

@@ -49,14 +49,14 @@ def sample(
     camera = camera_embedding_input(matrices)
     views = 4 if len(azimuths_deg) == 4 else 1
     text = prior.encode_prompt(prior.params, [*prompts, ""])
-    grid = jnp.asarray(np.linspace(999, 0, steps + 1).round().astype(int))
+    grid = ode.linear_grid(steps)
     noise = jax.random.normal(jax.random.key(0), (seeds, len(azimuth), *prior.latent_shape))
     noise = noise[:, :1] + 0 * noise if shared_noise else noise
 
     def group(params, text, uncond, noise, camera):
         """Views of one object, [v, ...] for cross-view attention or [...] for a single view."""
         denoiser = prior.denoiser_at(params, text, uncond, camera, num_views=views)(guidance)
-        x = ode.integrate(denoiser, prior.schedule, noise, grid, -1)
+        x = ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
         x = x if views > 1 else x[None]
         return jnp.clip(jax.vmap(partial(prior.decode, params))(x), 0, 1)
 

@@ -12,7 +12,7 @@ from dsd_jax.models import networks as networks_lib
 from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
 from dsd_jax.training import corpus
 
-WORDINGS = 8
+WORDINGS = 12
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "num_train_timesteps": 1000,
@@ -82,8 +82,9 @@ def prepare_text(data: Objects, palettes: int, out: Path, seed: int = 0):
     """Tokenizer (trained once, then read from OUT/tokenizer), prompts [n][k][m], palettes."""
     from transformers import CLIPTokenizer
 
-    chosen = corpus.make_palettes(np.random.default_rng(seed + 1), data.colourless, palettes)
-    prompts = corpus.wordings(data, chosen, WORDINGS)
+    rng = np.random.default_rng(seed + 1)
+    chosen = corpus.make_palettes(rng, data, palettes)
+    prompts = corpus.wordings(rng, data, chosen, WORDINGS)
     folder = out / "tokenizer"
     if not (folder / "vocab.json").exists():
         flat = sorted({p for rows in prompts for row in rows for p in row})
@@ -111,7 +112,7 @@ def save(folder: Path, resolution, small, params, scaling, data: Objects, tokeni
     pipeline = Pipeline(networks, params, scheduler=SCHEDULER)
     save_pipeline(folder, pipeline, tokenizer=tokenizer, dtype=np.float16)
     words = captions.known_words(data.caption, data.category)
-    (folder / "words.json").write_text(json.dumps(words, indent=0) + "\n")
+    captions.save_known_words(folder / "words.json", words)
 
 
 def _leaves(tree):

@@ -8,7 +8,7 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from dsd_jax.data.captions import hue_rotate
+from dsd_jax.data.palettes import hue_rotate
 
 GREY = 0.8
 

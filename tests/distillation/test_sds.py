@@ -45,7 +45,13 @@ def test_every_seed_descends_to_the_same_mode():
 
         def step(x, i):
             grad, _ = sds.gradient(
-                jax.random.fold_in(key, i), DENOISER_AT, SCHEDULE, x, x, 700 - i, guidance_scale=10.0
+                jax.random.fold_in(key, i),
+                DENOISER_AT,
+                SCHEDULE,
+                x,
+                x,
+                700 - i,
+                guidance_scale=10.0,
             )
             return x - 0.05 * grad, None
 

@@ -84,8 +84,8 @@ def test_latents_have_unit_deviation(trained):
 
 def test_prompts_follow_the_palette(packed):
     data = load_objects(packed)
-    palettes = corpus.make_palettes(np.random.default_rng(0), data.colourless, 3)
-    prompts = corpus.wordings(data, palettes, 8)
+    palettes = corpus.make_palettes(np.random.default_rng(0), data, 3)
+    prompts = corpus.wordings(np.random.default_rng(1), data, palettes, 12)
     assert any("red" in p.split() for p in prompts[0][0])  # its own colour keeps the word
     assert not any("red" in p.split() for p in prompts[0][1])  # a turned hue loses it
     tint = palettes.name[2][1]

@@ -1,0 +1,225 @@
+"""One optimisation step of one seed: state -> state. The caller vmaps, loops and jits.
+
+Letters: v views, h w c latents, H W pixels. p = step / steps is the progress, from 0 to 1.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dsd_jax.optimization import annealing, regularisers
+from dsd_jax.optimization.conditioning import Text, Viewpoint, condition
+from dsd_jax.optimization.presets import Settings
+from dsd_jax.optimization.state import State, optimiser, step_key
+from dsd_jax.priors.stable_diffusion import Prior
+from dsd_jax.rendering import occupancy
+from dsd_jax.rendering.cameras import Camera, orbit
+from dsd_jax.rendering.scene import Scene
+from dsd_jax.rendering.shading import PointLight, sample_light
+from dsd_jax.rendering.volume import Rendering
+
+
+class Shared(NamedTuple):
+    """What all seeds share: never copied per seed, never a constant of the compiled program.
+
+    Attributes:
+        prior: weights of the prior.
+        text: the embedded prompt.
+    """
+
+    prior: Any
+    text: Text
+
+
+class Recipe(NamedTuple):
+    """What a step is made of; fixed when it is compiled.
+
+    Attributes:
+        method: a value of `distillation.METHODS`.
+        resolution: side of the rendered view in pixels.
+    """
+
+    scene: Scene
+    prior: Prior
+    method: Callable
+    settings: Settings
+    resolution: int
+
+
+def make_step(recipe: Recipe) -> Callable[[State, Shared], tuple[State, dict[str, jax.Array]]]:
+    """The step of one seed under a recipe: (state, shared) -> (state, metrics [] each)."""
+    return partial(_step, recipe)
+
+
+def make_refresh(recipe: Recipe) -> Callable[[State], State]:
+    """Renewal of one seed's occupancy grid."""
+
+    def refresh(state: State) -> State:
+        key = jax.random.fold_in(step_key(state.seed, state.step), 1)
+        field_fn = recipe.scene.field_fn(state.params, open_levels(state.step, recipe.settings))
+        return state.replace(occupancy=occupancy.update(state.occupancy, field_fn, key))
+
+    return refresh
+
+
+def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str, jax.Array]]:
+    settings = recipe.settings
+    keys = jax.random.split(step_key(state.seed, state.step), 4)
+    viewpoint, camera = sample_viewpoints(keys[0], settings)
+    light = _light(keys[1], camera, state.step, settings)
+
+    def seen(params):
+        renderings = _render(recipe, params, state, camera, light, keys[2])
+        x = jax.vmap(partial(recipe.prior.encode, shared.prior))(renderings.rgb)
+        penalty, terms = penalties(renderings, state.step, settings)
+        return (x, penalty), (terms, jnp.mean(renderings.opacity))
+
+    (x, penalty), pull_back, (terms, opacity) = jax.vjp(seen, state.params, has_aux=True)
+    grad_x, aux = _distil(recipe, shared, keys[3], x, state, viewpoint, camera)
+    (grads,) = pull_back((grad_x / settings.views, jnp.ones_like(penalty)))
+    updates, opt_state = optimiser(settings).update(grads, state.opt_state, state.params)
+    metrics = {
+        "loss": 0.5 * jnp.mean(jnp.square(grad_x)),
+        "penalty": penalty,
+        "opacity": opacity,
+        "grad_norm": optax.global_norm(grads),
+        **{name: jnp.mean(value) for name, value in (terms | aux).items()},
+    }
+    return state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        opt_state=opt_state,
+    ), jax.tree.map(lambda m: m.astype(jnp.float32), metrics)
+
+
+def sample_viewpoints(key: jax.Array, settings: Settings) -> tuple[Viewpoint, Camera]:
+    """Random viewpoints with leading axis v, evenly spread in azimuth, of one elevation."""
+    azimuth_key, elevation_key = jax.random.split(key)
+    turn = jnp.arange(settings.views) * (2 * jnp.pi / settings.views)
+    azimuth = jax.random.uniform(azimuth_key, (), maxval=2 * jnp.pi) + turn
+    low, high = jnp.deg2rad(settings.elevation_min_deg), jnp.deg2rad(settings.elevation_max_deg)
+    elevation = jax.random.uniform(elevation_key, (), minval=low, maxval=high)
+    elevation = jnp.broadcast_to(elevation, azimuth.shape)
+    camera = orbit(azimuth, elevation, settings.distance, jnp.deg2rad(settings.fov_deg))
+    return Viewpoint(azimuth, elevation), camera
+
+
+def open_levels(step, settings: Settings) -> jax.Array | None:
+    """How many hash-grid levels are open: `start_levels`, then linearly all of them."""
+    if settings.start_levels >= settings.levels:
+        return None
+    part = ramp(step, settings, 0.0, settings.levels_until)
+    return settings.start_levels + part * (settings.levels - settings.start_levels)
+
+
+def ramp(step, settings: Settings, start: float, end: float) -> jax.Array:
+    """From 0 at p = `start` to 1 at p = `end`, linearly, and constant outside."""
+    p = jnp.asarray(step, jnp.float32) / settings.steps
+    return jnp.clip((p - start) / max(end - start, 1e-9), 0.0, 1.0)
+
+
+def penalties(r: Rendering, step, settings: Settings) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Weighted sum of the regularisers, meaned over v views, and each unweighted term."""
+    late = ramp(step, settings, 0.0, 1.0)
+    early = 1.0 - ramp(step, settings, 0.0, settings.sparsity_until)
+    weighted = {
+        "sparsity": (settings.sparsity, early, regularisers.sparsity),
+        "opaque": (settings.opaque, late, regularisers.opaque),
+        "z_variance": (settings.z_variance, late, regularisers.z_variance),
+        "distortion": (settings.distortion, late, regularisers.distortion),
+    }
+    if r.normal is not None:
+        weighted["orientation"] = (settings.orientation, 1.0, regularisers.orientation)
+    terms = {
+        name: jnp.mean(jax.vmap(term)(r)) for name, (weight, _, term) in weighted.items() if weight
+    }
+    total = sum(weighted[name][0] * weighted[name][1] * value for name, value in terms.items())
+    return jnp.asarray(total, jnp.float32), terms
+
+
+def _light(key: jax.Array, camera: Camera, step, settings: Settings) -> PointLight | None:
+    """A point light for the views, None where this run never shades.
+
+    Steps that are not shaded get a light of ambience alone.
+    """
+    if settings.shading_from >= 1.0 or settings.shading_probability == 0.0:
+        return None
+    light_key, choice_key = jax.random.split(key)
+    first = jax.tree.map(lambda leaf: leaf[0], camera)
+    light = sample_light(light_key, first, settings.textureless_probability)
+    on = jax.random.uniform(choice_key) < settings.shading_probability
+    on = on & (step >= settings.shading_from * settings.steps)
+    return light._replace(
+        ambient=jnp.where(on, light.ambient, 1.0),
+        diffuse=jnp.where(on, light.diffuse, 0.0),
+        textureless=jnp.where(on, light.textureless, 0.0),
+    )
+
+
+def _render(recipe: Recipe, params, state: State, camera: Camera, light, key) -> Rendering:
+    """The views of a step, leaves with leading axis v."""
+    settings = recipe.settings
+
+    def view(camera, key):
+        return recipe.scene.render(
+            params,
+            camera,
+            key,
+            open_levels=open_levels(state.step, settings),
+            height=recipe.resolution,
+            width=recipe.resolution,
+            samples_per_ray=settings.samples,
+            occupancy=state.occupancy,
+            shading=light,
+            normals_at="surface",
+        )
+
+    return jax.vmap(view)(camera, jax.random.split(key, settings.views))
+
+
+def _distil(recipe: Recipe, shared: Shared, key, x, state: State, viewpoint, camera):
+    """The distillation gradient on x [v, h, w, c], and what the method logs.
+
+    Several views are denoised together by a prior that knows cameras, else one by one.
+    """
+    settings, schedule = recipe.settings, recipe.prior.schedule
+    t = annealing.timestep(
+        state.step,
+        settings.steps,
+        settings.t_max,
+        settings.t_min,
+        num_train_timesteps=schedule.num_train_timesteps,
+    )
+    method = partial(recipe.method, **method_settings(recipe.method, state.step, settings))
+
+    def gradient(key, x, noise, viewpoint, camera):
+        denoiser_at = condition(
+            recipe.prior, shared.prior, shared.text, viewpoint, camera, settings
+        )
+        return method(key, denoiser_at, schedule, x, noise, t)
+
+    noise = state.seed_noise
+    if settings.views == 1:
+        one = jax.tree.map(lambda leaf: leaf[0], (x, viewpoint, camera))
+        grad, aux = gradient(key, one[0], noise, *one[1:])
+        return grad[None], aux
+    if recipe.prior.has_camera:
+        return gradient(key, x, noise, viewpoint, camera)
+    keys = jnp.broadcast_to(key, (settings.views,))
+    return jax.vmap(gradient)(keys, x, noise, viewpoint, camera)
+
+
+def method_settings(method: Callable, step, settings: Settings) -> dict[str, Any]:
+    """Those settings that the method takes as arguments."""
+    offered = {
+        "guidance_scale": settings.guidance_scale,
+        "guidance_scale_prime": settings.guidance_scale_prime,
+        "t_prime_min": annealing.t_prime_min(step, settings.steps),
+    }
+    taken = inspect.signature(method).parameters
+    return {k: v for k, v in offered.items() if k in taken and v is not None}

@@ -1,0 +1,172 @@
+"""Priors of the Stable Diffusion family, Toybox among them, from a folder in diffusers layout.
+
+Letters: n prompts or network samples, l d length and width of a text embedding, h w c a latent,
+H W an image, v views.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dsd_jax.guidance import DenoiserAt, Network, classifier_free
+from dsd_jax.models.networks import Networks
+from dsd_jax.models.weights import load_pipeline
+from dsd_jax.schedule import NoiseSchedule
+
+
+@flax.struct.dataclass
+class Prior:
+    """A latent diffusion model: weights, and pure functions that take them as an argument.
+
+    Attributes:
+        params: {"unet", "vae", "text_encoder"}, pass it (or its copy on devices) to the methods.
+        schedule: noise schedule.
+        networks: Flax modules.
+        folder: where it was read from; the tokenizer lies there.
+    """
+
+    params: Any
+    schedule: NoiseSchedule
+    networks: Networks = flax.struct.field(pytree_node=False)
+    folder: Path = flax.struct.field(pytree_node=False)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images it was trained on, pixels."""
+        return self.networks.unet.config.sample_size * self.networks.vae.config.factor
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of a latent."""
+        side = self.networks.unet.config.sample_size
+        return side, side, self.networks.unet.config.out_channels
+
+    @property
+    def has_camera(self) -> bool:
+        """Whether the network can be told where the camera stands."""
+        return self.networks.unet.config.camera_dim is not None
+
+    @property
+    def num_views(self) -> int:
+        """Views that are denoised together by default."""
+        return 1
+
+    def encode(self, params, image: Float[Array, "H W 3"]) -> Float[Array, "h w c"]:
+        """Latent of an image in [0, 1] of any size, resized bilinearly to `image_size`.
+
+        The posterior's mean times the scaling factor, float32; differentiable in `image`.
+        """
+        size = (self.image_size, self.image_size, 3)
+        image = jax.image.resize(image, size, "bilinear")
+        vae = self.networks.vae
+        mean, _ = vae.apply({"params": params["vae"]}, image[None] * 2 - 1, method="encode")
+        return mean[0].astype(jnp.float32) * vae.config.scaling_factor
+
+    def decode(self, params, x: Float[Array, "h w c"]) -> Float[Array, "H W 3"]:
+        """Image of a latent, clipped to [0, 1], float32."""
+        vae = self.networks.vae
+        z = x[None] / vae.config.scaling_factor
+        image = vae.apply({"params": params["vae"]}, z, method="decode")[0]
+        return jnp.clip(image.astype(jnp.float32) / 2 + 0.5, 0, 1)
+
+    def encode_prompt(self, params, prompts: list[str]) -> Float[Array, "n l d"]:
+        """Text embeddings, float32; tokenises, so not jittable.
+
+        Prompts are padded, or cut, to the tokenizer's length. Raises FileNotFoundError when the
+        folder has no tokenizer.
+        """
+        ids = jnp.asarray(self.tokenize(prompts), jnp.int32)
+        return _encode_ids(self.networks.text_encoder, params["text_encoder"], ids)
+
+    def tokenize(self, prompts: list[str]) -> Int[np.ndarray, "n l"]:
+        """Token ids of prompts, padded, or cut, to the tokenizer's length."""
+        from transformers import CLIPTokenizer
+
+        folder = self.folder / "tokenizer"
+        if not (folder / "vocab.json").is_file():
+            raise FileNotFoundError(f"{folder / 'vocab.json'} is missing: prompts need a tokenizer")
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        length = self.networks.text_encoder.config.max_position_embeddings
+        length = min(length, tokenizer.model_max_length)
+        ids = tokenizer(list(prompts), padding="max_length", truncation=True, max_length=length)
+        return np.asarray(ids["input_ids"], np.int32)
+
+    def network(self, params, num_views: int = 1) -> Network:
+        """(x [n, ...], t [n], conditioning with leading n) -> eps [n, ...], float32.
+
+        The conditioning is {"text": [l, d]} and, optionally, {"camera": [16]}. With num_views > 1
+        a sample is [v, h, w, c], its camera [v, 16], and its views attend to one another.
+        """
+        unet = self.networks.unet
+
+        def network(x, t, conditioning):
+            text, camera = conditioning["text"], conditioning.get("camera")
+            shape, t_views = x.shape, t
+            if num_views > 1:
+                x = x.reshape(-1, *shape[2:])
+                t_views, text = jnp.repeat(t, num_views), jnp.repeat(text, num_views, 0)
+                camera = None if camera is None else camera.reshape(-1, camera.shape[-1])
+            prediction = unet.apply({"params": params["unet"]}, x, t_views, text, camera, num_views)
+            prediction = prediction.astype(jnp.float32).reshape(shape)
+            return self.schedule.to_eps(prediction, x.reshape(shape), t)
+
+        return network
+
+    def denoiser_at(
+        self, params, text: Array, uncond: Array, camera: Array | None = None, num_views: int = 1
+    ) -> DenoiserAt:
+        """Guidance scale -> denoiser of [h, w, c], or of [v, h, w, c] with num_views = v > 1.
+
+        Args:
+            params: weights.
+            text: [l, d] of the prompt.
+            uncond: [l, d] of the negative prompt.
+            camera: [16], or [v, 16], of `camera_embedding_input`.
+        """
+        extra = {} if camera is None else {"camera": camera}
+        return classifier_free(
+            self.network(params, num_views), {"text": text, **extra}, {"text": uncond, **extra}
+        )
+
+
+def load(folder, dtype=jnp.float32, param_dtype=None) -> Prior:
+    """Read a folder in diffusers layout; weights go to the default device.
+
+    `dtype` is the type of the networks' computation, `param_dtype` (default `dtype`) that of
+    the weights. Raises as `models.weights.load_pipeline` does.
+    """
+    pipeline = load_pipeline(folder, dtype, param_dtype)
+    unet, vae = pipeline.networks.unet.config, pipeline.networks.vae.config
+    if unet.sample_size is None:
+        raise ValueError(f"{folder}: unet/config.json has no sample_size, the side of a latent")
+    if unet.out_channels != vae.latent_channels:
+        raise ValueError(
+            f"{folder}: the unet predicts {unet.out_channels} channels, "
+            f"the vae has {vae.latent_channels}"
+        )
+    schedule = NoiseSchedule.from_config(pipeline.scheduler)
+    return Prior(jax.device_put(pipeline.params), schedule, pipeline.networks, Path(folder))
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode_ids(encoder, params, ids):
+    return encoder.apply({"params": params}, ids).astype(jnp.float32)
+
+
+def camera_embedding_input(camera_to_world: Float[Array, "*n 4 4"]) -> Float[Array, "*n 16"]:
+    """MVDream's camera vector: axes of Blender, position on the unit sphere, flattened.
+
+    A point (x, y, z) of the OpenGL world is (x, -z, y) in Blender's. arXiv 2308.16512.
+    """
+    rows = jnp.asarray(camera_to_world)
+    rows = jnp.stack([rows[..., 0, :], -rows[..., 2, :], rows[..., 1, :], rows[..., 3, :]], -2)
+    position = rows[..., :3, 3]
+    unit = position / jnp.linalg.norm(position, axis=-1, keepdims=True)
+    rows = rows.at[..., :3, 3].set(unit)
+    return rows.reshape(*rows.shape[:-2], 16)

@@ -1,0 +1,141 @@
+"""Verdicts on features whose right answer is known by construction."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dsd_jax.metrics import bank as banks
+from dsd_jax.metrics import judge, real_scores
+
+AZIMUTHS = (0, 90, 180, 270)
+WIDTH = 12
+
+
+def axis(i, length=1.0):
+    return length * np.eye(WIDTH, dtype=np.float32)[i]
+
+
+def objects_of(category_axis, n, rng):
+    """n objects [n, 4, WIDTH]: long along their category's axis; views lean on axes 8 to 10."""
+    lean = np.stack([axis(8), axis(9), axis(10), axis(9)])
+    noise = 0.05 * rng.normal(size=(n, 1, WIDTH)).astype(np.float32)
+    return axis(category_axis, 5.0) + lean + noise
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Seven cars, seven houses, and three symmetric balls: views, categories, symmetric."""
+    rng = np.random.default_rng(0)
+    views = np.concatenate([objects_of(0, 7, rng), objects_of(1, 7, rng), objects_of(2, 3, rng)])
+    names = ["car"] * 7 + ["house"] * 7 + ["ball"] * 3
+    return views, names, np.array([name == "ball" for name in names])
+
+
+@pytest.fixture(scope="module")
+def bank(data):
+    captions = [f"small {name}" for name in data[1][:-1]] + ["old globe"]
+    return banks.build_bank(*data, AZIMUTHS, captions=captions, dims=WIDTH)
+
+
+def test_neighbours_and_top_five(bank):
+    rng = np.random.default_rng(1)
+    query = np.concatenate([objects_of(0, 2, rng), objects_of(2, 1, rng)])
+    found = judge.neighbours(bank, query)
+    assert found[0] == ["car"] * 5
+    assert found[2][:3] == ["ball"] * 3 and "ball" not in found[2][3:]
+    np.testing.assert_array_equal(judge.accepts(bank, "car", query)[:2], [True, True])
+    np.testing.assert_array_equal(judge.accepts(bank, "ball", query), [False, False, True])
+    assert judge.neighbours(bank, query, k=1) == [["car"], ["car"], ["ball"]]
+    with pytest.raises(ValueError, match="'unicorn'"):
+        judge.accepts(bank, "unicorn", query)
+
+
+def test_features_of_an_object_are_the_mean_of_its_views(bank):
+    """One view far off among three good ones is outvoted only as far as the mean allows."""
+    views = np.stack([axis(0, 5.0)] * 3 + [axis(1, 5.0)])[None]
+    assert judge.accepts(bank, "car", views)[0]
+    assert not judge.accepts(bank, "car", np.stack([axis(1, 5.0)] * 3 + [axis(0, 5.0)])[None])[0]
+
+
+def test_prompt_fidelity(bank):
+    rng = np.random.default_rng(2)
+    query = np.concatenate([objects_of(0, 3, rng), objects_of(1, 1, rng)])
+    verdict = judge.prompt_fidelity(bank, "a red car with a house", query)
+    assert verdict["category"] == "car" and verdict["reason"] is None
+    assert verdict["per_seed"] == [True, True, True, False] and verdict["accepted"] == 0.75
+    assert judge.prompt_fidelity(bank, "a globe", query)["category"] == "ball"
+    unknown = judge.prompt_fidelity(bank, "a unicorn", query)
+    assert unknown["accepted"] is None and unknown["per_seed"] is None
+    assert "a unicorn" in unknown["reason"] and len(unknown["neighbours"]) == 4
+    assert json.loads(json.dumps([verdict, unknown])) == [verdict, unknown]
+
+
+def test_directions(bank):
+    query = objects_of(0, 4, np.random.default_rng(3))
+    assert judge.direction_score(bank, "car", query, AZIMUTHS) == 1.0
+    assert judge.one_front_score(bank, "car", query, AZIMUTHS) == 1.0
+    # Seen the other way round only the sides are right, and the back is a second front.
+    turned = query[:, [2, 3, 0, 1]]
+    assert judge.direction_score(bank, "car", turned, AZIMUTHS) == 0.5
+    assert judge.one_front_score(bank, "car", turned, AZIMUTHS) == 0.0
+    # Two faced: front, side, front, side; three of four are right.
+    janus = query[:, [0, 1, 0, 1]]
+    assert judge.direction_score(bank, "car", janus, AZIMUTHS) == 0.75
+    assert judge.one_front_score(bank, "car", janus, AZIMUTHS) == 0.0
+    # Eight views: the diagonal ones are not asked.
+    eight = np.repeat(query, 2, axis=1)
+    eight[:, 1::2] = 0
+    assert judge.direction_score(bank, "car", eight, judge.AZIMUTHS_DEG) == 1.0
+
+
+def test_directions_are_centred_on_the_category():
+    """The centre counts both sides, and what all views share has no say."""
+    means = np.array([[1.0, 0, 9], [0, 1, 9], [-1, 0, 9]])
+    views = np.array([[0.3, 0.5, 9], [0.3, 0.6, 9], [-0.2, 0.4, 50]])
+    # Centred: means (1, -.5), (0, .5), (-1, -.5); views (.3, 0), (.3, .1), (-.2, -.1, 41).
+    np.testing.assert_array_equal(judge.nearest_direction(views, means), [0, 0, 2])
+    np.testing.assert_array_equal(judge.looks_like_back(views, means), [False, False, True])
+
+
+def test_directions_that_cannot_be_judged(bank):
+    query = objects_of(0, 1, np.random.default_rng(3))
+    assert judge.has_front(bank, "car") and not judge.has_front(bank, "ball")
+    assert not judge.has_front(bank, "unicorn")
+    with pytest.raises(ValueError, match="directions of 'ball'"):
+        judge.direction_score(bank, "ball", query, AZIMUTHS)
+    with pytest.raises(ValueError, match="azimuth 180"):
+        judge.one_front_score(bank, "car", query[:, :2], AZIMUTHS[:2])
+    with pytest.raises(ValueError, match="no view at azimuth"):
+        judge.direction_score(bank, "car", query[:, :1], (45,))
+
+
+def test_leave_one_out_is_a_loop_of_banks(data):
+    """The score of each real object equals the judge's, from a bank without that object."""
+    rng = np.random.default_rng(4)
+    views, names, symmetric = data
+    views = views + rng.normal(size=views.shape).astype(np.float32)
+    right, hits, backs = [], [], []
+    for i, name in enumerate(names):
+        rest = np.arange(len(names)) != i
+        bank = banks.build_bank(
+            views[rest], [names[j] for j in np.flatnonzero(rest)], symmetric[rest], AZIMUTHS,
+            dims=WIDTH, min_fronts=2,
+        )  # fmt: skip
+        right.append(judge.accepts(bank, name, views[i : i + 1])[0])
+        if name == "car":
+            hits.append(judge.direction_score(bank, name, views[i : i + 1], AZIMUTHS))
+            backs.append(judge.one_front_score(bank, name, views[i : i + 1], AZIMUTHS))
+    np.testing.assert_array_equal(real_scores.accepted(views, names), right)
+    assert 0 < np.mean(hits) < 1
+    assert real_scores.direction_scores(views[:7], AZIMUTHS) == pytest.approx(
+        (np.mean(hits), np.mean(backs))
+    )
+
+
+def test_table_of_real_scores(data):
+    scores = real_scores.table(*data, AZIMUTHS, largest=2)
+    assert scores["accepted"] == {"mean": 1.0, "car": 1.0, "house": 1.0}
+    assert scores["direction"] == {"car": 1.0} and scores["one_front"] == {"car": 1.0}
+    assert set(scores["distance"]) == {"house", "car"}
+    assert 0 < scores["distance"]["car"] < 0.01
