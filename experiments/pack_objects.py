@@ -101,7 +101,7 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
 
 def labelled(item: Item, row: dict[str, str]) -> Item:
     """The item with what its row says; empty cells change nothing."""
-    changes = {key: row[key].lower() for key in ("caption", "category") if row.get(key)}
+    changes: dict = {key: row[key].lower() for key in ("caption", "category") if row.get(key)}
     for key in ("symmetric", "colourless"):
         if row.get(key):
             if row[key].lower() not in _TRUTH:

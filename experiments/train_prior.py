@@ -92,9 +92,9 @@ def main(settings: Settings) -> int:
     settings.out.mkdir(parents=True, exist_ok=True)
     mesh = common.data_mesh()
     log(f"{len(data)} objects, {mesh.size} x {jax.devices()[0].device_kind}")
-    tokenizer, prompts, palettes = export.prepare_text(data, settings.palettes, settings.out)
+    text = export.prepare_text(data, settings.palettes, settings.out)
     networks = networks_lib.build(
-        *export.configs(len(tokenizer), settings.resolution, settings.small),
+        *export.configs(len(text.tokenizer), settings.resolution, settings.small),
         dtype=jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32,
     )
     params = networks_lib.init_params(networks, jax.random.key(settings.seed))
@@ -113,7 +113,7 @@ def main(settings: Settings) -> int:
         if not finished:
             return pause()
         pytrees.save_tree(vae_done, vae)
-        encode(networks, vae, rgba, palettes, indices, mesh, latents_file)
+        encode(networks, vae, rgba, text, indices, mesh, latents_file)
         del rgba
     params["vae"] = pytrees.load_tree(vae_done, jax.eval_shape(lambda: params["vae"]))
     latents = np.load(latents_file, mmap_mode="r")
@@ -121,10 +121,10 @@ def main(settings: Settings) -> int:
     camera, phrase = corpus.view_inputs(views, indices)
     training = diffusion.Latents(
         latents=latents, camera=camera, phrase=phrase,
-        tokens=corpus.tokenise(tokenizer, prompts, indices), weight=weight,
+        tokens=text.tokens[indices], weight=weight,
     )
     state, finished = train_unet(
-        networks, params, training, scaling, tokenizer, settings, mesh, deadline
+        networks, params, training, scaling, text.tokenizer, settings, mesh, deadline
     )
     average = jax.device_get(state.average)
     params = {"vae": params["vae"], **average}
@@ -171,11 +171,11 @@ def train_vae(networks, params, rgba, weight, settings, mesh, deadline):
     return jax.device_get(state.average), finished
 
 
-def encode(networks, vae, rgba, palettes, indices, mesh, path) -> None:
+def encode(networks, vae, rgba, text, indices, mesh, path) -> None:
     """Write the unscaled latents of all views in all palettes to `path`."""
     start = time.time()
-    chosen = palettes._replace(angle=palettes.angle[indices], tint=palettes.tint[indices])
-    latents = corpus.encode_views(mesh, networks.vae, vae, rgba, chosen)
+    colours = text.angle[indices], text.tint[indices]
+    latents = corpus.encode_views(mesh, networks.vae, vae, rgba, *colours)
     np.save(path, np.asarray(latents))
     log(f"encoded {latents.shape} in {time.time() - start:.0f} s")
 

@@ -1,5 +1,7 @@
 """DDIM against NumPy and against an ODE whose solution is known."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,7 @@ def numpy_ddim(denoiser, x, times):
     """x at the last of `times`, by the textbook formula in float64."""
     abar = np.append(np.asarray(SCHEDULE.alphas_cumprod, np.float64), 1.0)  # abar[-1] is CLEAN
     x = np.asarray(x, np.float64)
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         eps = np.asarray(denoiser(jnp.asarray(x, jnp.float32), t), np.float64)
         xhat = (x - np.sqrt(1 - abar[t]) * eps) / np.sqrt(abar[t])
         x = np.sqrt(abar[s]) * xhat + np.sqrt(1 - abar[s]) * eps

@@ -91,7 +91,9 @@ def _few_enough(name: str, vertices, faces, rgb):
     from scipy.spatial import cKDTree
 
     new_vertices, new_faces = fast_simplification.simplify(
-        vertices.astype(np.float32), faces.astype(np.int32), target_count=MAX_FACES
+        vertices.astype(np.float32),
+        faces.astype(np.int32),
+        target_reduction=1 - (MAX_FACES - 8) / len(faces),
     )
     if len(new_faces) > MAX_FACES:
         raise ValueError(f"{name} could not be simplified to {MAX_FACES} triangles")

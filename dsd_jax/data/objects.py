@@ -104,7 +104,7 @@ def load_objects(path: str | Path) -> Objects:
         )
     try:
         with np.load(path, allow_pickle=False) as file:
-            data = {name: file[name] for name in (*_ARRAYS, *_LABELS)}
+            data: dict = {name: file[name] for name in (*_ARRAYS, *_LABELS)}
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(f"{path} is not an objects.npz: {error}") from None
     _check(path, data)
@@ -141,9 +141,9 @@ def save_objects(path: str | Path, items: Sequence[Item]) -> None:
         "vertex_offset": np.cumsum([0, *(len(item.vertices) for item in items)]).astype(np.int32),
         "face_offset": np.cumsum([0, *(len(item.faces) for item in items)]).astype(np.int32),
     }
-    labels = {name: np.array([getattr(item, name) for item in items]) for name in _LABELS}
+    arrays |= {name: np.array([getattr(item, name) for item in items]) for name in _LABELS}
     with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays, **labels)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def framing_scale(
@@ -179,7 +179,9 @@ def buckets(num_faces: np.ndarray, sizes: Sequence[int] = BUCKETS) -> list[tuple
     return [(size, members) for size, members in groups if len(members)]
 
 
-def padded(objects: Objects, indices: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray]:
+def padded(
+    objects: Objects, indices: Sequence[int] | np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Triangles [b, size, 3, 3] and colours [b, size, 3] of b objects, framed, zero-padded."""
     triangles = np.zeros((len(indices), size, 3, 3), np.float32)
     colours = np.zeros((len(indices), size, 3), np.float32)

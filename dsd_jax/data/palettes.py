@@ -58,20 +58,15 @@ _SAME |= {"tan": "brown", "bronze": "brown", "reddish": "red"}
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709
 
 
-def hue_rotate(rgb: Float[Array, "*batch 3"], angle: Float[Array, ""]) -> Float[Array, "*batch 3"]:
+def hue_rotate(
+    rgb: Float[Array, "*batch 3"], angle: float | Float[Array, ""]
+) -> Float[Array, "*batch 3"]:
     """Colours turned about the grey axis by `angle` radians at constant luma, clipped to [0, 1].
 
     Greys stay; at 2 pi / 3 red goes towards green. The map is linear before clipping, so that it
     may be applied to rendered pictures, premultiplied by alpha or already on a grey background.
-    A turn about (1, 1, 1) (Rodrigues) is sheared along the grey axis so that luma is kept.
     """
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    cross = jnp.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / jnp.sqrt(3.0)
-    turn = cos * jnp.eye(3) + (1 - cos) / 3 * jnp.ones((3, 3)) + sin * cross
-    turned = jnp.einsum("ij,...j->...i", turn, rgb, precision="highest")
-    luma = jnp.array(_LUMA)
-    lost = ((rgb - turned) * luma).sum(-1, keepdims=True)
-    return jnp.clip(turned + lost, 0, 1)
+    return jnp.clip(jnp.einsum("ij,...j->...i", _turn(angle), rgb, precision="highest"), 0, 1)
 
 
 def tint(
@@ -113,7 +108,8 @@ def dominant_colour(triangles: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray,
     Greyish faces count for nothing, but for the share; without any other the share is 0.
     """
     area = _areas(triangles)
-    hsv = np.array([colorsys.rgb_to_hsv(*c) for c in rgb])
+    palette, face = np.unique(rgb, axis=0, return_inverse=True)
+    hsv = np.array([colorsys.rgb_to_hsv(*c) for c in palette])[face.ravel()]
     weight = area * (hsv[:, 1] > 0.2)
     apart = np.abs((hsv[:, :1] - np.arange(36) / 36 + 0.5) % 1 - 0.5)  # [f, 36], in turns
     near = (apart < 25 / 360) * weight[:, None]
@@ -136,7 +132,19 @@ def rotated_name(
     before = _SAME.get(caption_colour, caption_colour)
     if share < 0.5 or colour_name(mean) != before:
         return None
-    return colour_name(np.asarray(hue_rotate(jnp.asarray(mean, jnp.float32), angle)))
+    return colour_name(np.clip(_turn(angle, np) @ mean, 0, 1))
+
+
+def _turn(angle, numpy=jnp):
+    """Matrix [3, 3] of the hue rotation, by JAX or NumPy.
+
+    A turn about (1, 1, 1) (Rodrigues), then a shift along it that gives the luma back.
+    """
+    cos, sin = numpy.cos(angle), numpy.sin(angle)
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.float32) / np.sqrt(3)
+    eye, luma = np.eye(3, dtype=np.float32), np.array(_LUMA, np.float32)
+    turn = cos * eye + (1 - cos) * np.full((3, 3), 1 / 3, np.float32) + sin * cross
+    return turn + luma @ (eye - turn)
 
 
 def _is_natural(category: str) -> bool:

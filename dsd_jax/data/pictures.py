@@ -81,13 +81,13 @@ def plan_lights(rng: np.random.Generator, azimuth: np.ndarray) -> Lights:
 
 def render_batches(
     objects: Objects,
-    indices: Sequence[int],
+    indices: Sequence[int] | np.ndarray,
     plan: ViewPlan,
     *,
     resolution: int = 128,
     supersample: int = 2,
     batch: int = 8,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence | None = None,
 ) -> Iterator[tuple[np.ndarray, jax.Array]]:
     """Render objects in batches of one triangle count each, so that few shapes are compiled.
 
@@ -102,16 +102,16 @@ def render_batches(
         (rows, rgba): positions [b] in `indices`, and their pictures [b, v, h, w, 4], uint8,
         premultiplied by alpha, still on the devices (sharded over axis "data").
     """
-    indices = np.asarray(indices)
+    chosen = np.asarray(indices)
     mesh = Mesh(np.array(devices or jax.local_devices()[:1]), ("data",))
     batch = -(-batch // mesh.size) * mesh.size
     place = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec("data")))
     render = _renderer(mesh, resolution, supersample)
-    for size, members in buckets(objects.num_faces[indices]):
+    for size, members in buckets(objects.num_faces[chosen]):
         for start in range(0, len(members), batch):
             rows = members[start : start + batch]
             filled = np.resize(rows, batch)  # a short last batch repeats some rows
-            triangles, colours = padded(objects, indices[filled], size)
+            triangles, colours = padded(objects, chosen[filled], size)
             views = jax.tree.map(lambda leaf, filled=filled: leaf[filled], plan)
             rgba = render(*place((triangles, colours, views)))
             yield rows, rgba[: len(rows)]
@@ -119,7 +119,7 @@ def render_batches(
 
 def render_views(
     objects: Objects,
-    indices: Sequence[int],
+    indices: Sequence[int] | np.ndarray,
     plan: ViewPlan,
     *,
     progress: Callable[[int, int], None] | None = None,

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import jax
 
 from dsd_jax.export.run_folder import write_json
-from dsd_jax.fields.radiance import RadianceField
+from dsd_jax.fields.radiance import RadianceField, truncated_exp
 from dsd_jax.pytrees import load_tree, save_tree
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.volume import Rendering
 
+_ACTIVATIONS = {"softplus": jax.nn.softplus, "truncated_exp": truncated_exp}
 _WEIGHTS, _DESCRIPTION = "field.safetensors", "field.json"
 
 
@@ -45,7 +46,7 @@ class SavedScene(NamedTuple):
 def save_scene(folder: str | Path, saved: SavedScene) -> None:
     """Write a scene into `folder`, which must exist."""
     description = {
-        "field": _arguments(saved.scene.field),
+        "field": _describe(saved.scene.field),
         "background": saved.scene.background,
         "open_levels": saved.open_levels,
     }
@@ -65,7 +66,7 @@ def load_scene(folder: str | Path) -> SavedScene:
         raise FileNotFoundError(f"{path} does not exist; give a seed's folder of a run")
     try:
         description = json.loads(path.read_text())
-        scene = Scene(RadianceField(**description["field"]), description["background"])
+        scene = Scene(_field(description["field"]), description["background"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a field: {error!r}") from None
     like = jax.eval_shape(scene.init, jax.random.key(0))
@@ -73,7 +74,16 @@ def load_scene(folder: str | Path) -> SavedScene:
     return SavedScene(scene, params, description["open_levels"])
 
 
-def _arguments(module) -> dict[str, Any]:
-    """A Flax module's own fields."""
-    names = [f.name for f in dataclasses.fields(module) if f.name not in ("parent", "name")]
-    return {name: getattr(module, name) for name in names}
+def _describe(field: RadianceField) -> dict[str, Any]:
+    """A field's own attributes as JSON types."""
+    names = [f.name for f in dataclasses.fields(field) if f.name not in ("parent", "name")]
+    found = [n for n, activation in _ACTIVATIONS.items() if activation is field.density_activation]
+    if not found:
+        raise ValueError(f"only fields with {' or '.join(_ACTIVATIONS)} density can be saved")
+    return {n: getattr(field, n) for n in names} | {"density_activation": found[0]}
+
+
+def _field(description: dict[str, Any]) -> RadianceField:
+    """The inverse of `_describe`."""
+    activation = _ACTIVATIONS[description["density_activation"]]
+    return RadianceField(**description | {"density_activation": activation})

@@ -77,14 +77,14 @@ def direction_means(
     if {direction for _, direction in columns} != {FRONT, SIDE, BACK}:
         raise ValueError(f"need views at azimuths 0, 90 or 270, and 180; got {list(azimuths_deg)}")
     groups = [[view for view, own in columns if own == row] for row in (FRONT, SIDE, BACK)]
-    equal = unit(view_features)
-    return np.stack([equal[:, views].mean((0, 1)) for views in groups])
+    scaled = unit(view_features)
+    return np.stack([scaled[:, views].mean((0, 1)) for views in groups])
 
 
 def build_bank(
     view_features: Float[np.ndarray, "o v f"],
     categories: Sequence[str],
-    symmetric: Bool[np.ndarray, "o"],
+    frontless: Bool[np.ndarray, "o"],
     azimuths_deg: Sequence[float],
     captions: Sequence[str] | None = None,
     dims: int = 256,
@@ -95,7 +95,8 @@ def build_bank(
     Args:
         view_features: of `metrics.efficientnet`, float.
         categories: of each object.
-        symmetric: True where an object has no front; it then counts for no direction.
+        frontless: True where an object counts for no direction, because it looks the same from
+            all sides or unlike the rest of its category.
         azimuths_deg: of each view, among them 0, 90 or 270, and 180.
         captions: of each object; they teach the bank nouns besides the names of categories.
         dims: d, at most o * v and f.
@@ -105,8 +106,8 @@ def build_bank(
     projection = _main_directions(unit(view_features.reshape(-1, view_features.shape[-1])), dims)
     names = tuple(sorted(set(categories)))
     category = np.array([names.index(name) for name in categories], np.int32)
-    asymmetric = ~np.asarray(symmetric, bool)
-    members = [np.flatnonzero((category == c) & asymmetric) for c in range(len(names))]
+    directed = ~np.asarray(frontless, bool)
+    members = [np.flatnonzero((category == c) & directed) for c in range(len(names))]
     fronted = [c for c, objects in enumerate(members) if len(objects) >= min_fronts]
     means = [direction_means(view_features[members[c]], azimuths_deg) for c in fronted]
     return Bank(

@@ -15,11 +15,17 @@ from dsd_jax.metrics.judge import NEIGHBOURS, looks_like_back, nearest_direction
 
 
 def accepted(
-    view_features: Float[np.ndarray, "o v f"], categories: Sequence[str], k: int = NEIGHBOURS
+    view_features: Float[np.ndarray, "o v f"],
+    categories: Sequence[str],
+    k: int = NEIGHBOURS,
+    seen: Float[np.ndarray, "o w f"] | None = None,
 ) -> Bool[np.ndarray, "o"]:
-    """True where an object's own category is among those of its k nearest other objects."""
-    features = object_features(view_features)
-    similarity = cosine_similarity(features, features)
+    """True where an object's own category is among those of its k nearest other objects.
+
+    `seen` are the views by which an object is judged, if not those by which the others are known.
+    """
+    known = object_features(view_features)
+    similarity = cosine_similarity(known if seen is None else object_features(seen), known)
     np.fill_diagonal(similarity, -np.inf)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
     names = np.asarray(categories)
@@ -45,32 +51,41 @@ def direction_scores(
 def table(
     view_features: Float[np.ndarray, "o v f"],
     categories: Sequence[str],
-    symmetric: Bool[np.ndarray, "o"],
+    frontless: Bool[np.ndarray, "o"],
     azimuths_deg: Sequence[float],
     *,
     largest: int = 40,
     directed: Sequence[str] = ("car", "chair", "sofa", "fish"),
     diverse: Sequence[str] = ("house", "chair", "tree", "fish", "car"),
 ) -> dict[str, dict[str, float]]:
-    """All scores of real objects, {score: {category: value}}; accepted also has their "mean".
+    """All scores of real objects, {score: {category: value}}.
 
+    accepted: by the views at azimuth 0, 90, 180, 270 alone; accepted_single_view: each object by
+    its second view, the others by all of theirs; both for the largest categories, with "mean".
+    direction, one_front: `direction_scores`. distance: `metrics.diversity.diversity`, four views.
     Categories with too few objects for a score (2; 3 for directions) are left out of it.
     """
-    names = np.asarray(categories)
-    right = accepted(view_features, categories)
+    names, fronted = np.asarray(categories), ~np.asarray(frontless, bool)
     counts = Counter(categories)
-    top = {str(name): float(right[names == name].mean()) for name, _ in counts.most_common(largest)}
+    top = [name for name, _ in counts.most_common(largest)]
+    four = view_features[:, [view for view, _ in direction_columns(azimuths_deg)]]
+    single = accepted(view_features, categories, seen=view_features[:, 1:2])
     directions = {
-        name: direction_scores(view_features[fronted], azimuths_deg)
+        name: direction_scores(view_features[fronted & (names == name)], azimuths_deg)
         for name in directed
-        if (fronted := (names == name) & ~np.asarray(symmetric)).sum() >= 3
-    }
-    distances = {
-        name: diversity(view_features[names == name]) for name in diverse if counts[name] >= 2
+        if (fronted & (names == name)).sum() >= 3
     }
     return {
-        "accepted": {"mean": float(np.mean(list(top.values())))} | top,
+        "accepted": _by_category(accepted(four, categories), names, top),
+        "accepted_single_view": _by_category(single, names, top),
         "direction": {name: scores[0] for name, scores in directions.items()},
         "one_front": {name: scores[1] for name, scores in directions.items()},
-        "distance": distances,
+        "distance": {name: diversity(four[names == name]) for name in diverse if counts[name] > 1},
     }
+
+
+def _by_category(
+    right: Bool[np.ndarray, "o"], names: np.ndarray, top: Sequence[str]
+) -> dict[str, float]:
+    shares = {str(name): float(right[names == name].mean()) for name in top}
+    return {"mean": float(np.mean(list(shares.values())))} | shares

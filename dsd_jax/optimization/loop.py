@@ -94,6 +94,7 @@ def run(
     shared: Any,
     on_block: Callable[[Progress], None],
     should_stop: Callable[[], bool] = lambda: False,
+    on_phase: Callable[[], None] = lambda: None,
 ) -> State:
     """Run the states through phases until the last one's end, or until `should_stop` says so.
 
@@ -102,10 +103,13 @@ def run(
 
     Args:
         blocks: (end step, block function) of each phase, ends ascending.
+        on_phase: called before a phase's first block, which may have to compile.
     """
     done = int(np.asarray(states.step)[0])
     for end, block in blocks:
         length = 1
+        if done < end:
+            on_phase()
         while done < end and not should_stop():
             length = min(length, end - done)
             began = time.perf_counter()

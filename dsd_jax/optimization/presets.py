@@ -75,6 +75,12 @@ class Settings:
     """Factor from one level's resolution to the next."""
     width: int = 32
     """Width of the MLP behind the grid."""
+    hidden_layers: int = 1
+    """Hidden layers of that MLP."""
+    blob_scale: float = 10.0
+    """Density that the field starts with at the centre (before its softplus)."""
+    blob_std: float = 0.5
+    """Radius at which that density reaches 0."""
     start_levels: float = 12
     """Levels open at the first step; the others open one after another until `levels_until`."""
     levels_until: float = 0.5
@@ -111,7 +117,15 @@ class Settings:
     final_samples: int = 96
     """Samples a ray in the final pictures."""
     turntable_frames: int = 72
+    """Pictures of a turn."""
     turntable_resolution: int = 256
+    """Side of the turntable's pictures in pixels."""
+    turntable_seconds: float = 3.0
+    """How long a turn lasts."""
+    preview_resolution: int = 64
+    """Side of the pictures on the contact sheet while the run goes on."""
+    preview_seconds: float = 30.0
+    """Seconds between two refreshes of the contact sheet."""
 
 
 _STANDARD = Settings()
@@ -143,9 +157,9 @@ def check(settings: Settings) -> None:
     """
     s = settings
     at_least_one = ("steps", "views", "resolution", "late_resolution", "samples", "levels",
-                    "features", "log2_entries", "base_resolution", "width", "occupancy_every",
+                    "features", "log2_entries", "base_resolution", "width", "hidden_layers", "occupancy_every",
                     "occupancy_resolution", "final_samples", "turntable_frames",
-                    "turntable_resolution")  # fmt: skip
+                    "turntable_resolution", "preview_resolution")  # fmt: skip
     for name in at_least_one:
         if getattr(s, name) < 1:
             raise ValueError(f"--{flag(name)} must be at least 1, not {getattr(s, name)}")

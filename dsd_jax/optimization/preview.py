@@ -1,6 +1,6 @@
 """Pictures of several seeds at once: one compiled call a camera, all seeds in it.
 
-Letters: n seeds, v views, h w pixels. Angles at these functions' edge are degrees.
+Letters: n seeds, v views, h w pixels.
 """
 
 from collections.abc import Callable
@@ -9,27 +9,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import UInt8
 
+from dsd_jax.export.pictures import to_uint8
 from dsd_jax.optimization.presets import Settings
+from dsd_jax.optimization.state import State
+from dsd_jax.optimization.step import open_levels
 from dsd_jax.rendering.cameras import Camera, orbit
 from dsd_jax.rendering.occupancy import OccupancyGrid
 from dsd_jax.rendering.scene import Scene
 
-# (params [n, ...], grids [n, ...], open_levels, camera) -> rgb [n, h, w, 3]
+# (params [n, ...], grids [n, ...], levels, camera) -> rgb [n, h, w, 3]
 Camerawork = Callable[[Any, OccupancyGrid, Any, Camera], jax.Array]
 
 _CHUNK_POINTS = 2**20
-
-
-def camera_at(azimuth_deg: float, elevation_deg: float, settings: Settings) -> Camera:
-    """The camera of the run's framing at one viewpoint."""
-    return orbit(
-        np.deg2rad(azimuth_deg),
-        np.deg2rad(elevation_deg),
-        settings.distance,
-        np.deg2rad(settings.fov_deg),
-    )
 
 
 def make_camerawork(scene: Scene, size: int, samples: int) -> Camerawork:
@@ -38,8 +31,8 @@ def make_camerawork(scene: Scene, size: int, samples: int) -> Camerawork:
     Seeds run one after the other and rows in chunks, so that memory stays small; the camera is
     traced: one compilation serves all frames.
     """
-    rows = max(1, min(size, _CHUNK_POINTS // (size * samples)))
-    chunk = next(i for i in range(rows, 0, -1) if size % i == 0)
+    most = max(1, _CHUNK_POINTS // (size * samples))
+    rows = next(i for i in range(min(most, size), 0, -1) if size % i == 0)
 
     def one(params, grid, levels, camera):
         rendering = scene.render(
@@ -51,31 +44,42 @@ def make_camerawork(scene: Scene, size: int, samples: int) -> Camerawork:
             width=size,
             samples_per_ray=samples,
             occupancy=grid,
-            chunk=chunk,
+            chunk=rows,
         )
-        return jnp.clip(rendering.rgb, 0.0, 1.0)
+        return rendering.rgb
 
     @jax.jit
     def camerawork(params, grids, levels, camera):
-        return jax.lax.map(lambda pair: one(*pair, levels, camera), (params, grids))
+        return jax.lax.map(lambda seed: one(*seed, levels, camera), (params, grids))
 
     return camerawork
 
 
-def pictures(
+def shoot(
     camerawork: Camerawork,
-    params: Any,
-    grids: OccupancyGrid,
-    levels: Any,
+    states: State,
     azimuths_deg,
     elevation_deg: float,
     settings: Settings,
-    on_view: Callable[[int], None] = lambda i: None,
-) -> Float[np.ndarray, "n v h w 3"]:
-    """All n seeds from each azimuth; `on_view` hears the index of each view done."""
+    on_view: Callable[[], None] = lambda: None,
+) -> UInt8[np.ndarray, "n v h w 3"]:
+    """All n seeds of host states from each azimuth, in the run's framing.
+
+    Args:
+        on_view: called after each view.
+    """
+    levels = levels_in_use(states, settings)
+    fov_y, elevation = np.deg2rad(settings.fov_deg), np.deg2rad(elevation_deg)
     views = []
-    for i, azimuth in enumerate(azimuths_deg):
-        camera = camera_at(azimuth, elevation_deg, settings)
-        views.append(np.asarray(camerawork(params, grids, levels, camera)))
-        on_view(i)
+    for azimuth in np.deg2rad(np.asarray(azimuths_deg, float)):
+        camera = orbit(azimuth, elevation, settings.distance, fov_y)
+        rgb = camerawork(states.params, states.occupancy, levels, camera)
+        views.append(to_uint8(np.asarray(rgb)))
+        on_view()
     return np.stack(views, axis=1)
+
+
+def levels_in_use(states: State, settings: Settings) -> float | None:
+    """Open levels of the hash grid at the states' step; None means all."""
+    levels = open_levels(jnp.asarray(states.step)[0], settings)
+    return None if levels is None else float(levels)

@@ -12,9 +12,10 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt
 
+from dsd_jax.fields.radiance import RadianceField
 from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.scene import Scene
 from dsd_jax.rendering import occupancy
+from dsd_jax.rendering.scene import Scene
 
 # Numbers folded into a seed's key beside its steps 0, 1, 2, ...: far above any step.
 _NOISE, _PARAMS = 2**32 - 1, 2**32 - 2
@@ -74,6 +75,22 @@ def init_state(seed, latent_shape: tuple[int, ...], scene: Scene, settings: Sett
     )
 
 
+def make_scene(settings: Settings) -> Scene:
+    """The field and background that the settings describe."""
+    field = RadianceField(
+        levels=settings.levels,
+        features=settings.features,
+        log2_entries=settings.log2_entries,
+        base_resolution=settings.base_resolution,
+        growth=settings.growth,
+        width=settings.width,
+        hidden_layers=settings.hidden_layers,
+        blob_scale=settings.blob_scale,
+        blob_std=settings.blob_std,
+    )
+    return Scene(field, settings.background)
+
+
 def optimiser(settings: Settings) -> optax.GradientTransformation:
     """Adam with one learning rate each for hash tables, MLP and background."""
 
@@ -96,6 +113,6 @@ def _groups(params: Any) -> Any:
         names = [entry.key for entry in path]
         if names[0] == "background":
             return "background"
-        return "grid" if "grid" in names else "mlp"
+        return "grid" if "HashGrid_0" in names else "mlp"
 
     return jax.tree_util.tree_map_with_path(group, params)

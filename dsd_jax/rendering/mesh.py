@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dsd_jax.rendering.cameras import Camera
@@ -34,9 +35,9 @@ class Lights(NamedTuple):
         intensities: [l] factor added where a face looks straight at the light.
     """
 
-    ambient: Float[Array, "*batch"]
-    directions: Float[Array, "*batch l 3"]
-    intensities: Float[Array, "*batch l"]
+    ambient: Float[Array | np.ndarray, "*batch"]
+    directions: Float[Array | np.ndarray, "*batch l 3"]
+    intensities: Float[Array | np.ndarray, "*batch l"]
 
 
 def render_mesh(

@@ -109,7 +109,7 @@ def wordings(rng: np.random.Generator, data: Objects, palettes: Palettes, m: int
     return [[draw(i, j) for j in range(k)] for i in range(len(data))]
 
 
-def tokenise(tokenizer, prompts: list, indices: np.ndarray) -> np.ndarray:
+def tokenise(tokenizer, prompts: list) -> np.ndarray:
     """Token ids [n, k, m, 5, l] int16 of prompts [n][k][m] under the five view phrases."""
     flat = sorted({p for rows in prompts for row in rows for p in row})
     number = {p: i for i, p in enumerate(flat)}
@@ -119,7 +119,7 @@ def tokenise(tokenizer, prompts: list, indices: np.ndarray) -> np.ndarray:
     )["input_ids"]
     table = np.asarray(ids, np.int16).reshape(len(flat), len(PHRASES), -1)
     rows = np.array([[[number[p] for p in row] for row in rows] for rows in prompts])
-    return table[rows[indices]]
+    return table[rows]
 
 
 def view_inputs(views: ViewPlan, indices) -> tuple[np.ndarray, np.ndarray]:
@@ -130,8 +130,11 @@ def view_inputs(views: ViewPlan, indices) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(camera_embedding_input(matrices))[indices], phrase.astype(np.int8)[indices]
 
 
-def encode_views(mesh, model, params, rgba, palettes: Palettes):
-    """Unscaled latents [n, v, k, h, w, c] float16 of views [n, v, H, W, 4], sharded by object."""
+def encode_views(mesh, model, params, rgba, angle, tint):
+    """Unscaled latents [n, v, k, h, w, c] float16 of views [n, v, H, W, 4], sharded by object.
+
+    `angle` [n, k] and `tint` [n, k, 3] as in `Palettes`.
+    """
 
     def one(params, rgba, angle, factor):
         mean, _ = model.apply({"params": params}, recolour(rgba, angle, factor), method="encode")
@@ -152,4 +155,4 @@ def encode_views(mesh, model, params, rgba, palettes: Palettes):
     def encode(params, rgba, angle, factor):
         return jax.lax.map(lambda a: palette_rows(params, *a), (rgba, angle, factor))
 
-    return encode(params, rgba, palettes.angle, palettes.tint)
+    return encode(params, rgba, angle, tint)

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dsd_jax.data import captions
 from dsd_jax.data.objects import Objects
 from dsd_jax.data.tokenizer import train_tokenizer
+from dsd_jax.export.files import atomic_path
 from dsd_jax.models import networks as networks_lib
 from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
 from dsd_jax.training import corpus
@@ -78,19 +80,38 @@ def configs(vocabulary: int, resolution: int = 128, small: bool = False) -> tupl
     return unet, vae, text_encoder
 
 
-def prepare_text(data: Objects, palettes: int, out: Path, seed: int = 0):
-    """Tokenizer (trained once, then read from OUT/tokenizer), prompts [n][k][m], palettes."""
+class TextSide(NamedTuple):
+    """Prompts and palettes of all objects.
+
+    Attributes:
+        tokenizer: transformers' CLIPTokenizer.
+        tokens: [n, k, m, 5, l] int16, see `corpus.tokenise`.
+        angle, tint: [n, k] and [n, k, 3], see `corpus.Palettes`.
+    """
+
+    tokenizer: Any
+    tokens: np.ndarray
+    angle: np.ndarray
+    tint: np.ndarray
+
+
+def prepare_text(data: Objects, palettes: int, out: Path, seed: int = 0) -> TextSide:
+    """Made once, then read from OUT/tokenizer and OUT/text.npz."""
     from transformers import CLIPTokenizer
 
-    rng = np.random.default_rng(seed + 1)
-    chosen = corpus.make_palettes(rng, data, palettes)
-    prompts = corpus.wordings(rng, data, chosen, WORDINGS)
-    folder = out / "tokenizer"
-    if not (folder / "vocab.json").exists():
+    folder, cache = out / "tokenizer", out / "text.npz"
+    if not cache.exists():
+        rng = np.random.default_rng(seed + 1)
+        chosen = corpus.make_palettes(rng, data, palettes)
+        prompts = corpus.wordings(rng, data, chosen, WORDINGS)
         flat = sorted({p for rows in prompts for row in rows for p in row})
         phrased = [captions.with_view(p, v) for p in flat for v in corpus.PHRASES[1:]]
         train_tokenizer(flat * 4 + phrased, folder)
-    return CLIPTokenizer.from_pretrained(folder), prompts, chosen
+        tokens = corpus.tokenise(CLIPTokenizer.from_pretrained(folder), prompts)
+        with atomic_path(cache) as path, open(path, "wb") as file:
+            np.savez_compressed(file, tokens=tokens, angle=chosen.angle, tint=chosen.tint)
+    with np.load(cache) as file:
+        return TextSide(CLIPTokenizer.from_pretrained(folder), **file)
 
 
 def load_params(folder: Path, networks) -> dict:

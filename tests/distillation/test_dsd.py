@@ -31,50 +31,57 @@ GAUSSIAN = GaussianMixture(jnp.zeros(1), MIXTURE.mean[:1], MIXTURE.variance[:1])
 
 
 @pytest.fixture(scope="module")
-def official():
-    """(guided eps, gradient) of one golden case, through our UNet on the authors' inputs."""
+def prior():
     from dsd_jax.priors import stable_diffusion
 
-    prior = stable_diffusion.load(FOLDER / "tiny_sd", jnp.float32)
+    return stable_diffusion.load(FOLDER / "tiny_sd", jnp.float32)
 
-    @jax.jit
-    def run(params, case):
-        network = prior.network(params)
-        text, uncond = ({"text": case["prompts"][i]} for i in (0, 1))
-        negatives = {"text": case["prompts"][2:]}
-        denoiser_at = guidance.perp_neg(network, text, uncond, negatives, case["weights"])
-        grad, aux = dsd.gradient(
-            KEY,
-            denoiser_at,
-            prior.schedule,
-            case["x"],
-            case["noise"],
-            case["t"],
-            t_prime=case["t_prime"],
-        )
-        return denoiser_at(7.5)(case["x"], case["t"]), grad, aux
 
-    return lambda case: run(prior.params, case)
+def nhwc(name, i):
+    return jnp.moveaxis(jnp.asarray(GOLDEN[name][i]), 0, -1)
+
+
+def inputs(i):
+    return {
+        "x": nhwc("latents", i),
+        "noise": nhwc("noise", i),
+        "t": jnp.int32(GOLDEN["t"][i]),
+        "t_prime": jnp.int32(GOLDEN["t_prime"][i]),
+        "prompts": jnp.asarray(GOLDEN["perp_neg_embeddings"][i]),  # text, uncond, two negatives
+        "weights": jnp.asarray(GOLDEN["perp_neg_weights"][i, 0]),
+    }
+
+
+def perp_neg(prior, case):
+    text, uncond, negatives = ({"text": case["prompts"][part]} for part in (0, 1, slice(2, None)))
+    return guidance.perp_neg(prior.network(prior.params), text, uncond, negatives, case["weights"])
+
+
+@jax.jit
+def guided(prior, case):
+    return perp_neg(prior, case)(7.5)(case["x"], case["t"])
+
+
+@jax.jit
+def official(prior, case):
+    denoiser_at = perp_neg(prior, case)
+    x, noise, t, t_prime = (case[name] for name in ("x", "noise", "t", "t_prime"))
+    return dsd.gradient(KEY, denoiser_at, prior.schedule, x, noise, t, t_prime=t_prime)[0]
+
+
+def assert_relative(ours, theirs):
+    assert jnp.linalg.norm(ours - theirs) < 1e-4 * jnp.linalg.norm(theirs)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("i", [1, 5])  # a side view, and one from above without negatives
+def test_the_authors_guided_prediction(prior, i):
+    assert_relative(guided(prior, inputs(i)), nhwc("eps_guided_at_latents", i))
 
 
 @pytest.mark.parametrize("i", range(6))
-def test_the_authors_gradients(official, i):
-    def nhwc(name):
-        return jnp.moveaxis(jnp.asarray(GOLDEN[name][i]), 0, -1)
-
-    case = {
-        "x": nhwc("latents"),
-        "noise": nhwc("noise"),
-        "t": jnp.int32(GOLDEN["t"][i]),
-        "t_prime": jnp.int32(GOLDEN["t_prime"][i]),
-        "prompts": jnp.asarray(GOLDEN["perp_neg_embeddings"][i]),
-        "weights": jnp.asarray(GOLDEN["perp_neg_weights"][i, 0]),
-    }
-    eps, grad, aux = official(case)
-    for ours, theirs in [(eps, nhwc("eps_guided_at_latents")), (grad, nhwc("grad"))]:
-        assert jnp.linalg.norm(ours - theirs) < 1e-4 * jnp.linalg.norm(theirs)
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
-    assert aux["t_prime"] == GOLDEN["t_prime"][i]
+def test_the_authors_gradients(prior, i):
+    assert_relative(official(prior, inputs(i)), nhwc("grad", i))
 
 
 # ---- the choice of t' -------------------------------------------------------------------------

@@ -41,8 +41,11 @@ def test_direction_columns_take_the_four_sides_only():
 
 
 def test_direction_means_by_hand():
-    views = np.array([[[1.0], [2], [3], [4]], [[5], [6], [7], [8]]])
-    np.testing.assert_array_equal(banks.direction_means(views, AZIMUTHS), [[3], [5], [5]])
+    """Every view counts alike, however long its features; both sides are one direction."""
+    x, y, z = np.eye(3)
+    views = np.array([[7 * x, 2 * y, z, 5 * z], [x, y, 3 * z, 4 * y]])
+    means = banks.direction_means(views, AZIMUTHS)
+    np.testing.assert_allclose(means, [x, 0.75 * y + 0.25 * z, z])
     with pytest.raises(ValueError, match="180"):
         banks.direction_means(views[:, :2], AZIMUTHS[:2])
 

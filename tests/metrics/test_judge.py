@@ -133,9 +133,18 @@ def test_leave_one_out_is_a_loop_of_banks(data):
     )
 
 
+def test_leave_one_out_by_other_views(data):
+    """Cars shown as houses are taken for houses; the others are still known as what they are."""
+    views, names, _ = data
+    seen = np.concatenate([views[7:14], views[7:]])[:, 1:2]
+    right = real_scores.accepted(views, names, seen=seen)
+    np.testing.assert_array_equal(right, [False] * 7 + [True] * 10)
+
+
 def test_table_of_real_scores(data):
     scores = real_scores.table(*data, AZIMUTHS, largest=2)
     assert scores["accepted"] == {"mean": 1.0, "car": 1.0, "house": 1.0}
+    assert scores["accepted_single_view"] == scores["accepted"]
     assert scores["direction"] == {"car": 1.0} and scores["one_front"] == {"car": 1.0}
     assert set(scores["distance"]) == {"house", "car"}
     assert 0 < scores["distance"]["car"] < 0.01

@@ -119,10 +119,10 @@ def test_nearest_face_wins():
     vertices = np.concatenate([near[0], far[0]])
     faces = np.concatenate([near[1], far[1] + 4])
     red, blue = [1.0, 0, 0], [0, 0, 1.0]
-    colours = jnp.array([red, red, blue, blue])
+    colours = np.array([red, red, blue, blue])
     for azimuth, expected in ((0.0, red), (np.pi, blue)):
         camera = orbit(azimuth, 0.0, 2.7, FOV)
-        image = mesh.render_mesh(vertices, faces, colours, camera, FLAT, 8)
+        image = picture(vertices, faces, camera, colours, resolution=8)
         np.testing.assert_allclose(image[4, 4], [*expected, 1], atol=1e-6)
 
 
@@ -141,10 +141,10 @@ def test_degenerate_faces_never_hit():
     plain = picture(vertices, faces, camera, resolution=8)
     padded = picture(vertices, np.pad(faces, ((0, 40), (0, 0))), camera, resolution=8)
     np.testing.assert_array_equal(plain, padded)
-    line = np.array([[[-1, 0, 0], [0, 0, 0], [1, 0, 0]], [[0, -1, 0], [0, 1, 0], [0, 0, 9]]])
-    image = mesh.render_triangles(  # a line, and a triangle seen exactly from its edge
-        jnp.asarray(line, jnp.float32), jnp.ones((2, 3)), orbit(0.0, 0.0, 2.7, FOV), FLAT, 8
-    )
+    line = np.array([[[-1, 0, 0], [0, 0, 0], [1, 0, 0]], [[0, -1, 0], [0, 1, 0], [0, 0, 9.0]]])
+    # a line, and a triangle seen exactly from its edge
+    camera = orbit(0.0, 0.0, 2.7, FOV)
+    image = picture(line.reshape(6, 3), np.arange(6).reshape(2, 3), camera, resolution=8)
     np.testing.assert_array_equal(image, 0)
 
 
@@ -177,11 +177,14 @@ def test_vmap_over_views_equals_one_by_one():
     lights = mesh.Lights(
         jnp.array([0.5, 0.7]), jnp.array([[[0, 0, 1.0]], [[1.0, 0, 0]]]), jnp.array([[0.3], [0.2]])
     )
-    render = functools.partial(mesh.render_triangles, triangles, rgb, resolution=8)
-    together = jax.jit(jax.vmap(lambda c, l: render(camera=c, lights=l)))(cameras, lights)
+
+    def render(camera, lights):
+        return mesh.render_triangles(triangles, rgb, camera, lights, resolution=8)
+
+    together, render = jax.jit(jax.vmap(render))(cameras, lights), jax.jit(render)
     for view in range(2):
         one = render(
-            camera=Camera(*(leaf[view] for leaf in cameras)),
-            lights=mesh.Lights(*(leaf[view] for leaf in lights)),
+            Camera(*(leaf[view] for leaf in cameras)),
+            mesh.Lights(*(leaf[view] for leaf in lights)),
         )
         np.testing.assert_allclose(together[view], one, atol=1e-5)

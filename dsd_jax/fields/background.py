@@ -1,0 +1,50 @@
+"""Backgrounds: functions of the viewing direction, directions [n, 3] -> rgb [n, 3] in [0, 1]."""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def constant_background(colour) -> Callable[[jax.Array], jax.Array]:
+    """The background of one fixed colour: a scalar (grey) or [3]."""
+    return lambda directions: jnp.broadcast_to(
+        jnp.asarray(colour, directions.dtype), directions.shape
+    )
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+class LearnedColour(nn.Module):
+    """One learnable colour for all directions; at the start the grey `initial`, within (0, 1)."""
+
+    initial: float = 0.8
+
+    @nn.compact
+    def __call__(self, directions: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+        logits = self.param("logits", nn.initializers.constant(_logit(self.initial)), (3,))
+        return jnp.broadcast_to(nn.sigmoid(logits), directions.shape)
+
+
+class DirectionalBackground(nn.Module):
+    """A small environment map: spherical harmonics up to degree 2 -> one hidden layer -> colour.
+
+    At the start it is the plain grey `initial`, within (0, 1).
+    """
+
+    initial: float = 0.8
+    width: int = 16
+
+    @nn.compact
+    def __call__(self, directions: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+        x, y, z = directions[:, 0], directions[:, 1], directions[:, 2]
+        basis = [jnp.ones_like(x), x, y, z, x * y, y * z, z * x, x * x - y * y, 3 * z * z - 1]
+        hidden = nn.relu(nn.Dense(self.width)(jnp.stack(basis, -1)))
+        bias = nn.initializers.constant(_logit(self.initial))
+        logits = nn.Dense(3, kernel_init=nn.initializers.zeros, bias_init=bias)(hidden)
+        return nn.sigmoid(logits)

@@ -1,0 +1,104 @@
+"""Radiance fields: a hash grid and a small network for density and albedo, and their normals.
+
+Letters: n points, f features (albedo: 3). Density is optical thickness per unit length of the
+world box [-1, 1]^3.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dsd_jax.fields.hash_grid import HashGrid
+
+FieldFn = Callable[[Array], tuple[Array, Array]]
+
+
+def truncated_exp(x: jax.Array) -> jax.Array:
+    """exp whose argument stops at 15, a density activation that neither overflows nor explodes."""
+    return jnp.exp(jnp.minimum(x, 15.0))
+
+
+class RadianceField(nn.Module):
+    """Hash grid -> one ReLU network -> density (softplus) and albedo (sigmoid).
+
+    Before the activation, density gets Magic3D's blob (threestudio's `blob_magic3d`),
+    blob_scale * (1 - |x| / blob_std), so that optimisation starts from a soft grey ball.
+
+    Attributes:
+        levels, features, log2_entries, base_resolution, growth: see `HashGrid`.
+        width, hidden_layers: of the network, which has no biases.
+        outputs: channels of the features, 3 for albedo.
+        blob_scale, blob_std: of the density bias; 0 turns it off.
+        radius: density is zero where |x| > radius.
+        density_activation: non-negative function, `jax.nn.softplus` or `truncated_exp`.
+    """
+
+    levels: int = 16
+    features: int = 2
+    log2_entries: int = 19
+    base_resolution: int = 16
+    growth: float = 1.447
+    width: int = 64
+    hidden_layers: int = 1
+    outputs: int = 3
+    blob_scale: float = 10.0
+    blob_std: float = 0.5
+    radius: float = 1.0
+    density_activation: Callable[[jax.Array], jax.Array] = jax.nn.softplus
+
+    @nn.compact
+    def __call__(
+        self, points: Float[Array, "n 3"], open_levels=None
+    ) -> tuple[Float[Array, "n"], Float[Array, "n f"]]:
+        """Density [n] and features [n, outputs] in (0, 1); open_levels as in `encode`."""
+        grid = HashGrid(
+            self.levels, self.features, self.log2_entries, self.base_resolution, self.growth
+        )
+        hidden = grid(points, open_levels)
+        initial = nn.initializers.he_uniform()
+        for _ in range(self.hidden_layers):
+            hidden = nn.relu(nn.Dense(self.width, use_bias=False, kernel_init=initial)(hidden))
+        raw = nn.Dense(1 + self.outputs, use_bias=False, kernel_init=initial)(hidden)
+        squared = jnp.sum(points * points, -1)
+        distance = jnp.sqrt(jnp.maximum(squared, 1e-12))
+        bias = self.blob_scale * (1 - distance / self.blob_std)
+        density = self.density_activation(raw[:, 0] + bias)
+        density = jnp.where(squared <= self.radius**2, density, 0)
+        return density, nn.sigmoid(raw[:, 1:])
+
+
+def _unit(vector: jax.Array) -> jax.Array:
+    """vector / |vector| along the last axis, zero for (nearly) zero vectors, safe to differentiate."""
+    squared = jnp.sum(vector * vector, -1, keepdims=True)
+    return jnp.where(squared > 1e-30, vector * jax.lax.rsqrt(jnp.maximum(squared, 1e-30)), 0)
+
+
+def analytic_normals(
+    field_fn: FieldFn, points: Float[Array, "n 3"]
+) -> tuple[Float[Array, "n"], Float[Array, "n f"], Float[Array, "n 3"]]:
+    """(density, features, normals) with normals -grad density / |grad density|, by one backward pass.
+
+    field_fn must treat points independently of one another. Zero where density is constant.
+    """
+    density, pullback, features = jax.vjp(field_fn, points, has_aux=True)
+    (gradient,) = pullback(jnp.ones_like(density))
+    return density, features, _unit(-gradient)
+
+
+def finite_difference_normals(
+    field_fn: FieldFn, points: Float[Array, "n 3"], step: float = 0.01
+) -> tuple[Float[Array, "n"], Float[Array, "n f"], Float[Array, "n 3"]]:
+    """Like `analytic_normals`, from four more densities on a tetrahedron of radius sqrt(3) step.
+
+    Smoother than the analytic normal (it averages over `step`, in world units), and needs no
+    second derivative when it is part of a loss.
+    """
+    density, features = field_fn(points)
+    corners = jnp.array([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], points.dtype)
+    moved = (points + step * corners[:, None]).reshape(-1, 3)
+    around = field_fn(moved)[0].reshape(4, -1)
+    gradient = jnp.einsum("kn,kd->nd", around, corners, precision="highest") / (4 * step)
+    return density, features, _unit(-gradient)

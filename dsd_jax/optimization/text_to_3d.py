@@ -1,0 +1,149 @@
+"""Text to 3D for many seeds: what to do, how the seeds are spread, and one chunk from end to end.
+
+Letters: n seeds in all, c seeds a chunk.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dsd_jax.optimization import checkpoint, loop, memory
+from dsd_jax.optimization.conditioning import Text, embed_prompt
+from dsd_jax.optimization.presets import Settings
+from dsd_jax.optimization.seeds import chunk_seeds
+from dsd_jax.optimization.state import State, init_state, make_scene
+from dsd_jax.optimization.step import Recipe, Shared, make_refresh, make_step
+from dsd_jax.priors.stable_diffusion import Prior
+from dsd_jax.rendering.scene import Scene
+
+CHECKPOINT_SECONDS = 60.0
+
+
+class Task(NamedTuple):
+    """One prompt to be made into objects.
+
+    Attributes:
+        method: a value of `distillation.METHODS`.
+        text: the embedded prompt.
+    """
+
+    prior: Prior
+    scene: Scene
+    method: Callable
+    settings: Settings
+    text: Text
+
+
+class Plan(NamedTuple):
+    """How n seeds are spread over time and devices.
+
+    Attributes:
+        chunks: seeds that run together; all chunks have one length, see `chunk_seeds`.
+        bytes_per_seed: estimated memory of one seed.
+        devices: how many local devices share a chunk.
+    """
+
+    chunks: list[list[int]]
+    bytes_per_seed: int
+    devices: int
+
+    def __str__(self) -> str:
+        n, c = len({s for chunk in self.chunks for s in chunk}), len(self.chunks[0])
+        text = f"{n} seed{'s' * (n > 1)}, about {self.bytes_per_seed / 2**20:.0f} MiB each"
+        if len(self.chunks) > 1:
+            text += f", in {len(self.chunks)} chunks of {c}"
+        return text + (f", over {self.devices} devices" if self.devices > 1 else "")
+
+
+def make_task(prior: Prior, prompt: str, method: Callable, settings: Settings) -> Task:
+    """Everything that all seeds of a prompt share."""
+    return Task(
+        prior, make_scene(settings), method, settings, embed_prompt(prior, prompt, settings)
+    )
+
+
+def make_plan(task: Task, seeds: list[int], memory_gib: float = 0.0) -> Plan:
+    """Split seeds into chunks that fit.
+
+    Args:
+        memory_gib: what one device may use; 0 asks the device.
+    """
+    per_seed = memory.bytes_per_seed(
+        task.scene, task.settings, task.prior.image_size, task.prior.latent_shape
+    )
+    available = int(memory_gib * 2**30) or memory.bytes_available()
+    devices = jax.local_device_count()
+    chunks = chunk_seeds(seeds, memory.seeds_that_fit(per_seed, available, devices))
+    return Plan(chunks, per_seed, loop.seed_mesh(len(chunks[0])).size)
+
+
+def make_blocks(task: Task, mesh) -> list[tuple[int, loop.Block]]:
+    """The phases of a run for `loop.run`: (end step, compiled block)."""
+    s = task.settings
+    switch = round(s.late_from * s.steps)
+    phases = [(switch, s.resolution), (s.steps, s.late_resolution)]
+    if s.resolution == s.late_resolution:
+        phases = phases[1:]
+    prior = task.prior.replace(params=None)
+
+    def block(resolution):
+        recipe = Recipe(task.scene, prior, task.method, s, resolution)
+        return loop.make_block(make_step(recipe), make_refresh(recipe), s.occupancy_every, mesh)
+
+    return [(end, block(resolution)) for end, resolution in phases]
+
+
+def initial_states(task: Task, chunk: list[int]) -> State:
+    """The states [c, ...] of a chunk before the first step."""
+
+    def init(seed):
+        return init_state(seed, task.prior.latent_shape, task.scene, task.settings)
+
+    return jax.jit(jax.vmap(init))(jnp.asarray(chunk, jnp.uint32))
+
+
+def optimise_chunk(
+    task: Task,
+    chunk: list[int],
+    blocks: list[tuple[int, loop.Block]],
+    mesh,
+    folder: Path,
+    on_block: Callable[[loop.Progress], None],
+    should_stop: Callable[[], bool] = lambda: False,
+    on_phase: Callable[[], None] = lambda: None,
+    resume: bool = False,
+) -> State:
+    """Optimise one chunk; checkpoints go to `folder`. Returns its states [c, ...] on the host.
+
+    The callbacks are those of `loop.run`.
+
+    Raises:
+        ValueError: the checkpoint to resume from does not fit.
+    """
+    states = checkpoint.load(folder, chunk, jax.eval_shape(lambda: initial_states(task, chunk))) \
+        if resume else None  # fmt: skip
+    if states is None:
+        states = initial_states(task, chunk)
+    states, shared = loop.place(mesh, states, Shared(task.prior.params, task.text))
+    saved_at = time.monotonic()
+
+    def watch(progress: loop.Progress) -> None:
+        nonlocal saved_at
+        on_block(progress)
+        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            checkpoint.save(folder, chunk, progress.states)
+            saved_at = time.monotonic()
+
+    states = jax.device_get(loop.run(blocks, states, shared, watch, should_stop, on_phase))
+    checkpoint.save(folder, chunk, states)
+    return states
+
+
+def steps_done(states: State) -> int:
+    """Steps that the stacked states have behind them."""
+    return int(np.asarray(states.step)[0])

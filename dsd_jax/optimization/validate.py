@@ -1,0 +1,96 @@
+"""Checks of what a user typed, before anything is compiled or written.
+
+Each raises a ValueError (or the OSError that was met) that says in one line what is wrong and how
+to mend it.
+"""
+
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import jax
+
+from dsd_jax.data.captions import unknown_words
+
+# jaxlib versions that compile float32 scatter-add on GPU to a slow loop.
+_SLOW_SCATTER = ((0, 10, 2), (0, 11, 0))
+
+
+def flag_value(argv: Sequence[str], name: str) -> str | None:
+    """What `--name VALUE` or `--name=VALUE` says; the last one counts, None where there is none."""
+    value = None
+    for i, word in enumerate(argv):
+        if word == f"--{name}" and i + 1 < len(argv):
+            value = argv[i + 1]
+        elif word.startswith(f"--{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def prompt(text: str) -> None:
+    """Refuse a prompt without words."""
+    if not text.strip():
+        raise ValueError('--prompt is empty; say what to make, for instance --prompt "a house"')
+
+
+def choice(flag: str, name: str, valid: Iterable[str]) -> None:
+    """Refuse a name that is not among the valid ones, and offer the nearest."""
+    valid = sorted(valid)
+    if name not in valid:
+        raise ValueError(f"--{flag} {name!r} is not one of {', '.join(valid)}{nearest(name, valid)}")
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """"; did you mean ...?" where a valid name resembles this one, else nothing."""
+    close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.3)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def writable(folder: Path) -> None:
+    """Refuse a folder in which nothing can be made, without making anything."""
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--out {folder} cannot be written: {existing}: {error.strerror}; choose another folder"
+        ) from None
+
+
+def is_complete(run: Path) -> bool:
+    """Whether this run's folder holds the metrics of a run that was not interrupted."""
+    try:
+        return not json.loads((run / "metrics.json").read_text("utf-8"))["interrupted"]
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def warnings(text: str, folder: Path) -> list[str]:
+    """What a user should know before a run with this prompt and this prior's folder."""
+    found = []
+    words = folder / "words.json"
+    if words.is_file():
+        unknown = unknown_words(text, json.loads(words.read_text("utf-8")))
+        if unknown:
+            found.append(f"the prior has never seen the words: {', '.join(unknown)}")
+    slow = slow_scatter(jax.default_backend(), jax.lib.__version__)
+    return found + ([slow] if slow else [])
+
+
+def slow_scatter(backend: str, version: str) -> str | None:
+    """A warning where this jaxlib makes hash grids slow on a GPU."""
+    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    if backend != "gpu" or not _SLOW_SCATTER[0] <= numbers <= _SLOW_SCATTER[1]:
+        return None
+    return f"jaxlib {version} is slow on hash grids; pip install -U jax to 0.11.1 or later"
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX was told where."""
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "dsd_jax" / "xla"))

@@ -1,0 +1,1 @@
+"""Rendering: cameras, rays, sampling along rays, volume rendering, shading, meshes."""

@@ -1,0 +1,190 @@
+"""weights.py: what is read, what is written, and how a bad folder is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_sd"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
+TEXT = "text_encoder/model.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the golden folder to spoil."""
+    return Path(shutil.copytree(GOLDEN, tmp_path / "tiny_sd"))
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return load_pipeline(GOLDEN)
+
+
+def edit(file, change):
+    """Rewrite a safetensors file after `change(tensors)`."""
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_round_trip_in_float32_is_exact(golden, tmp_path):
+    save_pipeline(tmp_path / "copy", golden, GOLDEN / "tokenizer", np.float32)
+    again = load_pipeline(tmp_path / "copy")
+    assert again.networks == golden.networks
+    assert again.scheduler == golden.scheduler
+    assert_equal(again.params, golden.params)
+    for file in (UNET, VAE, TEXT):
+        ours, theirs = load_file(tmp_path / "copy" / file), load_file(GOLDEN / file)
+        assert_equal(ours, theirs)
+    assert (tmp_path / "copy/tokenizer/merges.txt").is_file()
+
+
+def test_round_trip_with_camera_in_float16(networks, params, tmp_path):
+    save_pipeline(tmp_path, Pipeline(networks, params), GOLDEN / "tokenizer", np.float16)
+    again = load_pipeline(tmp_path)
+    assert again.networks == networks
+    assert_equal(again.params, jax.tree.map(lambda p: np.float32(np.float16(p)), params))
+    tensors = load_file(tmp_path / UNET)
+    assert tensors["camera_embedding.linear_1.weight"].shape == (128, 16)
+    assert all(tensor.dtype == np.float16 for tensor in tensors.values())
+    assert json.loads((tmp_path / "unet/config.json").read_text())["camera_dim"] == 16
+
+
+def test_saving_over_the_own_folder_keeps_the_tokenizer(folder, golden):
+    save_pipeline(folder, golden, folder / "tokenizer")
+    assert (folder / "tokenizer/vocab.json").read_bytes() == (
+        GOLDEN / "tokenizer/vocab.json"
+    ).read_bytes()
+
+
+def test_parameters_take_the_type_asked_for(golden):
+    half = load_pipeline(GOLDEN, jnp.bfloat16)
+    assert half.networks.unet.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {jnp.dtype(jnp.bfloat16)}
+    mixed = load_pipeline(GOLDEN, jnp.bfloat16, param_dtype=jnp.float32)
+    assert mixed.networks == half.networks
+    assert_equal(mixed.params, golden.params)
+
+
+def test_bfloat16_files_are_read(folder, golden):
+    import ml_dtypes
+
+    def halve(tensors):
+        for key in tensors:
+            tensors[key] = tensors[key].astype(ml_dtypes.bfloat16)
+
+    edit(folder / UNET, halve)
+    again = load_pipeline(folder).params["unet"]
+    assert_equal(
+        again,
+        jax.tree.map(
+            lambda p: p.astype(ml_dtypes.bfloat16).astype(np.float32), golden.params["unet"]
+        ),
+    )
+
+
+def test_old_attention_names_and_position_ids(folder, golden):
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def age(tensors):
+        for key in [key for key in tensors if ".attentions." in key]:
+            for new, old in names.items():
+                if f".{new}." in key:
+                    tensors[key.replace(f".{new}.", f".{old}.")] = tensors.pop(key)
+
+    edit(folder / VAE, age)
+    positions = np.arange(77)[None]
+    edit(folder / TEXT, lambda t: t.update({"text_model.embeddings.position_ids": positions}))
+    assert any(".query." in key for key in load_file(folder / VAE))
+    assert_equal(load_pipeline(folder).params, golden.params)
+
+
+def test_fp16_variant_is_found(folder):
+    (folder / UNET).rename(folder / "unet/diffusion_pytorch_model.fp16.safetensors")
+    load_pipeline(folder)
+
+
+def remove_two(tensors):
+    del tensors["conv_out.bias"], tensors["conv_in.weight"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (UNET, remove_two, r"unet.*tensor conv_in\.weight \[32, 4, 3, 3\] is missing"),
+        (VAE, lambda t: t.update({"a.b": np.zeros(3)}), r"vae.*tensor a\.b \[3\] has no place"),
+        (
+            TEXT,
+            lambda t: t.update({"text_model.final_layer_norm.bias": np.zeros(31)}),
+            r"text_encoder.*text_model\.final_layer_norm\.bias has shape \[31\].* \[32\]",
+        ),
+        # A square matrix would hide a transposition: a rectangular one must not.
+        (
+            UNET,
+            lambda t: t.update({"time_embedding.linear_1.weight": np.zeros((32, 128))}),
+            r"time_embedding\.linear_1\.weight has shape \[32, 128\].* \[128, 32\]",
+        ),
+    ],
+)
+def test_the_first_tensor_that_does_not_fit_is_named(folder, file, change, message):
+    edit(folder / file, change)
+    with pytest.raises(ValueError, match=message) as error:
+        load_pipeline(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_camera_weights_without_camera_dim_are_refused(networks, params, tmp_path):
+    save_pipeline(tmp_path, Pipeline(networks, params), GOLDEN / "tokenizer")
+    config = json.loads((tmp_path / "unet/config.json").read_text())
+    del config["camera_dim"]
+    (tmp_path / "unet/config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"camera_embedding\.linear_1\.bias .* has no place"):
+        load_pipeline(tmp_path)
+
+
+def test_missing_files_are_named(folder):
+    (folder / VAE).unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"vae/diffusion_pytorch_model\.safetensors is miss"
+    ):
+        load_pipeline(folder)
+    (folder / "text_encoder/config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"text_encoder/config\.json is missing"):
+        load_pipeline(folder)
+    (folder / "model_index.json").unlink()
+    with pytest.raises(FileNotFoundError, match="not a diffusers folder"):
+        load_pipeline(folder)
+
+
+def test_broken_files_are_named(folder):
+    (folder / UNET).write_bytes((folder / UNET).read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"unet.*cannot be read as safetensors"):
+        load_pipeline(folder)
+    (folder / "unet/config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"unet/config\.json is not JSON"):
+        load_pipeline(folder)
+
+
+def test_values_that_do_not_fit_the_type_are_refused_before_writing(networks, params, tmp_path):
+    large = jax.tree.map(np.copy, params)
+    large["unet"]["conv_in"]["bias"][3] = 1e6
+    pipeline = Pipeline(networks, large)
+    with pytest.raises(ValueError, match=r"conv_in\.bias is not finite as float16"):
+        save_pipeline(tmp_path / "new", pipeline, GOLDEN / "tokenizer")
+    assert not (tmp_path / "new").exists()
+    save_pipeline(tmp_path / "new", pipeline, GOLDEN / "tokenizer", np.float32)
+    with pytest.raises(ValueError, match="float16 or float32"):
+        save_pipeline(tmp_path / "new", pipeline, GOLDEN / "tokenizer", np.float64)

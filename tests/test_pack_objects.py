@@ -1,0 +1,86 @@
+"""experiments/pack_objects.py: a folder of meshes becomes an objects.npz that loads."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from dsd_jax.data.objects import load_objects
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("meshes")
+    (folder / "nature").mkdir()
+    car = trimesh.creation.box(extents=[1, 2, 3])
+    car.visual.vertex_colors = [255, 0, 0, 255]
+    car.export(folder / "RedCar_01.glb")
+    trimesh.creation.icosphere(subdivisions=1).export(folder / "nature" / "boulder.glb")
+    return folder
+
+
+def pack(*arguments):
+    command = [sys.executable, ROOT / "experiments" / "pack_objects.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_two_files_with_a_table(folder, tmp_path):
+    table = tmp_path / "names.csv"
+    table.write_text("name,caption,category,symmetric\nnature/boulder,Round Rock,rock,1\n", "utf-8")
+    out = tmp_path / "objects.npz"
+    result = pack("--folder", folder, "--out", out, "--table", table)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{out}: 2 objects, 92 triangles\n"
+    objects = load_objects(out)
+    assert objects.caption == ["red car", "round rock"]
+    assert objects.category == ["car", "rock"]
+    assert objects.symmetric.tolist() == objects.colourless.tolist() == [False, True]
+    car = objects.triangles(0) / objects.scale[0]
+    half = np.array([1, 2, 3]) / np.sqrt(14)
+    np.testing.assert_allclose(np.abs(car).max((0, 1)), half, atol=1e-4)
+    np.testing.assert_allclose(objects.colours(0), [[1, 0, 0]] * 12)
+    with np.load(out) as file:
+        assert file["group"].tolist() == [folder.name, "nature"]
+        assert file["file_name"].tolist() == ["RedCar_01.glb", "boulder.glb"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("name,caption\nghost,x\n", "no file is named 'ghost'"),
+        ("file,caption\nboulder,x\n", "needs a header"),
+        ("name,symmetric\nboulder,maybe\n", "symmetric is 'maybe'"),
+        ("name\nboulder\nboulder\n", "names 'boulder' twice"),
+        (None, "does not exist"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(folder, tmp_path, capsys, table, message):
+    sys.path.insert(0, str(ROOT / "experiments"))
+    try:
+        from pack_objects import Settings, main
+    finally:
+        sys.path.pop(0)
+    path = tmp_path / "names.csv"
+    if table:
+        path.write_text(table, "utf-8")
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        main(Settings(folder=folder, out=tmp_path / "x.npz", table=path))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_bad_files_stop_or_are_left_out(folder, tmp_path):
+    (tmp_path / "bad.ply").write_text("nothing")
+    out = tmp_path / "objects.npz"
+    result = pack("--folder", tmp_path, "--out", out)
+    assert result.returncode == 1 and result.stderr.startswith("error: bad.ply is not readable")
+    assert result.stderr.count("\n") == 1
+    result = pack("--folder", tmp_path, "--out", out, "--skip-bad")
+    assert result.stderr.splitlines()[-1] == "error: there are no objects to write"
+    result = pack("--folder", tmp_path / "none")
+    assert result.stderr == f"error: {tmp_path / 'none'} is not a folder\n"
