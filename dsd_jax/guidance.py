@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dsd_jax.ode import Denoiser
+from dsd_jax.schedule import left_aligned
 
 # guidance scale (a Python float) -> Denoiser
 DenoiserAt = Callable[[float], Denoiser]
@@ -68,8 +69,8 @@ def perp_neg(
             batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pair, negatives)
             eps = _evaluate(network, x_t, t, batch)
             direction, away = eps[0] - eps[1], eps[2:] - eps[1]
-            push = jnp.tensordot(weights, _orthogonal(away, direction), axes=1)
-            return eps[1] + guidance_scale * (direction + push.astype(eps.dtype))
+            push = jnp.sum(left_aligned(weights, away) * _orthogonal(away, direction), 0)
+            return eps[1] + guidance_scale * (direction + push)
 
         return denoiser
 

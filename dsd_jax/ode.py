@@ -22,7 +22,7 @@ from dsd_jax.schedule import CLEAN, NoiseSchedule
 
 # (x_t, t) -> eps, with weights, conditioning and guidance scale already bound. eps has the shape
 # of x_t; t is one integer timestep, possibly traced.
-Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
+Denoiser = Callable[[jax.Array, jax.Array | int], jax.Array]
 
 
 class Point(NamedTuple):

@@ -42,6 +42,7 @@ from dsd_jax.optimization.text_to_3d import (
     optimise_chunk,
     steps_done,
 )
+from dsd_jax.priors import load_prior
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -135,15 +136,17 @@ def prepare(args: Args) -> Job:
 def run(job: Job, plan: Plan, began: float) -> int:
     """Optimise all chunks, then write what they became."""
     write_json(job.folder / "config.json", job.config)
-    with Reporter(job.folder, plan.chunks, job.task.scene, job.args.settings) as reporter:
-        reporter.say(f"{job.folder}: {plan}")
+    scene, settings = job.task.scene, job.args.settings
+    mesh = seed_mesh(len(plan.chunks[0]))
+    with Reporter(job.folder, plan.chunks, scene, settings, mesh) as reporter:
+        reporter.say(f"{job.folder}: {plan}; compiling ...")
         with interruptible() as stop:
-            chunks = optimise(job, plan, reporter, stop)
+            chunks = optimise(job, plan, mesh, reporter, stop)
             stopped = stop()
         optimised = time.monotonic()
         if stopped:
             reporter.say("stopped; writing the results of the steps done (--resume goes on later)")
-        views = write_results(job, chunks, reporter)
+        views = write_results(job, chunks, mesh, reporter)
         metrics = {
             **summary(job, chunks, reporter, views),
             "interrupted": stopped,
@@ -164,9 +167,8 @@ def checkpoints(job: Job) -> Path:
     return job.folder / "checkpoints"
 
 
-def optimise(job: Job, plan: Plan, reporter: Reporter, stop) -> list[tuple[list[int], State]]:
-    """The seeds of each chunk that was begun, and their states on the host."""
-    mesh = seed_mesh(len(plan.chunks[0]))
+def optimise(job: Job, plan: Plan, mesh, reporter: Reporter, stop) -> list[tuple[list, State]]:
+    """The seeds and the states of each chunk that was begun."""
     blocks = make_blocks(job.task, mesh)
     done = []
     for index, chunk in enumerate(plan.chunks):
@@ -183,17 +185,16 @@ def optimise(job: Job, plan: Plan, reporter: Reporter, stop) -> list[tuple[list[
             lambda: reporter.describe("compiling ..."),
             job.args.resume,
         )
-        n = unpadded(chunk)
-        done.append((chunk[:n], jax.tree.map(lambda leaf, n=n: leaf[:n], states)))
+        done.append((chunk[: unpadded(chunk)], jax.device_get(states)))
     return done
 
 
-def write_results(job: Job, chunks, reporter: Reporter) -> np.ndarray:
+def write_results(job: Job, chunks, mesh, reporter: Reporter) -> np.ndarray:
     """Every seed's folder and the contact sheet; returns the views [n, 8, h, w, 3]."""
-    settings = job.args.settings
+    scene, settings = job.task.scene, job.args.settings
     on_view = reporter.count("rendering", len(chunks) * views_to_write(settings))
     views = np.concatenate(
-        [write_seeds(job.folder, *chunk, job.task.scene, settings, on_view) for chunk in chunks]
+        [write_seeds(job.folder, *chunk, scene, settings, mesh, on_view) for chunk in chunks]
     )
     seeds = [seed for chunk, _ in chunks for seed in chunk]
     save_png(job.folder / SHEET, contact_sheet(views, labels(seeds), tile=192))
@@ -235,5 +236,5 @@ def peak_memory_gib() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    validate.use_compilation_cache()
+    validate.set_up_jax()
     sys.exit(main())

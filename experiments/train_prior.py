@@ -10,6 +10,7 @@ Diffusion folder `OUT/export`. Every stage continues where it stopped: run the s
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Settings:
         continue_from: start from the weights of an exported folder instead of random ones.
         groups: groups of four views rendered of each object.
         palettes: colourings of each object.
-        vae_minutes: training time of the autoencoder, without compiling.
+        vae_minutes: training time of the autoencoder, without compiling; 0 keeps its weights.
         unet_minutes: training time of denoiser and text encoder, without compiling.
         vae_batch: pictures a step and device.
         unet_batch: groups of four views a step and device; as many single views come with them.
@@ -97,16 +98,22 @@ def main(settings: Settings) -> int:
         *export.configs(len(text.tokenizer), settings.resolution, settings.small),
         dtype=jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32,
     )
-    params = networks_lib.init_params(networks, jax.random.key(settings.seed))
     if settings.continue_from:
         params = export.load_params(settings.continue_from, networks)
-    latents_file = settings.out / "latents.npy"
-    rng = np.random.default_rng(settings.seed)
-    views = pictures.plan_views(rng, len(data), settings.groups)
+    else:
+        params = networks_lib.init_params(networks, jax.random.key(settings.seed))
+    views = pictures.plan_views(np.random.default_rng(settings.seed), len(data), settings.groups)
     indices = corpus.padded_indices(len(data), mesh.size)
     weight = corpus.object_weights(data.category, len(indices))
-    finished = True
-    vae_done = settings.out / "vae_params.safetensors"
+    camera, phrase = corpus.view_inputs(views, indices)
+    training = diffusion.Latents(
+        latents=jax.ShapeDtypeStruct(
+            (*camera.shape[:2], settings.palettes, *[settings.resolution // 8] * 2, 4), jnp.float16
+        ),
+        camera=camera, phrase=phrase, tokens=text.tokens[indices], weight=weight,
+    )
+    step = UNetStep(networks, params, training, text.tokenizer, settings, mesh)
+    latents_file, vae_done = settings.out / "latents.npy", settings.out / "vae_params.safetensors"
     if not latents_file.exists():
         rgba = render(data, indices, views, settings, mesh)
         vae, finished = train_vae(networks, params["vae"], rgba, weight, settings, mesh, deadline)
@@ -115,19 +122,11 @@ def main(settings: Settings) -> int:
         pytrees.save_tree(vae_done, vae)
         encode(networks, vae, rgba, text, indices, mesh, latents_file)
         del rgba
-    params["vae"] = pytrees.load_tree(vae_done, jax.eval_shape(lambda: params["vae"]))
+    params["vae"] = pytrees.load_tree(vae_done, networks_lib.param_shapes(networks)["vae"])
     latents = np.load(latents_file, mmap_mode="r")
     scaling = float(1 / np.std(np.asarray(latents[::7, ::3, 0], np.float32)))
-    camera, phrase = corpus.view_inputs(views, indices)
-    training = diffusion.Latents(
-        latents=latents, camera=camera, phrase=phrase,
-        tokens=text.tokens[indices], weight=weight,
-    )
-    state, finished = train_unet(
-        networks, params, training, scaling, text.tokenizer, settings, mesh, deadline
-    )
-    average = jax.device_get(state.average)
-    params = {"vae": params["vae"], **average}
+    state, finished = step.train(training.replace(latents=latents), scaling, deadline)
+    params = {"vae": params["vae"], **jax.device_get(state.average)}
     export.save(
         settings.out / "export", settings.resolution, settings.small, params, scaling, data,
         settings.out / "tokenizer",
@@ -156,6 +155,8 @@ def render(data, indices, views, settings, mesh):
 
 def train_vae(networks, params, rgba, weight, settings, mesh, deadline):
     """Trained autoencoder weights (the moving average), and whether the budget is spent."""
+    if settings.vae_minutes <= 0:
+        return params, True
     views = Views(rgba=rgba, weight=common.shard_objects(mesh, weight))
     step = common.make_step(
         mesh, autoencoder.make_loss(networks.vae, settings.vae_batch), max_decay=0.998
@@ -180,20 +181,38 @@ def encode(networks, vae, rgba, text, indices, mesh, path) -> None:
     log(f"encoded {latents.shape} in {time.time() - start:.0f} s")
 
 
-def train_unet(networks, params, training, scaling, tokenizer, settings, mesh, deadline):
-    """Final state of the joint training of denoiser and text encoder; whether it is finished."""
-    schedule = NoiseSchedule.from_config(export.SCHEDULER)
-    loss = diffusion.make_loss(
-        networks.unet, networks.text_encoder, schedule, scaling, settings.unet_batch
-    )
-    empty = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length)["input_ids"]
-    trained = {"unet": params["unet"], "text_encoder": params["text_encoder"]}
-    return stage.train(
-        common.replicate(mesh, common.init_state(trained)), common.make_step(mesh, loss),
-        common.shard_objects(mesh, training), {"empty": jnp.asarray(empty, jnp.int16)},
-        jax.random.key(settings.seed + 2), folder=settings.out, name="unet",
-        minutes=settings.unet_minutes, peak_rate=settings.unet_rate, deadline=deadline, log=log,
-    )
+class UNetStep:
+    """Joint training of denoiser and text encoder; compiles while the views are rendered."""
+
+    def __init__(self, networks, params, training, tokenizer, settings: Settings, mesh):
+        schedule = NoiseSchedule.from_config(export.SCHEDULER)
+        loss = diffusion.make_loss(
+            networks.unet, networks.text_encoder, schedule, settings.unet_batch
+        )
+        length = tokenizer.model_max_length
+        empty = tokenizer("", padding="max_length", max_length=length)["input_ids"]
+        trained = {"unet": params["unet"], "text_encoder": params["text_encoder"]}
+        self.settings, self.mesh = settings, mesh
+        self.state = common.replicate(mesh, common.init_state(trained))
+        self.empty = np.asarray(empty, np.int16)
+        self.key = jax.random.key(settings.seed + 2)
+        arguments = (self.state, common.shapes_of(mesh, training), self.constants(1.0), self.key)
+        step = common.make_step(mesh, loss)
+        pool = ThreadPoolExecutor(1)
+        self.compiled = pool.submit(lambda: step.lower(*arguments, np.float32(0)).compile())
+        pool.shutdown(wait=False)
+
+    def constants(self, scaling: float) -> dict:
+        return common.replicate(self.mesh, {"empty": self.empty, "scaling": np.float32(scaling)})
+
+    def train(self, training, scaling: float, deadline: float):
+        """Final state, and whether the budget of minutes is spent."""
+        return stage.train(
+            self.state, self.compiled.result(), common.shard_objects(self.mesh, training),
+            self.constants(scaling), self.key, folder=self.settings.out, name="unet",
+            minutes=self.settings.unet_minutes, peak_rate=self.settings.unet_rate,
+            deadline=deadline, log=log,
+        )
 
 
 if __name__ == "__main__":

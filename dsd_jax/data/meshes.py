@@ -82,13 +82,13 @@ def _few_enough(name: str, vertices, faces, rgb):
     if len(faces) <= MAX_FACES:
         return vertices, faces, rgb
     try:
-        import fast_simplification
+        import fast_simplification  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError(
             f"{name} has {len(faces)} triangles, more than {MAX_FACES}: simplify it, "
             "or pip install fast_simplification"
         ) from None
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     new_vertices, new_faces = fast_simplification.simplify(
         vertices.astype(np.float32),
@@ -97,7 +97,7 @@ def _few_enough(name: str, vertices, faces, rgb):
     )
     if len(new_faces) > MAX_FACES:
         raise ValueError(f"{name} could not be simplified to {MAX_FACES} triangles")
-    tree = cKDTree(vertices[faces].mean(1))
+    tree = KDTree(vertices[faces].mean(1))
     return _cleaned(
         name, new_vertices, new_faces, rgb[tree.query(new_vertices[new_faces].mean(1))[1]]
     )

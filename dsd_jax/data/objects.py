@@ -112,8 +112,9 @@ def load_objects(path: str | Path) -> Objects:
     of_face = np.repeat(linear, np.diff(data["face_offset"]))
     data["face_rgb"][of_face] = linear_to_srgb(data["face_rgb"][of_face])
     scale = framing_scale(data["vertices"].astype(np.float32) / _UNIT, data["vertex_offset"])
-    text = {name: [str(s) for s in data.pop(name)] for name in ("caption", "category")}
-    return Objects(**data, **text, scale=scale)
+    for name in ("caption", "category"):
+        data[name] = [str(text) for text in data[name]]
+    return Objects(**data, scale=scale)
 
 
 def first(objects: Objects, count: int) -> Objects:
@@ -134,7 +135,7 @@ def save_objects(path: str | Path, items: Sequence[Item]) -> None:
     """
     if not items:
         raise ValueError("there are no objects to write")
-    arrays = {
+    arrays: dict = {
         "vertices": np.concatenate([_quantised(item) for item in items]),
         "faces": np.concatenate([np.asarray(item.faces, np.uint16) for item in items]),
         "face_rgb": np.concatenate([np.asarray(item.face_rgb, np.uint8) for item in items]),
@@ -143,7 +144,7 @@ def save_objects(path: str | Path, items: Sequence[Item]) -> None:
     }
     arrays |= {name: np.array([getattr(item, name) for item in items]) for name in _LABELS}
     with open(path, "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
 
 
 def framing_scale(

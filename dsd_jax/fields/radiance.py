@@ -71,7 +71,7 @@ class RadianceField(nn.Module):
 
 
 def _unit(vector: jax.Array) -> jax.Array:
-    """vector / |vector| along the last axis, zero for (nearly) zero vectors, safe to differentiate."""
+    """vector / |vector| along the last axis; zero vectors stay zero and differentiate safely."""
     squared = jnp.sum(vector * vector, -1, keepdims=True)
     return jnp.where(squared > 1e-30, vector * jax.lax.rsqrt(jnp.maximum(squared, 1e-30)), 0)
 
@@ -79,7 +79,7 @@ def _unit(vector: jax.Array) -> jax.Array:
 def analytic_normals(
     field_fn: FieldFn, points: Float[Array, "n 3"]
 ) -> tuple[Float[Array, "n"], Float[Array, "n f"], Float[Array, "n 3"]]:
-    """(density, features, normals) with normals -grad density / |grad density|, by one backward pass.
+    """(density, features, normals): normals are -grad density / |grad density|, by a backward pass.
 
     field_fn must treat points independently of one another. Zero where density is constant.
     """
@@ -89,7 +89,7 @@ def analytic_normals(
 
 
 def finite_difference_normals(
-    field_fn: FieldFn, points: Float[Array, "n 3"], step: float = 0.01
+    field_fn: FieldFn, points: Float[Array, "n 3"], step: float = 0.03
 ) -> tuple[Float[Array, "n"], Float[Array, "n f"], Float[Array, "n 3"]]:
     """Like `analytic_normals`, from four more densities on a tetrahedron of radius sqrt(3) step.
 

@@ -3,6 +3,8 @@
 Letters: b batch, l tokens (queries), m tokens (keys), c channels, v views.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -10,7 +12,7 @@ from flax import linen as nn
 from dsd_jax.models.layers import GroupNorm, conv
 
 
-def implementation(dtype, head_features: int) -> str:
+def implementation(dtype, head_features: int) -> Literal["xla", "cudnn"]:
     """The kernel `jax.nn.dot_product_attention` should use: "cudnn" where it can, else "xla".
 
     cuDNN's flash attention wants half precision, an Ampere or later GPU, and a head of at most
@@ -112,7 +114,7 @@ class SpatialTransformer(nn.Module):
     """Transformer over the pixels of x [b, h, w, c], added to x (diffusers' Transformer2DModel).
 
     `linear` projects in and out with linear layers (Stable Diffusion 2), else with 1 x 1
-    convolutions (1.x). The output projection starts at zero.
+    convolutions (1.x).
     """
 
     heads: int
@@ -121,11 +123,10 @@ class SpatialTransformer(nn.Module):
     linear: bool
     dtype: jnp.dtype = jnp.float32
 
-    def _project(self, features, name, zero=False):
-        if not self.linear:
-            return conv(features, 1, self.dtype, name, zero)
-        init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
-        return nn.Dense(features, dtype=self.dtype, kernel_init=init, name=name)
+    def _project(self, features, name):
+        if self.linear:
+            return nn.Dense(features, dtype=self.dtype, name=name)
+        return conv(features, 1, self.dtype, name)
 
     @nn.compact
     def __call__(self, x, text, num_views: int = 1):
@@ -135,4 +136,4 @@ class SpatialTransformer(nn.Module):
         for i in range(self.depth):
             block = TransformerBlock(self.heads, self.dtype, name=f"transformer_blocks_{i}")
             y = block(y, text, num_views)
-        return x + self._project(c, "proj_out", zero=True)(y.reshape(b, h, w, c))
+        return x + self._project(c, "proj_out")(y.reshape(b, h, w, c))

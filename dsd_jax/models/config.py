@@ -68,7 +68,7 @@ def _names(table: dict, flags) -> list[str]:
 
 def _require(part: str, config: dict, names) -> None:
     for name in names:
-        if name not in config:
+        if config.get(name) is None:
             raise ValueError(f"{part} config: entry {name} is missing")
 
 
@@ -79,6 +79,7 @@ class UNetConfig:
     Attributes:
         down_attention, up_attention: whether a level has transformers on its way down and up.
         heads: number of attention heads (which diffusers calls attention_head_dim).
+        sample_size: side of the latents it was trained on.
         camera_dim: width of the camera vector, None without one (our entry in config.json).
     """
 
@@ -89,7 +90,7 @@ class UNetConfig:
     heads: tuple[int, ...]
     transformer_layers_per_block: tuple[int, ...]
     cross_attention_dim: int
-    sample_size: int | None = None
+    sample_size: int
     in_channels: int = 4
     out_channels: int = 4
     use_linear_projection: bool = False
@@ -107,7 +108,7 @@ class UNetConfig:
         """
         _check_fixed("unet", config, _UNET_FIXED)
         _require("unet", config, ("block_out_channels", "cross_attention_dim"))
-        _require("unet", config, ("down_block_types", "up_block_types"))
+        _require("unet", config, ("sample_size", "down_block_types", "up_block_types"))
         channels = tuple(config["block_out_channels"])
         n = len(channels)
 

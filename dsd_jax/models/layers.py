@@ -11,9 +11,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-_zeros = nn.initializers.zeros
-_lecun = nn.initializers.lecun_normal()
-
 
 class GroupNorm(nn.Module):
     """Normalises groups of consecutive channels of x [b, ..., c] over all places; -> the same.
@@ -49,13 +46,10 @@ class GroupNorm(nn.Module):
         return ((x - mean) * gain + bias.astype(jnp.float32)).astype(self.dtype)
 
 
-def conv(features: int, size: int, dtype, name: str, zero: bool = False) -> nn.Conv:
-    """A `size` x `size` convolution that keeps height and width; `zero` starts it at zero."""
-    init = _zeros if zero else _lecun
+def conv(features: int, size: int, dtype, name: str) -> nn.Conv:
+    """A `size` x `size` convolution (size odd) that keeps height and width."""
     pad = size // 2
-    return nn.Conv(
-        features, (size, size), padding=((pad, pad),) * 2, dtype=dtype, kernel_init=init, name=name
-    )
+    return nn.Conv(features, (size, size), padding=((pad, pad),) * 2, dtype=dtype, name=name)
 
 
 def timestep_features(t, features: int, flip_sin_to_cos: bool, freq_shift: float) -> jax.Array:
@@ -84,16 +78,12 @@ class EmbeddingMLP(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """Residual block [b, h, w, c] -> [b, h, w, features], shifted by an embedding [b, e] if given.
-
-    `zero` starts the second convolution at zero, so that the block starts as its shortcut.
-    """
+    """Residual block [b, h, w, c] -> [b, h, w, features]; an embedding [b, e] shifts its middle."""
 
     features: int
     groups: int
     epsilon: float
     dtype: jnp.dtype = jnp.float32
-    zero: bool = False
 
     @nn.compact
     def __call__(self, x, embedding=None):
@@ -103,7 +93,7 @@ class ResnetBlock(nn.Module):
             shift = nn.Dense(self.features, dtype=self.dtype, name="time_emb_proj")
             y = y + shift(nn.silu(embedding))[:, None, None, :]
         y = nn.silu(GroupNorm(self.groups, self.epsilon, self.dtype, name="norm2")(y))
-        y = conv(self.features, 3, self.dtype, "conv2", self.zero)(y)
+        y = conv(self.features, 3, self.dtype, "conv2")(y)
         if x.shape[-1] != self.features:
             x = conv(self.features, 1, self.dtype, "conv_shortcut")(x)
         return x + y

@@ -39,9 +39,8 @@ class _Stage(nn.Module):
     def _resnet(self, i, x, embedding):
         c = self.config
         features = c.block_out_channels[self.level]
-        block = ResnetBlock(
-            features, c.norm_num_groups, c.norm_eps, self.dtype, zero=True, name=f"resnets_{i}"
-        )
+        name = f"resnets_{i}"
+        block = ResnetBlock(features, c.norm_num_groups, c.norm_eps, self.dtype, name=name)
         return block(x, embedding)
 
     def _transformer(self, i, x, text, num_views):
@@ -117,7 +116,7 @@ class UNet(nn.Module):
         x = conv(c.block_out_channels[0], 3, self.dtype, "conv_in")(x)
         x = self._stages(x, embedding, text.astype(self.dtype), num_views)
         x = nn.silu(GroupNorm(c.norm_num_groups, c.norm_eps, self.dtype, name="conv_norm_out")(x))
-        return conv(c.out_channels, 3, self.dtype, "conv_out", zero=True)(x)
+        return conv(c.out_channels, 3, self.dtype, "conv_out")(x)
 
     def _stages(self, x, *conditions):
         c = self.config

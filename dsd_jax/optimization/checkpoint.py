@@ -17,7 +17,7 @@ def path_of(folder: str | Path, chunk: list[int]) -> Path:
 
 
 def save(folder: str | Path, chunk: list[int], states: State) -> None:
-    """Write the states [n, ...] of a chunk; the previous checkpoint stays until this one is whole."""
+    """Write the states [n, ...] of a chunk; the checkpoint before stays until this one is whole."""
     path = path_of(folder, chunk)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tree(path, states)

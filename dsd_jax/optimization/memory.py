@@ -34,12 +34,15 @@ def bytes_per_seed(
 
 
 def bytes_available(device: jax.Device | None = None) -> int:
-    """What the seeds may take on a device: four fifths of what is free on it, or of free RAM."""
+    """What the seeds may take on a device: four fifths of what is free on it.
+
+    CPU devices share the free RAM evenly.
+    """
     device = device or jax.local_devices()[0]
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return int(_USABLE * (stats["bytes_limit"] - stats["bytes_in_use"]))
-    return int(_USABLE * _free_ram())
+    return int(_USABLE * _free_ram() / jax.local_device_count())
 
 
 def seeds_that_fit(per_seed: int, available: int, devices: int) -> int:

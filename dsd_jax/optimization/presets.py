@@ -99,19 +99,26 @@ class Settings:
     beta2: float = 0.99
     adam_eps: float = 1e-15
 
-    # Regularisers: weight at the first step, at the last one, and linear between
-    # `<name>_from` and `<name>_until` where those exist.
-    orientation: float = 0.1
-    """Weight of the orientation loss on shaded steps (normals that face away)."""
+    # Weights of the regularisers; 0 leaves one out. The "early" ones fall linearly to 0 at
+    # `early_until`, the "late" ones grow linearly from 0 to the last step, the others are constant.
     sparsity: float = 0.15
-    """Weight of the sparsity loss at the start; falls to 0 at `sparsity_until`."""
-    sparsity_until: float = 0.3
+    """Less matter (early)."""
+    convexity: float = 0.0
+    """Shapes that bulge (early; costs normals)."""
+    early_until: float = 0.3
+    """Part of the steps after which the early regularisers are gone."""
     opaque: float = 0.1
-    """Weight of the opaque loss (opacity either 0 or 1) at the end; grows from 0."""
+    """Opacity either 0 or 1 (late)."""
     z_variance: float = 0.0
-    """Weight of the depth-variance loss (thin surfaces) at the end; grows from 0."""
+    """Thin surfaces (late)."""
     distortion: float = 0.0
-    """Weight of the distortion loss (compact matter along a ray) at the end; grows from 0."""
+    """Compact matter along a ray (late)."""
+    entropy: float = 0.0
+    """Few samples of a ray that matter (late)."""
+    orientation: float = 0.1
+    """Normals that face the camera, where the run shades or asks for convexity."""
+    keep_in_ball: float = 0.0
+    """Matter inside a ball of radius 0.9."""
 
     # Results.
     final_samples: int = 96
@@ -157,14 +164,15 @@ def check(settings: Settings) -> None:
     """
     s = settings
     at_least_one = ("steps", "views", "resolution", "late_resolution", "samples", "levels",
-                    "features", "log2_entries", "base_resolution", "width", "hidden_layers", "occupancy_every",
-                    "occupancy_resolution", "final_samples", "turntable_frames",
-                    "turntable_resolution", "preview_resolution")  # fmt: skip
+                    "features", "log2_entries", "base_resolution", "width", "hidden_layers",
+                    "occupancy_every", "occupancy_resolution", "final_samples",
+                    "turntable_frames", "turntable_resolution",
+                    "preview_resolution")  # fmt: skip
     for name in at_least_one:
         if getattr(s, name) < 1:
             raise ValueError(f"--{flag(name)} must be at least 1, not {getattr(s, name)}")
     fractions = ("t_min", "t_max", "late_from", "shading_from", "shading_probability",
-                 "textureless_probability", "levels_until", "sparsity_until")  # fmt: skip
+                 "textureless_probability", "levels_until", "early_until")  # fmt: skip
     for name in fractions:
         if not 0 <= getattr(s, name) <= 1:
             raise ValueError(f"--{flag(name)} must lie in 0..1, not {getattr(s, name)}")

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
 from dsd_jax.export.pictures import to_uint8
@@ -25,11 +27,11 @@ Camerawork = Callable[[Any, OccupancyGrid, Any, Camera], jax.Array]
 _CHUNK_POINTS = 2**20
 
 
-def make_camerawork(scene: Scene, size: int, samples: int) -> Camerawork:
+def make_camerawork(scene: Scene, size: int, samples: int, mesh: Mesh) -> Camerawork:
     """A jitted renderer of n seeds from one camera on plain grey: size x size, no randomness.
 
-    Seeds run one after the other and rows in chunks, so that memory stays small; the camera is
-    traced: one compilation serves all frames.
+    The devices of the mesh share the seeds. On each of them seeds run one after the other, and rows
+    in chunks, so that memory stays small; the camera is traced: one compilation serves all frames.
     """
     most = max(1, _CHUNK_POINTS // (size * samples))
     rows = next(i for i in range(min(most, size), 0, -1) if size % i == 0)
@@ -48,11 +50,14 @@ def make_camerawork(scene: Scene, size: int, samples: int) -> Camerawork:
         )
         return rendering.rgb
 
-    @jax.jit
-    def camerawork(params, grids, levels, camera):
+    def all_seeds(params, grids, levels, camera):
         return jax.lax.map(lambda seed: one(*seed, levels, camera), (params, grids))
 
-    return camerawork
+    seeds, whole = P("seed"), P()
+    specs = (seeds, seeds, whole, whole)
+    return jax.jit(
+        jax.shard_map(all_seeds, mesh=mesh, in_specs=specs, out_specs=seeds, check_vma=False)
+    )
 
 
 def shoot(
@@ -63,7 +68,7 @@ def shoot(
     settings: Settings,
     on_view: Callable[[], None] = lambda: None,
 ) -> UInt8[np.ndarray, "n v h w 3"]:
-    """All n seeds of host states from each azimuth, in the run's framing.
+    """All n seeds from each azimuth, in the run's framing.
 
     Args:
         on_view: called after each view.

@@ -4,10 +4,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.metrics.judge import ELEVATION_DEG
@@ -24,13 +23,17 @@ SHEET = "seeds.png"
 class Reporter:
     """Use as a context manager around one run; `watch` gives the callback of one chunk."""
 
-    def __init__(self, run: Path, chunks: list[list[int]], scene: Scene, settings: Settings):
+    def __init__(
+        self, run: Path, chunks: list[list[int]], scene: Scene, settings: Settings, mesh: Mesh
+    ):
         from tensorboardX import SummaryWriter
 
         self._run, self._chunks, self._settings = run, chunks, settings
         self._bar, self._task = _progress_bar(len(chunks) * settings.steps)
         self._board = SummaryWriter(str(run))
-        self._camerawork = make_camerawork(scene, settings.preview_resolution, settings.samples)
+        self._camerawork = make_camerawork(
+            scene, settings.preview_resolution, settings.samples, mesh
+        )
         self._sheet_at = time.monotonic()
         self._timed_steps, self._timed_seconds = 0, 0.0
         self.latest: dict[int, dict[str, float]] = {}
@@ -88,7 +91,9 @@ class Reporter:
             for seed, value in zip(chunk[:n], values, strict=False):
                 self.latest.setdefault(seed, {})[name] = float(value)
         for seed in chunk[:n]:
-            self._board.add_scalar(f"loss/seed_{seed:04d}", self.latest[seed]["loss"], progress.done)
+            self._board.add_scalar(
+                f"loss/seed_{seed:04d}", self.latest[seed]["loss"], progress.done
+            )
 
     def _show(self, index: int, progress: Progress) -> None:
         done = index * self._settings.steps + progress.done
@@ -105,11 +110,10 @@ class Reporter:
     def _draw(self, chunk: list[int], progress: Progress) -> None:
         """Refresh the contact sheet with this chunk's seeds."""
         n = unpadded(chunk)
-        states: Any = jax.tree.map(lambda leaf: leaf[:n], jax.device_get(progress.states))
         pictures = shoot(
-            self._camerawork, states, PREVIEW_AZIMUTHS_DEG, ELEVATION_DEG, self._settings
+            self._camerawork, progress.states, PREVIEW_AZIMUTHS_DEG, ELEVATION_DEG, self._settings
         )
-        save_png(self._run / SHEET, contact_sheet(pictures, labels(chunk[:n]), tile=128))
+        save_png(self._run / SHEET, contact_sheet(pictures[:n], labels(chunk[:n]), tile=128))
         self._sheet_at = time.monotonic()
 
 

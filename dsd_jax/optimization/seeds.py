@@ -4,6 +4,7 @@ Letters: n seeds in all, c seeds a chunk, k chunks, d devices.
 """
 
 import re
+from collections import Counter
 
 MAX_SEED = 2**32 - 1
 _RANGE = re.compile(r"(\d*):(\d+)(?::(\d+))?")
@@ -24,14 +25,10 @@ def parse_seeds(text: str) -> list[int]:
         raise ValueError(f"--seeds {text!r} names no seed; write 0:4, 3 or 1,5,9")
     if max(seeds) > MAX_SEED:
         raise ValueError(f"--seeds: {max(seeds)} is too large; the largest seed is {MAX_SEED}")
-    duplicates = sorted({seed for seed in seeds if seeds.count(seed) > 1}) if _repeats(seeds) else []
-    if duplicates:
-        raise ValueError(f"--seeds {text!r} names {duplicates[0]} twice; name each seed once")
+    seed, times = Counter(seeds).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"--seeds {text!r} names {seed} twice; name each seed once")
     return seeds
-
-
-def _repeats(seeds: list[int]) -> bool:
-    return len(set(seeds)) < len(seeds)
 
 
 def _parse_part(part: str, text: str) -> range | list[int]:

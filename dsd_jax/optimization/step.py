@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dsd_jax.fields.radiance import analytic_normals
 from dsd_jax.optimization import annealing, regularisers
 from dsd_jax.optimization.conditioning import Text, Viewpoint, condition
 from dsd_jax.optimization.presets import Settings
@@ -76,7 +77,7 @@ def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str
     def seen(params):
         renderings = _render(recipe, params, state, camera, light, keys[2])
         x = jax.vmap(partial(recipe.prior.encode, shared.prior))(renderings.rgb)
-        penalty, terms = penalties(renderings, state.step, settings)
+        penalty, terms = penalties(renderings, camera, state.step, settings)
         return (x, penalty), (terms, jnp.mean(renderings.opacity))
 
     (x, penalty), pull_back, (terms, opacity) = jax.vjp(seen, state.params, has_aux=True)
@@ -123,23 +124,31 @@ def ramp(step, settings: Settings, start: float, end: float) -> jax.Array:
     return jnp.clip((p - start) / max(end - start, 1e-9), 0.0, 1.0)
 
 
-def penalties(r: Rendering, step, settings: Settings) -> tuple[jax.Array, dict[str, jax.Array]]:
+def penalties(
+    r: Rendering, camera: Camera, step, settings: Settings
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Weighted sum of the regularisers, meaned over v views, and each unweighted term."""
-    late = ramp(step, settings, 0.0, 1.0)
-    early = 1.0 - ramp(step, settings, 0.0, settings.sparsity_until)
-    weighted = {
-        "sparsity": (settings.sparsity, early, regularisers.sparsity),
-        "opaque": (settings.opaque, late, regularisers.opaque),
-        "z_variance": (settings.z_variance, late, regularisers.z_variance),
-        "distortion": (settings.distortion, late, regularisers.distortion),
+    early, late = 1.0 - ramp(step, settings, 0.0, settings.early_until), step / settings.steps
+    table = {
+        "sparsity": (early, regularisers.sparsity),
+        "opaque": (late, regularisers.opaque),
+        "z_variance": (late, regularisers.z_variance),
+        "distortion": (late, regularisers.distortion),
+        "entropy": (late, regularisers.entropy),
     }
+    with_camera = {"keep_in_ball": (1.0, regularisers.keep_in_ball)}
     if r.normal is not None:
-        weighted["orientation"] = (settings.orientation, 1.0, regularisers.orientation)
-    terms = {
-        name: jnp.mean(jax.vmap(term)(r)) for name, (weight, _, term) in weighted.items() if weight
-    }
-    total = sum(weighted[name][0] * weighted[name][1] * value for name, value in terms.items())
-    return jnp.asarray(total, jnp.float32), terms
+        table["orientation"] = (1.0, regularisers.orientation)
+        with_camera["convexity"] = (early, regularisers.convexity)
+    table |= {name: (part, lambda r, f=f: f(*r)) for name, (part, f) in with_camera.items()}
+    terms, total = {}, jnp.zeros(())
+    for name, (part, term) in table.items():
+        weight = getattr(settings, name)
+        if weight:
+            seen = (r, camera) if name in with_camera else r
+            terms[name] = jnp.mean(jax.vmap(term)(seen))
+            total += weight * part * terms[name]
+    return total, terms
 
 
 def _light(key: jax.Array, camera: Camera, step, settings: Settings) -> PointLight | None:
@@ -176,6 +185,7 @@ def _render(recipe: Recipe, params, state: State, camera: Camera, light, key) ->
             samples_per_ray=settings.samples,
             occupancy=state.occupancy,
             shading=light,
+            normals=analytic_normals if settings.convexity else None,
             normals_at="surface",
         )
 

@@ -118,7 +118,7 @@ def optimise_chunk(
     on_phase: Callable[[], None] = lambda: None,
     resume: bool = False,
 ) -> State:
-    """Optimise one chunk; checkpoints go to `folder`. Returns its states [c, ...] on the host.
+    """Optimise one chunk; checkpoints go to `folder`. Returns its states [c, ...].
 
     The callbacks are those of `loop.run`.
 
@@ -139,7 +139,7 @@ def optimise_chunk(
             checkpoint.save(folder, chunk, progress.states)
             saved_at = time.monotonic()
 
-    states = jax.device_get(loop.run(blocks, states, shared, watch, should_stop, on_phase))
+    states = loop.run(blocks, states, shared, watch, should_stop, on_phase)
     checkpoint.save(folder, chunk, states)
     return states
 

@@ -17,6 +17,7 @@ from dsd_jax.data.captions import unknown_words
 
 # jaxlib versions that compile float32 scatter-add on GPU to a slow loop.
 _SLOW_SCATTER = ((0, 10, 2), (0, 11, 0))
+MAX_CPU_DEVICES = 8
 
 
 def flag_value(argv: Sequence[str], name: str) -> str | None:
@@ -40,11 +41,13 @@ def choice(flag: str, name: str, valid: Iterable[str]) -> None:
     """Refuse a name that is not among the valid ones, and offer the nearest."""
     valid = sorted(valid)
     if name not in valid:
-        raise ValueError(f"--{flag} {name!r} is not one of {', '.join(valid)}{nearest(name, valid)}")
+        raise ValueError(
+            f"--{flag} {name!r} is not one of {', '.join(valid)}{nearest(name, valid)}"
+        )
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """"; did you mean ...?" where a valid name resembles this one, else nothing."""
+    """ "; did you mean ...?" where a valid name resembles this one, else nothing."""
     close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.3)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -89,8 +92,13 @@ def slow_scatter(backend: str, version: str) -> str | None:
     return f"jaxlib {version} is slow on hash grids; pip install -U jax to 0.11.1 or later"
 
 
-def use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX was told where."""
+def set_up_jax() -> None:
+    """Settings of a program, to be made before JAX is first used.
+
+    Compiled programs are kept in the user's cache folder, unless JAX was told where. Without an
+    accelerator each core is a device, so that seeds run side by side.
+    """
     if jax.config.jax_compilation_cache_dir is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "dsd_jax" / "xla"))
+    jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MAX_CPU_DEVICES))

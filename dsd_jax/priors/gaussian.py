@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dsd_jax.guidance import DenoiserAt, Network, classifier_free
-from dsd_jax.schedule import NoiseSchedule
+from dsd_jax.schedule import NoiseSchedule, left_aligned
 
 
 class GaussianMixture(NamedTuple):
@@ -45,7 +45,7 @@ class GaussianMixture(NamedTuple):
         log_density = -0.5 * (offset**2 / variance + jnp.log(variance))
         axes = tuple(range(1, log_density.ndim))
         posterior = jax.nn.softmax(log_weights + jnp.sum(log_density, axes))
-        return sigma * jnp.tensordot(posterior, offset / variance, axes=1)
+        return sigma * jnp.sum(left_aligned(posterior, offset) * offset / variance, 0)
 
     def network(self, schedule: NoiseSchedule) -> Network:
         """The batched network for guidance.py; its conditioning is log weights [n, k]."""

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Float, Int
 
 from dsd_jax.guidance import DenoiserAt, Network, classifier_free
@@ -20,7 +20,7 @@ from dsd_jax.models.weights import load_pipeline
 from dsd_jax.schedule import NoiseSchedule
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Prior:
     """A latent diffusion model: weights, and pure functions that take them as an argument.
 
@@ -33,8 +33,8 @@ class Prior:
 
     params: Any
     schedule: NoiseSchedule
-    networks: Networks = flax.struct.field(pytree_node=False)
-    folder: Path = flax.struct.field(pytree_node=False)
+    networks: Networks = struct.field(pytree_node=False)
+    folder: Path = struct.field(pytree_node=False)
 
     @property
     def image_size(self) -> int:
@@ -113,7 +113,7 @@ class Prior:
                 t_views, text = jnp.repeat(t, num_views), jnp.repeat(text, num_views, 0)
                 camera = None if camera is None else camera.reshape(-1, camera.shape[-1])
             prediction = unet.apply({"params": params["unet"]}, x, t_views, text, camera, num_views)
-            prediction = prediction.astype(jnp.float32).reshape(shape)
+            prediction = jnp.asarray(prediction, jnp.float32).reshape(shape)
             return self.schedule.to_eps(prediction, x.reshape(shape), t)
 
         return network
@@ -143,8 +143,6 @@ def load(folder, dtype=jnp.float32, param_dtype=None) -> Prior:
     """
     pipeline = load_pipeline(folder, dtype, param_dtype)
     unet, vae = pipeline.networks.unet.config, pipeline.networks.vae.config
-    if unet.sample_size is None:
-        raise ValueError(f"{folder}: unet/config.json has no sample_size, the side of a latent")
     if unet.out_channels != vae.latent_channels:
         raise ValueError(
             f"{folder}: the unet predicts {unet.out_channels} channels, "

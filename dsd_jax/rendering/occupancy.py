@@ -19,7 +19,7 @@ class OccupancyGrid(NamedTuple):
 
     Attributes:
         density: [g, g, g] (x, y, z) decaying maximum of the density seen in each cell.
-        occupied: [g, g, g] whether samples should be drawn there: matter in the cell or a neighbour.
+        occupied: [g, g, g] whether to sample there: matter in the cell or in one of its neighbours.
     """
 
     density: Float[Array, "g g g"]
@@ -74,7 +74,8 @@ def _dilate(mask: Bool[Array, "g g g"]) -> Bool[Array, "g g g"]:
 def occupied_at(grid: OccupancyGrid, points: Float[Array, "n 3"]) -> Bool[Array, "n"]:
     """Whether the cells of points are marked occupied (points outside: the nearest cell)."""
     cells = grid.occupied.shape[0]
-    index = jnp.clip(jnp.floor((points + 1) * (cells / 2)), 0, cells - 1).astype(jnp.uint32)
+    lower = jnp.clip(jnp.floor((points + 1) * (cells / 2)), 0, cells - 1)
+    index = lower.astype(jnp.int32).astype(jnp.uint32)
     row = (index[:, 0] * np.uint32(cells) + index[:, 1]) * np.uint32(cells) + index[:, 2]
     return grid.occupied.reshape(-1).at[row].get(mode="promise_in_bounds")
 

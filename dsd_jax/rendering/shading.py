@@ -36,7 +36,7 @@ def sample_light(
     ambient: float = 0.1,
     spread: float = 1.0,
 ) -> PointLight:
-    """A random light around the camera: DreamFusion's distribution, scaled to the camera's distance.
+    """A random light around the camera, as in DreamFusion, scaled to the camera's distance.
 
     Its direction from the origin is that of the camera plus a normal vector of `spread`, its
     distance 0.8 to 1.5 times the camera's. ambient + diffuse = 1.

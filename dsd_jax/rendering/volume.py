@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dsd_jax.fields.background import constant_background
-from dsd_jax.fields.radiance import FieldFn, analytic_normals
+from dsd_jax.fields.radiance import FieldFn, analytic_normals, finite_difference_normals
 from dsd_jax.rendering import occupancy as occupancy_grid
 from dsd_jax.rendering import sampling
 from dsd_jax.rendering.cameras import Camera, rays
@@ -85,12 +85,15 @@ def render(
         background: grey level, [3] colour, or a function of directions [r, 3] -> rgb [r, 3].
         shading: a point light; None is plain albedo.
         normals: `analytic_normals` or `finite_difference_normals`; None computes normals only if
-            a light needs them, analytically.
-        normals_at: "samples" shades every sample; "surface" computes one normal a ray, at its
-            expected depth, and lights the composited albedo with it, at a fraction of the cost.
+            a light needs them: finite differences at the surface, analytic ones at samples.
+        normals_at: "samples" shades every sample; "surface" computes one normal a ray, where a
+            tenth of what it loses is lost, and lights the composited albedo with it: cheaper by
+            far, and smoother.
         interval: part of each ray that is sampled: `ray_box`, or `ray_ball` for fields that are
             zero outside the unit ball.
-        chunk: render this many rows at a time, to bound memory. Must divide height.
+        chunk: render this many rows at a time and compute them again for the gradient, so that
+            memory stays small; on a CPU blocks of about 2^14 points are also the fastest. Must
+            divide height.
 
     Raises:
         ValueError: chunk does not divide height, or normals_at is unknown.
@@ -102,7 +105,7 @@ def render(
     if not callable(background):
         background = constant_background(background)
     if normals is None and shading is not None:
-        normals = analytic_normals
+        normals = analytic_normals if normals_at == "samples" else finite_difference_normals
     origins, directions = rays(camera, height, width)
     u = sampling.strata(key, (height, width, samples_per_ray), directions.dtype)
 
@@ -119,7 +122,7 @@ def render(
         flat = block(inputs)
     else:
         split = [x.reshape(height // chunk, chunk, width, x.shape[-1]) for x in inputs]
-        flat = jax.lax.map(block, split)
+        flat = jax.lax.map(jax.checkpoint(block), split)
         flat = jax.tree.map(lambda x: x.reshape(height * width, *x.shape[2:]), flat)
     return jax.tree.map(lambda x: x.reshape(height, width, *x.shape[1:]), flat)
 
@@ -158,7 +161,7 @@ def _render_rays(
             colours = surface_colour(shading, colours)
             colours = colours * illumination(shading, points, sample_normals)[..., None]
     elif normals is not None:
-        at = jax.lax.stop_gradient(origins + depth[:, None] * directions)
+        at = _surface(origins, directions, weights, distances, deltas)
         normal = normals(field_fn, at)[2] * (opacity > 0)[:, None]
         if shading is not None:
             colours = surface_colour(shading, colours)
@@ -168,6 +171,23 @@ def _render_rays(
     return Rendering(
         rgb, opacity, depth, normal, weights, distances, deltas, directions, sample_normals
     )
+
+
+def _surface(origins, directions, weights, distances, deltas, part: float = 0.1):
+    """Points [r, 3] where `part` of what a ray loses is lost; constants for differentiation.
+
+    Early on purpose: further in, at the expected depth, density has levelled off and its gradient
+    is noise.
+    """
+    absorbed = jnp.cumsum(weights, -1)
+    target = part * absorbed[:, -1:]
+    index = jnp.argmax(absorbed >= target, -1)[:, None]
+    weight, distance, delta, after = (
+        jnp.take_along_axis(x, index, -1) for x in (weights, distances, deltas, absorbed)
+    )
+    within = 1 - (after - target) / jnp.maximum(weight, 1e-10)
+    along = distance + (jnp.clip(within, 0, 1) - 0.5) * delta
+    return jax.lax.stop_gradient(origins + along * directions)
 
 
 def _normalised(vectors: Float[Array, "r 3"]) -> Float[Array, "r 3"]:

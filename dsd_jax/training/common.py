@@ -1,5 +1,6 @@
 """Pieces shared by the two training stages: learning rate, moving average, data-parallel step."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -41,6 +42,12 @@ def shard_objects(mesh: Mesh, tree):
     return jax.device_put(tree, NamedSharding(mesh, P("data")))
 
 
+def shapes_of(mesh: Mesh, tree):
+    """`shard_objects` for compiling ahead: a jax.ShapeDtypeStruct with its sharding a leaf."""
+    sharding = NamedSharding(mesh, P("data"))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+
+
 def replicate(mesh: Mesh, tree):
     """Put a copy of the arrays on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, P()))
@@ -48,8 +55,8 @@ def replicate(mesh: Mesh, tree):
 
 def learning_rate(progress: float, step: int, peak: float, warmup_steps: int = 300) -> float:
     """Linear warm-up in steps, then a cosine in `progress` (0..1) down to 2 % of the peak."""
-    cosine = 0.02 + 0.98 * 0.5 * (1 + jnp.cos(jnp.pi * min(max(progress, 0.0), 1.0)))
-    return float(peak * cosine * min(1.0, (step + 1) / warmup_steps))
+    cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+    return peak * cosine * min(1.0, (step + 1) / warmup_steps)
 
 
 def optimiser(weight_decay: float = 0.01) -> optax.GradientTransformation:
@@ -85,7 +92,7 @@ def make_step(mesh: Mesh, loss: Callable, max_decay: float = 0.9995) -> Callable
         max_decay: decay of the moving average once warm.
 
     Returns:
-        (state, data, constants, key, rate) -> (state, metrics). `data` is sharded along
+        (state, data, constants, key, rate) -> (state, metrics), jitted. `data` is sharded along
         "data", the rest replicated; `state` is donated.
     """
 
@@ -101,7 +108,7 @@ def make_step(mesh: Mesh, loss: Callable, max_decay: float = 0.9995) -> Callable
         (_, aux), grads = jax.value_and_grad(loss, has_aux=True)(params, data, constants, key)
         return jax.lax.pmean((grads, aux), "data")
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, out_shardings=NamedSharding(mesh, P()))
     def step(state: TrainState, data, constants, key, rate):
         key = jax.random.fold_in(key, state.step)
         grads, metrics = gradient(state.params, data, constants, key)

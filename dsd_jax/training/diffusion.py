@@ -90,12 +90,14 @@ def draw_singles(key, data: Latents, empty, b: int, own_palette: float, dropout:
 
 
 def make_loss(
-    unet, text_encoder, schedule: NoiseSchedule, scaling: float, groups: int,
+    unet, text_encoder, schedule: NoiseSchedule, groups: int,
     own_palette: float = 0.5, dropout: float = 0.12, shared_noise: float = 0.5,
 ):
     """Loss for `common.make_step`: mean squared error of the predicted noise.
 
-    Latents are multiplied by `scaling` (unit deviation) first. `groups` groups of four views and as many single views (4 x `groups`) make a batch. In a share
+    The constants are `empty`, the tokens [l] of the empty prompt, and `scaling`, which brings the
+    latents to unit deviation. t is drawn as T u^0.6, which favours the noisy end, where the shape,
+    the pose and the obedience to the prompt are decided. `groups` groups of four views and as many single views (4 x `groups`) make a batch. In a share
     `shared_noise` of the groups all four views get the same noise, which is how score
     distillation will use one noise per object.
     """
@@ -111,7 +113,7 @@ def make_loss(
             num_views=num_views,
         ).reshape(x_t.shape)
 
-    def error(params, key, batch: Batch, share, num_views):
+    def error(params, key, batch: Batch, scaling, share, num_views):
         key_noise, key_t, key_share = jax.random.split(key, 3)
         b = batch.latents.shape[0]
         x0 = batch.latents * scaling
@@ -119,18 +121,18 @@ def make_loss(
         shared = jax.random.bernoulli(key_share, share, (b, 1, 1, 1, 1))
         noise = jnp.where(shared, noise[:, :1], noise)
         shape = (b, 1) if num_views > 1 else (b, VIEWS)
-        t = jax.random.randint(key_t, shape, 0, schedule.num_train_timesteps)
-        t = jnp.broadcast_to(t, (b, VIEWS))
+        t = schedule.num_train_timesteps * jax.random.uniform(key_t, shape) ** 0.6
+        t = jnp.broadcast_to(t.astype(jnp.int32), (b, VIEWS))
         x_t = schedule.add_noise(x0, noise, t)
         return jnp.mean(jnp.square(predict(params, batch, x_t, t, num_views) - noise))
 
     def loss(params, data: Latents, constants, key):
         keys = jax.random.split(key, 4)
-        empty = constants["empty"]
+        empty, scaling = constants["empty"], constants["scaling"]
         multi = draw_groups(keys[0], data, empty, groups, own_palette, dropout)
         single = draw_singles(keys[1], data, empty, groups, own_palette, dropout)
-        multi_error = error(params, keys[2], multi, shared_noise, VIEWS)
-        single_error = error(params, keys[3], single, 0.0, 1)
+        multi_error = error(params, keys[2], multi, scaling, shared_noise, VIEWS)
+        single_error = error(params, keys[3], single, scaling, 0.0, 1)
         metrics = {"multi_view": multi_error, "single_view": single_error}
         return 0.5 * (multi_error + single_error), metrics
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from dsd_jax import pytrees
 from dsd_jax.training.common import TrainState, learning_rate
@@ -41,7 +41,7 @@ def train(
     log(f"{name}: step {done}, {spent / 60:.1f} of {minutes:g} min spent; compiling ...")
 
     def advance(state, done):
-        rate = jnp.float32(learning_rate(spent / budget, done, peak_rate))
+        rate = np.float32(learning_rate(spent / budget, done, peak_rate))
         return step(state, data, constants, key, rate)
 
     if spent < budget:
@@ -81,4 +81,5 @@ def restore(state: TrainState, folder: Path, name: str) -> tuple[TrainState, flo
     if not path.exists():
         return state, 0.0
     loaded = pytrees.load_tree(path, jax.eval_shape(lambda: state))
-    return jax.tree.map(jnp.asarray, loaded), float(pytrees.load_metadata(path)["spent"])
+    shardings = jax.tree.map(lambda a: a.sharding, state)
+    return jax.device_put(loaded, shardings), float(pytrees.load_metadata(path)["spent"])

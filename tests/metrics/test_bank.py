@@ -1,11 +1,14 @@
 """The judge's bank: near-duplicates, directions, and the way to disk and back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dsd_jax.metrics import bank as banks
 from dsd_jax.metrics import judge
 from dsd_jax.metrics.diversity import cosine_similarity
+from dsd_jax.metrics.nouns import category_of
 
 AZIMUTHS = (0, 90, 180, 270)
 
@@ -123,3 +126,17 @@ def test_bad_files_are_named(tmp_path):
     save_file({"a": np.zeros(1)}, path)
     with pytest.raises(ValueError, match="format"):
         banks.load_bank(path)
+
+
+def test_packaged_bank():
+    """What the package carries: under 2 MiB, and at home in the largest categories."""
+    path = Path(banks.__file__).parents[1] / "assets/judge/bank.safetensors"
+    if not path.is_file():
+        pytest.skip("experiments/build_judge_bank.py has not been run")
+    assert path.stat().st_size < 2 * 2**20
+    bank = banks.load_bank()
+    for prompt, category in (("a house", "house"), ("a red car", "car"), ("two fish", "fish")):
+        assert category_of(prompt, bank.nouns) == category
+    assert all(judge.has_front(bank, name) for name in ("car", "chair", "sofa", "fish"))
+    unity = np.eye(bank.projection.shape[1])
+    np.testing.assert_allclose(bank.projection.T @ bank.projection, unity, atol=2e-3)

@@ -7,6 +7,7 @@ from dsd_jax.models.config import ClipTextConfig, UNetConfig, VAEConfig
 UNET = {
     "block_out_channels": [32, 64],
     "cross_attention_dim": 24,
+    "sample_size": 8,
     "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
     "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
 }
@@ -64,6 +65,7 @@ def test_written_configs_read_back(kind, config):
         (UNetConfig, {**UNET, "attention_head_dim": [2]}, "attention_head_dim needs 2 positive"),
         (UNetConfig, {**UNET, "attention_head_dim": 5}, "multiple of 5 heads"),
         (UNetConfig, {}, "entry block_out_channels is missing"),
+        (UNetConfig, {**UNET, "sample_size": None}, "entry sample_size is missing"),
         (VAEConfig, {"block_out_channels": [32], "shift_factor": 0.1}, "shift_factor = 0.1"),
         (VAEConfig, {"block_out_channels": [16]}, "16 channels must be a multiple of 32"),
         (VAEConfig, {"block_out_channels": [32], "up_block_types": ["B"]}, "up_block_types may"),

@@ -30,8 +30,18 @@ def test_init_is_a_function_of_the_key(networks, started):
 
 def test_a_new_unet_predicts_zero(networks, started):
     x, text = jnp.ones((1, 8, 8, 4)), jnp.ones((1, 2, 24))
-    out = networks.unet.apply({"params": started["unet"]}, x, jnp.ones(1), text)
+    out = jax.jit(networks.unet.apply)({"params": started["unet"]}, x, jnp.ones(1), text)
     assert (out == 0).all()
+
+
+def test_initial_spread(started):
+    """Kernels keep the variance of their input: standard deviation 1 / sqrt(fan-in)."""
+    conv = started["vae"]["decoder"]["mid_block"]["resnets_0"]["conv1"]["kernel"]
+    dense = started["unet"]["time_embedding"]["linear_2"]["kernel"]
+    tokens = started["text_encoder"]["embeddings"]["token_embedding"]["embedding"]
+    for array, spread in [(conv, (9 * 64) ** -0.5), (dense, 128**-0.5), (tokens, 0.02)]:
+        assert float(array.std()) == pytest.approx(spread, rel=0.1)
+    assert (started["vae"]["encoder"]["conv_norm_out"]["scale"] == 1).all()
 
 
 def test_known_sizes(configs):

@@ -80,20 +80,14 @@ def test_parameters_take_the_type_asked_for(golden):
 
 
 def test_bfloat16_files_are_read(folder, golden):
-    import ml_dtypes
-
     def halve(tensors):
         for key in tensors:
-            tensors[key] = tensors[key].astype(ml_dtypes.bfloat16)
+            tensors[key] = tensors[key].astype(jnp.bfloat16)
 
     edit(folder / UNET, halve)
     again = load_pipeline(folder).params["unet"]
-    assert_equal(
-        again,
-        jax.tree.map(
-            lambda p: p.astype(ml_dtypes.bfloat16).astype(np.float32), golden.params["unet"]
-        ),
-    )
+    rounded = jax.tree.map(lambda p: np.float32(p.astype(jnp.bfloat16)), golden.params["unet"])
+    assert_equal(again, rounded)
 
 
 def test_old_attention_names_and_position_ids(folder, golden):
@@ -157,9 +151,7 @@ def test_camera_weights_without_camera_dim_are_refused(networks, params, tmp_pat
 
 def test_missing_files_are_named(folder):
     (folder / VAE).unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"vae/diffusion_pytorch_model\.safetensors is miss"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"vae/diffusion.*\.safetensors is missing"):
         load_pipeline(folder)
     (folder / "text_encoder/config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"text_encoder/config\.json is missing"):
