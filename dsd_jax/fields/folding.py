@@ -52,7 +52,7 @@ def folded(lookup: Lookup) -> Lookup:
         return run(tables, points, number)
 
     def forward(tables, points, number):
-        return run(tables, points, number), (tables, points, number)
+        return function(tables, points, number), (tables, points, number)
 
     def backward(residuals, cotangents):
         tables, points, number = residuals

@@ -1,0 +1,70 @@
+"""A prior that is known exactly, small enough to optimise against in a test."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dsd_jax.distillation import METHODS
+from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
+from dsd_jax.optimization.conditioning import Text
+from dsd_jax.optimization.presets import PRESETS
+from dsd_jax.optimization.state import make_scene
+from dsd_jax.optimization.text_to_3d import Task
+from dsd_jax.priors.gaussian import GaussianMixture
+from dsd_jax.schedule import NoiseSchedule
+
+SIZE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatColours:
+    """Stands in for `Prior`: every image of the prompt is one flat colour, red; others are blue."""
+
+    params: object = None
+    has_camera: bool = False
+    image_size: int = SIZE
+    latent_shape: tuple = (SIZE, SIZE, 3)
+
+    @property
+    def schedule(self):
+        return NoiseSchedule.from_config(STABLE_DIFFUSION_SCHEDULER)
+
+    def replace(self, **changes):
+        return dataclasses.replace(self, **changes)
+
+    def encode(self, params, image):
+        return 2 * jax.image.resize(image, self.latent_shape, "linear") - 1
+
+    def denoiser_at(self, params, text, uncond, camera=None, num_views=1):
+        colours = jnp.array([[1.0, -1.0, -1.0], [-1.0, -1.0, 1.0]])[:, None, None]
+        mean = jnp.broadcast_to(colours, (2, *self.latent_shape))
+        mixture = GaussianMixture(jnp.zeros(2), mean, jnp.full_like(mean, 1e-3))
+        return mixture.denoiser_at(self.schedule, text[0])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Programs of these tests run for milliseconds: compiling them well would take seconds."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def settings():
+    """The quick preset, shrunk."""
+    return dataclasses.replace(
+        PRESETS["quick"], steps=40, resolution=8, late_resolution=8, samples=8, levels=2,
+        start_levels=2, log2_entries=8, width=8, occupancy_resolution=8, occupancy_every=4,
+        guidance_scale=1.0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def task(settings) -> Task:
+    """Make a red thing, by DSD."""
+    red = jnp.array([0.0, -jnp.inf])
+    text = Text(red[None], jnp.stack([red[None]] * 4), red[None])
+    return Task(FlatColours(), make_scene(settings), METHODS["dsd"], settings, text)

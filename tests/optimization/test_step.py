@@ -1,0 +1,164 @@
+"""One step of one seed."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dsd_jax.distillation import METHODS
+from dsd_jax.optimization.conditioning import Text, Viewpoint, condition, view_index
+from dsd_jax.optimization.presets import Settings
+from dsd_jax.optimization.state import init_state, optimiser
+from dsd_jax.optimization.step import (
+    Recipe,
+    Shared,
+    make_refresh,
+    make_step,
+    method_settings,
+    open_levels,
+    penalties,
+    ramp,
+    sample_viewpoints,
+)
+
+TARGET = 0.25
+
+
+def pull_to_target(key, denoiser_at, schedule, x, seed_noise, t):
+    """A method whose gradient is that of 0.5 |x - TARGET|^2."""
+    return x - TARGET, {"t": jnp.asarray(t)}
+
+
+def recipe_of(task, **changes):
+    settings = dataclasses.replace(task.settings, **changes)
+    return Recipe(task.scene, task.prior, pull_to_target, settings, settings.resolution)
+
+
+def state_of(recipe, seed=0):
+    return init_state(seed, recipe.prior.latent_shape, recipe.scene, recipe.settings)
+
+
+def test_step_descends_the_surrogate_and_the_regularisers(task, views=2):
+    """Two steps equal Adam on the sum of 0.5 |x - target|^2 / views and the penalties."""
+    recipe = recipe_of(task, views=views, opaque=0.3, distortion=0.2)
+    shared, settings = Shared(None, task.text), recipe.settings
+    step = jax.jit(make_step(recipe))
+    state, _ = step(state_of(recipe), shared)
+    after, metrics = step(state, shared)
+
+    from dsd_jax.optimization import step as module
+
+    keys = jax.random.split(module.step_key(state.seed, state.step), 4)
+    _, camera = sample_viewpoints(keys[0], settings)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        rendering = module._render(recipe, params, state, camera, None, keys[2])
+        x = jax.vmap(lambda image: task.prior.encode(None, image))(rendering.rgb)
+        return 0.5 * jnp.sum((x - TARGET) ** 2) / views + penalties(
+            rendering, camera, state.step, settings
+        )[0]
+
+    grads = gradient(state.params)
+    updates, _ = optimiser(settings).update(grads, state.opt_state, state.params)
+    chex.assert_trees_all_close(
+        after.params, optax.apply_updates(state.params, updates), rtol=1e-3, atol=1e-5
+    )
+    assert float(metrics["grad_norm"]) == pytest.approx(float(optax.global_norm(grads)), rel=1e-3)
+    assert int(after.step) == 2
+    np.testing.assert_array_equal(after.seed_noise, state.seed_noise)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("sds", {"views": 2, "shared_view_noise": False}),
+        ("dsd", {"shading_from": 0.0, "shading_probability": 1.0, "convexity": 0.1}),
+    ],
+)
+def test_methods_and_settings_go_together(task, method, changes):
+    shared = Shared(None, task.text)
+    recipe = recipe_of(task, **changes)._replace(method=METHODS[method])
+    state, metrics = jax.jit(make_step(recipe))(state_of(recipe), shared)
+    chex.assert_tree_all_finite((state.params, metrics))
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, state_of(recipe))
+    assert float(metrics["loss"]) > 0
+
+
+def test_refresh_finds_the_matter(task):
+    recipe = recipe_of(task)
+    state = state_of(recipe)
+    assert state.occupancy.occupied.all()
+    refreshed = jax.jit(make_refresh(recipe))(state)
+    chex.assert_trees_all_equal(refreshed.params, state.params)
+    assert refreshed.occupancy.occupied[4, 4, 4]
+    assert not refreshed.occupancy.occupied[0, 0, 0]
+
+
+def test_viewpoints_are_spread_evenly_in_the_run_framing():
+    settings = Settings(views=4, elevation_min_deg=10, elevation_max_deg=20)
+    for seed in range(3):
+        viewpoint, camera = sample_viewpoints(jax.random.key(seed), settings)
+        np.testing.assert_allclose(np.diff(viewpoint.azimuth), np.pi / 2, rtol=1e-5)
+        assert 0 <= float(viewpoint.azimuth[0]) < 2 * np.pi
+        assert len(set(viewpoint.elevation.tolist())) == 1
+        assert 10 <= np.rad2deg(float(viewpoint.elevation[0])) <= 20
+        position = camera.camera_to_world[:, :3, 3]
+        np.testing.assert_allclose(jnp.linalg.norm(position, axis=-1), 2.7, rtol=1e-5)
+        np.testing.assert_allclose(position[:, 1], 2.7 * jnp.sin(viewpoint.elevation), rtol=1e-5)
+        np.testing.assert_allclose(camera.fov_y, np.deg2rad(40), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "index"),
+    [(0, 0, 0), (44, 0, 0), (-44, 0, 0), (316, 0, 0), (46, 0, 1), (270, 0, 1), (180, 0, 2),
+     (136, 0, 2), (0, 61, 3), (0, 59, 0)],
+)  # fmt: skip
+def test_words_for_a_view(azimuth, elevation, index):
+    assert int(view_index(Viewpoint(jnp.deg2rad(azimuth), jnp.deg2rad(elevation)))) == index
+
+
+def test_priors_without_camera_are_told_the_view_in_words(settings):
+    """The prior stands in for itself: it returns what it is given."""
+
+    class Echo:
+        has_camera = False
+
+        def denoiser_at(self, params, text, uncond, camera=None, num_views=1):
+            return text, uncond, camera
+
+    text = Text(jnp.full((1, 2), 9.0), jnp.arange(8.0).reshape(4, 1, 2), jnp.zeros((1, 2)))
+    behind = Viewpoint(jnp.pi, jnp.zeros(()))
+    words, uncond, camera = condition(Echo(), None, text, behind, None, settings)
+    assert words.tolist() == [[4.0, 5.0]]
+    assert camera is None
+    plain = dataclasses.replace(settings, view_prompts=False)
+    assert condition(Echo(), None, text, behind, None, plain)[0].tolist() == [[9.0, 9.0]]
+    assert uncond.tolist() == [[0.0, 0.0]]
+
+
+def test_levels_open_one_after_another():
+    settings = Settings(steps=100, levels=12, start_levels=4, levels_until=0.5)
+    assert [float(open_levels(step, settings)) for step in (0, 25, 50, 100)] == [4, 8, 12, 12]
+    assert open_levels(0, dataclasses.replace(settings, start_levels=12)) is None
+
+
+def test_ramp_by_hand():
+    settings = Settings(steps=10)
+    got = [float(ramp(step, settings, 0.2, 0.6)) for step in (0, 2, 3, 4, 6, 10)]
+    np.testing.assert_allclose(got, [0, 0, 0.25, 0.5, 1, 1], atol=1e-6)
+    assert [float(ramp(step, settings, 0.0, 0.0)) for step in (0, 1)] == [0, 1]
+
+
+def test_methods_get_the_settings_they_take():
+    settings = Settings(guidance_scale=3.0, guidance_scale_prime=None)
+    assert set(method_settings(METHODS["sds"], 0, settings)) == {"guidance_scale"}
+    dsd = method_settings(METHODS["dsd"], 0, settings)
+    assert set(dsd) == {"guidance_scale", "t_prime_min"}
+    guided = dataclasses.replace(settings, guidance_scale_prime=2.0)
+    assert method_settings(METHODS["dsd"], 0, guided)["guidance_scale_prime"] == 2.0
