@@ -89,8 +89,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{job.folder} is complete: nothing to resume")
             return 0
         plan = make_plan(job.task, job.seeds, job.args.memory_gib)
-        job.folder.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError) as error:
+        validate.make_folder(job.folder)
+    except (ValueError, FileNotFoundError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     return run(job, plan, began)
@@ -109,7 +109,7 @@ def parse(argv: list[str]) -> Args:
 def prepare(args: Args) -> Job:
     """Check all that can be wrong, load the prior, embed the prompt; writes nothing.
 
-    Raises ValueError or OSError with one line for the user.
+    Raises ValueError or FileNotFoundError with one line for the user.
     """
     validate.prompt(args.prompt)
     seeds = parse_seeds(args.seeds)

@@ -11,6 +11,7 @@ for a rendering x that shares its parameters with other views and so has drifted
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import chex
 import jax
@@ -37,6 +38,7 @@ def gradient(
     t_prime_min: jax.Array | int = 1,
     t_prime_max: jax.Array | int = 999,
     t_prime: jax.Array | int | None = None,
+    anchor: Literal["interpolated", "trajectory"] = "interpolated",
     weight=NoiseSchedule.variance,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """DSD gradient on x ([h, w, c] or [views, h, w, c]), and scalars to log.
@@ -45,7 +47,10 @@ def gradient(
 
         gradient = weight_t (eps_w(z_t, t) - eps_w'(z_t', t')).
 
-    Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'. The defaults are the
+    Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'. With `anchor` "trajectory"
+    the second prediction is eps itself, the one on the ODE: the same as long as x keeps to the ODE,
+    and where x has left it, what is left is alpha_t / sigma_t (x - xhat_w(z_t)), a pull back to
+    the one-step prediction that does not fade as t' nears t. It saves the evaluation at w'. The defaults are the
     authors' for text-to-3D with Stable Diffusion.
 
     Args:
@@ -61,6 +66,8 @@ def gradient(
         offset_fraction, offset_floor, t_prime_min, t_prime_max: the range of t', see `later`.
             `optimization.annealing.t_prime_min` gives the authors' late rise of the lower clamp.
         t_prime: takes the place of the draw.
+        anchor: where the second prediction is taken, on the interpolated z_t' as published or on
+            the trajectory.
         weight: (schedule, t) -> scalar; the authors' 1 - abar_t.
     """
     chex.assert_equal_shape([x, seed_noise])
@@ -68,10 +75,14 @@ def gradient(
     if t_prime is None:
         u = jax.random.uniform(key)
         t_prime = later(u, t, offset_fraction, offset_floor, t_prime_min, t_prime_max)
-    denoiser, denoiser_prime = denoiser_at(guidance_scale), denoiser_at(guidance_scale_prime)
+    denoiser = denoiser_at(guidance_scale)
     eps = ode.integrate(denoiser, schedule, seed_noise, grid, t_prime).eps_t
     eps_t = denoiser(schedule.add_noise(x, eps, t), t)
-    eps_prime = denoiser_prime(schedule.add_noise(x, eps, t_prime), t_prime)
+    if anchor == "interpolated":
+        z_t_prime = schedule.add_noise(x, eps, t_prime)
+        eps_prime = denoiser_at(guidance_scale_prime)(z_t_prime, t_prime)
+    else:
+        eps_prime = eps
     grad = weight(schedule, t) * (eps_t - eps_prime)
     aux = {"gradient_norm": jnp.linalg.norm(grad), "t_prime": jnp.asarray(t_prime)}
     return jax.lax.stop_gradient((grad.astype(x.dtype), aux))

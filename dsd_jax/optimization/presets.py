@@ -21,6 +21,10 @@ class Settings:
     """Classifier-free guidance of the prediction at t and of the simulated ODE."""
     guidance_scale_prime: float | None = None
     """Guidance of the prediction at t' (None: the method's own default)."""
+    anchor: Literal["interpolated", "trajectory"] = "trajectory"
+    """DSD's second prediction: at the interpolated z_t' as published, or on the trajectory."""
+    ode_points: int = 11
+    """DDIM grid points of the simulated ODE from pure noise to clean."""
     t_max: float = 0.98
     """Where t starts, as a fraction of the prior's timesteps."""
     t_min: float = 0.32
@@ -144,9 +148,11 @@ PRESETS: dict[str, Settings] = {
         resolution=64,
         late_resolution=64,
         samples=32,
-        levels=8,
-        log2_entries=15,
-        start_levels=8,
+        levels=6,
+        log2_entries=16,
+        base_resolution=12,
+        growth=1.5,
+        start_levels=6,
         shading_from=1.0,
         final_samples=48,
         turntable_frames=36,
@@ -163,6 +169,8 @@ def check(settings: Settings) -> None:
         ValueError: one line that names the setting and what it must be.
     """
     s = settings
+    if s.ode_points < 2:
+        raise ValueError(f"--ode-points must be at least 2, not {s.ode_points}")
     at_least_one = ("steps", "views", "resolution", "late_resolution", "samples", "levels",
                     "features", "log2_entries", "base_resolution", "width", "hidden_layers",
                     "occupancy_every", "occupancy_resolution", "final_samples",

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from dsd_jax.fields.radiance import analytic_normals
+from dsd_jax.ode import linear_grid
 from dsd_jax.optimization import annealing, regularisers
 from dsd_jax.optimization.conditioning import Text, Viewpoint, condition
 from dsd_jax.optimization.presets import Settings
@@ -229,6 +230,8 @@ def method_settings(method: Callable, step, settings: Settings) -> dict[str, Any
     offered = {
         "guidance_scale": settings.guidance_scale,
         "guidance_scale_prime": settings.guidance_scale_prime,
+        "anchor": settings.anchor,
+        "grid": linear_grid(settings.ode_points),
         "t_prime_min": annealing.t_prime_min(step, settings.steps),
     }
     taken = inspect.signature(method).parameters

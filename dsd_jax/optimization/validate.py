@@ -1,7 +1,6 @@
 """Checks of what a user typed, before anything is compiled or written.
 
-Each raises a ValueError (or the OSError that was met) that says in one line what is wrong and how
-to mend it.
+Each raises a ValueError that says in one line what is wrong and how to mend it.
 """
 
 import difflib
@@ -62,6 +61,14 @@ def writable(folder: Path) -> None:
         raise ValueError(
             f"--out {folder} cannot be written: {existing}: {error.strerror}; choose another folder"
         ) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make the run's folder, the first thing that is written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be made: {error.strerror}; see --out") from None
 
 
 def is_complete(run: Path) -> bool:

@@ -145,17 +145,17 @@ def _render_rays(
     shape = distances.shape
     points = origins[:, None] + distances[..., None] * directions[:, None]
     flat = points.reshape(-1, 3)
-    at_samples = normals is not None and normals_at == "samples"
-    if at_samples:
+    sample_normals = None
+    if normals is not None and normals_at == "samples":
         density, features, sample_normals = normals(field_fn, flat)
         sample_normals = sample_normals.reshape(*shape, 3)
     else:
-        (density, features), sample_normals = field_fn(flat), None
+        density, features = field_fn(flat)
     weights, opacity = absorption(density.reshape(shape), deltas)
     depth = jnp.sum(weights * distances, -1) / jnp.maximum(opacity, 1e-6)
     colours = features.reshape(*shape, -1)[..., :3]
     normal, light = None, 1.0
-    if at_samples:
+    if sample_normals is not None:
         normal = _normalised(jnp.sum(weights[..., None] * sample_normals, -2))
         if shading is not None:
             colours = surface_colour(shading, colours)

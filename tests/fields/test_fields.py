@@ -1,5 +1,7 @@
 """What every field must do, whatever it is made of."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,11 @@ def points(seed=0, n=50):
     return jax.random.uniform(jax.random.key(seed), (n, 3), minval=-1, maxval=1)
 
 
+@partial(jax.jit, static_argnums=0)
+def apply(field, params, x, open_levels=None):
+    return field.apply({"params": params}, x, open_levels=open_levels)
+
+
 def init(field, seed=0):
     params = field.init(jax.random.key(seed), jnp.zeros((1, 3)))["params"]
     noise = jax.tree.map(
@@ -35,7 +42,7 @@ def init(field, seed=0):
 
 
 def test_shapes_ranges_and_types(field):
-    density, features = jax.jit(field.apply)({"params": init(field)}, points())
+    density, features = apply(field, init(field), points())
     assert density.shape == (50,)
     assert features.shape == (50, field.outputs)
     assert density.dtype == features.dtype == jnp.float32
@@ -50,7 +57,7 @@ def test_parameters_are_float32(field):
 
 def test_density_is_zero_outside_the_ball(field):
     x = points(n=400)
-    density, _ = field.apply({"params": init(field)}, x)
+    density, _ = apply(field, init(field), x)
     outside = np.linalg.norm(x, axis=-1) > 1
     assert outside.sum() > 100
     assert not np.any(density[outside])
@@ -60,8 +67,8 @@ def test_density_is_zero_outside_the_ball(field):
 def test_points_are_independent(field):
     x = points()
     params = init(field)
-    whole = field.apply({"params": params}, x)
-    part = field.apply({"params": params}, x[10:20])
+    whole = apply(field, params, x)
+    part = apply(field, params, x[10:20])
     for a, b in zip(whole, part, strict=True):
         np.testing.assert_allclose(a[10:20], b, rtol=1e-5, atol=1e-6)
 
@@ -69,6 +76,7 @@ def test_points_are_independent(field):
 def test_gradients_are_finite_at_the_origin_and_on_the_border(field):
     x = jnp.array([[0.0, 0, 0], [1, 0, 0], [-1, 1, 1], [0.2, 0.3, -0.1]])
 
+    @jax.jit
     def loss(params, x):
         density, features = field.apply({"params": params}, x)
         return jnp.sum(density) + jnp.sum(features)
@@ -81,17 +89,15 @@ def test_vmap_over_seeds_is_a_loop(field):
     params = [init(field, s) for s in range(3)]
     x = jnp.stack([points(s) for s in range(3)])
     stacked = jax.tree.map(lambda *p: jnp.stack(p), *params)
-    together = jax.vmap(lambda p, x: field.apply({"params": p}, x))(stacked, x)
+    together = jax.vmap(partial(apply, field))(stacked, x)
     for s in range(3):
-        alone = field.apply({"params": params[s]}, x[s])
+        alone = apply(field, params[s], x[s])
         for a, b in zip(together, alone, strict=True):
             np.testing.assert_allclose(a[s], b, rtol=1e-5, atol=1e-6)
 
 
 def test_open_levels_may_be_traced(field):
     params, x = init(field), points()
-    run = jax.jit(lambda k: field.apply({"params": params}, x, open_levels=k))
-    np.testing.assert_allclose(
-        run(float(field.levels))[0], field.apply({"params": params}, x)[0], rtol=1e-5
-    )
+    run = partial(apply, field, params, x)
+    np.testing.assert_allclose(run(float(field.levels))[0], apply(field, params, x)[0], rtol=1e-5)
     assert np.abs(run(0.5)[0] - run(1.0)[0]).max() > 1e-4

@@ -1,0 +1,247 @@
+"""experiments/text3d.py from the command line to the last file, with a prior made in the test."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dsd_jax.export.scenes import load_scene
+from dsd_jax.optimization import loop
+
+ROOT = Path(__file__).parents[1]
+AZIMUTHS = ("000", "045", "090", "135", "180", "225", "270", "315")
+SMALL = [
+    "--preset", "quick", "--resolution", "8", "--late-resolution", "8", "--samples", "4",
+    "--levels", "2", "--start-levels", "2", "--log2-entries", "8", "--width", "8",
+    "--occupancy-resolution", "8", "--turntable-frames", "3", "--turntable-resolution", "16",
+    "--preview-resolution", "8", "--preview-seconds", "0", "--final-samples", "4",
+]  # fmt: skip
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("text3d", ROOT / "experiments" / "text3d.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["text3d"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def text3d():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield load_script()
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def house(text3d, tiny_prior_folder, tmp_path_factory):
+    """The arguments of a whole run of 12 steps, but for its --out, and the folder it wrote."""
+    arguments = ["--prompt", "a red house", "--seeds", "0:2", "--steps", "12", "--prior",
+                 str(tiny_prior_folder), *SMALL]  # fmt: skip
+    out = tmp_path_factory.mktemp("house")
+    assert text3d.main([*arguments, "--out", str(out)]) == 0
+    (run,) = out.iterdir()
+    return arguments, run
+
+
+def test_every_file_is_written(house):
+    _, run = house
+    assert run.name.startswith("a-red-house-")
+    written = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    events = {name for name in written if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert written - events == {"config.json", "metrics.json", "seeds.png"} | {
+        f"seed_{seed:04d}/{name}"
+        for seed in (0, 1)
+        for name in (
+            "turntable.mp4", "field.json", "field.safetensors",
+            *(f"views/az{azimuth}.png" for azimuth in AZIMUTHS),
+        )
+    }  # fmt: skip
+
+
+def test_pictures_and_metrics_say_what_the_issue_asks_for(house):
+    from PIL import Image
+
+    _, run = house
+    view = np.asarray(Image.open(run / "seed_0001" / "views" / "az090.png"))
+    assert view.shape == (256, 256, 3)
+    assert (np.abs(view[0, 0].astype(int) - 204) <= 1).all()
+    sheet = np.asarray(Image.open(run / "seeds.png"))
+    assert sheet.shape[0] > sheet.shape[1]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["interrupted"] is False
+    assert 0 <= metrics["diversity"] <= 2
+    assert set(metrics["fidelity"]) == {"category", "accepted", "reason"}
+    assert metrics["peak_memory_gib"]["host"] > 0
+    assert metrics["seconds"]["total"] >= metrics["seconds"]["optimising"] > 0
+    assert set(metrics["seeds"]) == {"0", "1"}
+    for seed in metrics["seeds"].values():
+        assert seed["steps"] == 12
+        assert np.isfinite(seed["loss"])
+    config = json.loads((run / "config.json").read_text())
+    assert config["settings"]["steps"] == 12
+    assert config["seeds"] == [0, 1]
+
+
+def test_fields_can_be_loaded_and_seeds_differ(house):
+    _, run = house
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (100, 3)).astype(np.float32)
+    fields = [load_scene(run / f"seed_{seed:04d}").field_fn(points) for seed in (0, 1)]
+    for density, albedo in fields:
+        assert density.shape == (100,)
+        assert albedo.shape == (100, 3)
+        assert (np.asarray(density) >= 0).all()
+    assert not np.allclose(fields[0][0], fields[1][0], atol=1e-3)
+
+
+def test_ctrl_c_leaves_results_and_resume_ends_as_the_unbroken_run(house, text3d, tmp_path):
+    """Ctrl-C after the first block; then --resume; then --resume of a complete run."""
+    arguments, unbroken = house
+    arguments = [*arguments, "--out", str(tmp_path)]
+    block = loop.Progress
+
+    def pressing(*values):
+        os.kill(os.getpid(), signal.SIGINT)
+        return block(*values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Progress", pressing)
+        assert text3d.main(arguments) == text3d.INTERRUPTED
+    run = tmp_path / unbroken.name
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["interrupted"] is True
+    assert 1 <= metrics["seeds"]["0"]["steps"] < 12
+    assert (run / "seed_0001" / "turntable.mp4").stat().st_size > 0
+
+    assert text3d.main([*arguments, "--resume"]) == 0
+    assert not (run / "checkpoints").exists()
+    for seed in ("seed_0000", "seed_0001"):
+        name = f"{seed}/field.safetensors"
+        assert (run / name).read_bytes() == (unbroken / name).read_bytes()
+
+    before = (run / "metrics.json").read_bytes()
+    assert text3d.main([*arguments, "--resume"]) == 0
+    assert (run / "metrics.json").read_bytes() == before
+
+
+def test_program_on_two_devices_makes_the_same_objects(house, tmp_path):
+    """The real program, one device a core, against the run in this process on one device."""
+    arguments, unbroken = house
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, ROOT / "experiments" / "text3d.py", *arguments, "--out", tmp_path],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "compiling ..." in done.stderr
+    assert (tmp_path / "cache" / "dsd_jax" / "xla").is_dir()
+    for seed in ("seed_0000", "seed_0001"):
+        ours = load_scene(tmp_path / unbroken.name / seed).params
+        theirs = load_scene(unbroken / seed).params
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_chunks_do_what_all_at_once_does(house, text3d, tmp_path, capsys):
+    arguments, unbroken = house
+    arguments = [*arguments, "--memory-gib", "0.004", "--out", str(tmp_path)]
+    assert text3d.main(arguments) == 0
+    assert "2 chunks of 1" in capsys.readouterr().err
+    for seed in ("seed_0000", "seed_0001"):
+        ours = load_scene(tmp_path / unbroken.name / seed).params
+        theirs = load_scene(unbroken / seed).params
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--prompt is empty"),
+        (["--prompt", "  "], "--prompt is empty"),
+        (["--seeds", "4:4"], "empty range"),
+        (["--seeds", "-1"], "not negative"),
+        (["--seeds", "1,1"], "twice"),
+        (["--seeds", "x"], "not a number"),
+        (["--method", "dss"], "did you mean"),
+        (["--preset", "quik"], "did you mean quick?"),
+        (["--prior", "toybx"], "did you mean"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--t-min", "0.99"], "--t-min must be below"),
+        (["--fov-deg", "nan"], "--fov-deg"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(text3d, tmp_path, capsys, arguments, said):
+    out = tmp_path / "out"
+    prompt = [] if said.startswith("--prompt") else ["--prompt", "a house"]
+    assert text3d.main([*prompt, *arguments, "--out", str(out)]) == 2
+    _one_line(capsys, said)
+    assert not out.exists()
+
+
+def test_out_that_cannot_be_written(text3d, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "runs")
+    assert text3d.main(["--prompt", "a house", "--out", out]) == 2
+    _one_line(capsys, "cannot be written")
+
+
+@pytest.mark.parametrize("damage", ["missing", "mismatched"])
+def test_prior_with_a_bad_tensor(text3d, tiny_prior_folder, tmp_path, capsys, damage):
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "prior"
+    shutil.copytree(tiny_prior_folder, folder)
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    name = "conv_in.weight"
+    tensors[name] = tensors[name][..., :1].copy()
+    if damage == "missing":
+        del tensors[name]
+    save_file(tensors, path)
+    out = tmp_path / "out"
+    arguments = ["--prompt", "a house", "--prior", str(folder), "--out", str(out)]
+    assert text3d.main(arguments) == 2
+    _one_line(capsys, name)
+    assert not out.exists()
+
+
+def test_unknown_words_are_named(text3d, tiny_prior_folder):
+    from dsd_jax.optimization import validate
+
+    assert validate.warnings("a red unicorn", tiny_prior_folder) == [
+        "the prior has never seen the words: unicorn"
+    ]
+    assert validate.warnings("a red house", tiny_prior_folder) == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "version", "slow"),
+    [("gpu", "0.10.2", True), ("gpu", "0.11.0", True), ("gpu", "0.11.1", False),
+     ("gpu", "0.10.1", False), ("cpu", "0.10.2", False)],
+)  # fmt: skip
+def test_slow_jaxlib_is_named_on_gpus_only(backend, version, slow):
+    from dsd_jax.optimization import validate
+
+    assert (validate.slow_scatter(backend, version) is not None) == slow
+
+
+def _one_line(capsys, said):
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert said in lines[0]
