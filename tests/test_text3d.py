@@ -133,8 +133,13 @@ def test_ctrl_c_leaves_results_and_resume_ends_as_the_unbroken_run(house, text3d
 
 
 def test_program_on_two_devices_makes_the_same_objects(house, tmp_path):
-    """The real program, one device a core, against the run in this process on one device."""
+    """The real program, a device for each of two cores and memory for one seed on each.
+
+    Three seeds then run as two chunks, the last filled up, on other devices and among others than
+    in the run in this process.
+    """
     arguments, unbroken = house
+    arguments = [*arguments, "--seeds", "0:3", "--memory-gib", "0.004", "--out", tmp_path]
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
@@ -142,27 +147,16 @@ def test_program_on_two_devices_makes_the_same_objects(house, tmp_path):
     }
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     done = subprocess.run(
-        [sys.executable, ROOT / "experiments" / "text3d.py", *arguments, "--out", tmp_path],
+        [sys.executable, ROOT / "experiments" / "text3d.py", *arguments],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "compiling ..." in done.stderr
     assert (tmp_path / "cache" / "dsd_jax" / "xla").is_dir()
+    (run,) = tmp_path.glob("a-red-house-*")
+    assert sorted(path.name for path in run.glob("seed_*")) == [f"seed_000{i}" for i in range(3)]
     for seed in ("seed_0000", "seed_0001"):
-        ours = load_scene(tmp_path / unbroken.name / seed).params
-        theirs = load_scene(unbroken / seed).params
-        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-3)
-
-
-def test_chunks_do_what_all_at_once_does(house, text3d, tmp_path, capsys):
-    arguments, unbroken = house
-    arguments = [*arguments, "--memory-gib", "0.004", "--out", str(tmp_path)]
-    assert text3d.main(arguments) == 0
-    assert "2 chunks of 1" in capsys.readouterr().err
-    for seed in ("seed_0000", "seed_0001"):
-        ours = load_scene(tmp_path / unbroken.name / seed).params
-        theirs = load_scene(unbroken / seed).params
+        ours, theirs = load_scene(run / seed).params, load_scene(unbroken / seed).params
         for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-3)
 

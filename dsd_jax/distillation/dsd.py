@@ -47,11 +47,15 @@ def gradient(
 
         gradient = weight_t (eps_w(z_t, t) - eps_w'(z_t', t')).
 
-    Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'. With `anchor` "trajectory"
-    the second prediction is eps itself, the one on the ODE: the same as long as x keeps to the ODE,
-    and where x has left it, what is left is alpha_t / sigma_t (x - xhat_w(z_t)), a pull back to
-    the one-step prediction that does not fade as t' nears t. It saves the evaluation at w'. The defaults are the
+    Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'. The defaults are the
     authors' for text-to-3D with Stable Diffusion.
+
+    With `anchor` "trajectory" the second prediction is eps itself, the one on the ODE. That is the
+    same while x keeps to the ODE; where x has strayed the gradient is
+
+        weight_t alpha_t / sigma_t (x - xhat_w(z_t)),
+
+    a pull to the one-step prediction that does not fade as t' nears t. It saves the evaluation at w'.
 
     Args:
         key: source of the uniform draw behind t'.

@@ -17,7 +17,7 @@ class Settings:
     """Optimisation steps."""
 
     # Distillation (REFERENCE.md, "The authors' settings").
-    guidance_scale: float = 7.5
+    guidance_scale: float = 5.0
     """Classifier-free guidance of the prediction at t and of the simulated ODE."""
     guidance_scale_prime: float | None = None
     """Guidance of the prediction at t' (None: the method's own default)."""
@@ -27,7 +27,7 @@ class Settings:
     """DDIM grid points of the simulated ODE from pure noise to clean."""
     t_max: float = 0.98
     """Where t starts, as a fraction of the prior's timesteps."""
-    t_min: float = 0.32
+    t_min: float = 0.15
     """Where t ends."""
     views: int = 1
     """Views a step: 1, or as many as the prior denoises together, evenly spread in azimuth."""
@@ -97,7 +97,7 @@ class Settings:
     """Learning rate of the MLP."""
     background_rate: float = 0.001
     """Learning rate of a learned background."""
-    final_rate: float = 1.0
+    final_rate: float = 0.1
     """Factor on all learning rates at the last step, reached along a cosine."""
     beta1: float = 0.9
     beta2: float = 0.99
@@ -105,13 +105,13 @@ class Settings:
 
     # Weights of the regularisers; 0 leaves one out. The "early" ones fall linearly to 0 at
     # `early_until`, the "late" ones grow linearly from 0 to the last step, the others are constant.
-    sparsity: float = 0.15
+    sparsity: float = 0.05
     """Less matter (early)."""
     convexity: float = 0.0
     """Shapes that bulge (early; costs normals)."""
     early_until: float = 0.3
     """Part of the steps after which the early regularisers are gone."""
-    opaque: float = 0.1
+    opaque: float = 0.3
     """Opacity either 0 or 1 (late)."""
     z_variance: float = 0.0
     """Thin surfaces (late)."""

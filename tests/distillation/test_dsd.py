@@ -164,6 +164,33 @@ def test_on_the_ode_itself_the_gradient_is_the_ode():
     assert np.abs(difference).max() > 1e-4
 
 
+@pytest.mark.parametrize("anchor", ["interpolated", "trajectory"])
+def test_both_anchors_agree_on_the_ode(anchor):
+    grid = tuple(range(999, -1, -3))
+    noise = jnp.array([0.7, -0.9])
+    points = ode.trajectory(lambda x, t: GAUSSIAN.eps(SCHEDULE, x, t), SCHEDULE, noise, grid)
+    i = grid.index(600)
+    grad, _ = run(
+        570, mixture=GAUSSIAN, x=points.xhat_t[i], noise=noise, grid=grid, t_prime=600,
+        guidance_scale_prime=7.5, anchor=anchor,
+    )  # fmt: skip
+    z_t = SCHEDULE.add_noise(points.xhat_t[i], points.eps_t[i], 570)
+    expected = GAUSSIAN.eps(SCHEDULE, z_t, 570) - points.eps_t[i]
+    np.testing.assert_allclose(grad, SCHEDULE.variance(570) * expected, atol=1e-5)
+
+
+def test_the_trajectory_pulls_a_strayed_x_to_its_one_step_prediction():
+    """gradient = sigma_t^2 alpha_t / sigma_t (x - xhat(z_t)), whatever t' is; t' = t included."""
+    noise, x, t = jnp.array([0.7, -0.9]), jnp.array([3.0, -2.0]), 500
+    grad, _ = run(t, mixture=GAUSSIAN, x=x, noise=noise, t_prime=t, anchor="trajectory")
+    denoiser = lambda z, t: GAUSSIAN.eps(SCHEDULE, z, t)  # noqa: E731
+    eps = ode.integrate(denoiser, SCHEDULE, noise, ode.linear_grid(), t).eps_t
+    z_t = SCHEDULE.add_noise(x, eps, t)
+    xhat = ode.one_step_prediction(SCHEDULE, z_t, denoiser(z_t, t), t)
+    expected = SCHEDULE.sigma(t) * SCHEDULE.alpha(t) * (x - xhat)
+    np.testing.assert_allclose(grad, expected, rtol=1e-4)
+
+
 def test_x_and_noise_must_agree():
     with pytest.raises(AssertionError, match="shape"):
         run(500, noise=jnp.zeros(3))

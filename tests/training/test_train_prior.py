@@ -23,6 +23,13 @@ def box(size, rgb, caption, category, **flags):
     return Item(corners * size, faces, colours, caption, category, **flags)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiling():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     path = tmp_path_factory.mktemp("objects") / "objects.npz"
