@@ -193,10 +193,11 @@ def write_results(job: Job, chunks, mesh, reporter: Reporter) -> np.ndarray:
     """Every seed's folder and the contact sheet; returns the views [n, 8, h, w, 3]."""
     scene, settings = job.task.scene, job.args.settings
     on_view = reporter.count("rendering", len(chunks) * views_to_write(settings))
-    views = np.concatenate(
-        [write_seeds(job.folder, *chunk, scene, settings, mesh, on_view) for chunk in chunks]
-    )
-    seeds = [seed for chunk, _ in chunks for seed in chunk]
+    views = [
+        write_seeds(job.folder, seeds, states, scene, settings, mesh, on_view)
+        for seeds, states in chunks
+    ]
+    views, seeds = np.concatenate(views), [seed for chunk, _ in chunks for seed in chunk]
     save_png(job.folder / SHEET, contact_sheet(views, labels(seeds), tile=192))
     return views
 

@@ -55,7 +55,7 @@ def gradient(
 
         weight_t alpha_t / sigma_t (x - xhat_w(z_t)),
 
-    a pull to the one-step prediction that does not fade as t' nears t. It saves the evaluation at w'.
+    a pull to the one-step prediction that does not fade as t' nears t. It saves one evaluation.
 
     Args:
         key: source of the uniform draw behind t'.

@@ -38,7 +38,7 @@ def seed_mesh(n: int, devices=None) -> Mesh:
 
 
 def place(mesh: Mesh, states: State, shared: Any) -> tuple[State, Any]:
-    """Put n states on the mesh, split by seed; `shared` (weights, text) goes whole to each device."""
+    """n states on the mesh, split by seed, and `shared` (weights, text), whole on each device."""
     return (
         jax.device_put(states, NamedSharding(mesh, P("seed"))),
         jax.device_put(shared, NamedSharding(mesh, P())),

@@ -33,7 +33,7 @@ def bytes_per_seed(
     return state + render + encode + network
 
 
-def bytes_available(device: jax.Device | None = None) -> int:
+def bytes_available(device=None) -> int:
     """What the seeds may take on a device: four fifths of what is free on it.
 
     CPU devices share the free RAM evenly.

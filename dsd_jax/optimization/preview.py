@@ -51,7 +51,7 @@ def make_camerawork(scene: Scene, size: int, samples: int, mesh: Mesh) -> Camera
         return rendering.rgb
 
     def all_seeds(params, grids, levels, camera):
-        return jax.lax.map(lambda seed: one(*seed, levels, camera), (params, grids))
+        return jax.lax.map(lambda seed: one(seed[0], seed[1], levels, camera), (params, grids))
 
     seeds, whole = P("seed"), P()
     specs = (seeds, seeds, whole, whole)

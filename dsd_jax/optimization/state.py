@@ -4,6 +4,7 @@ Every random number of a seed comes from `fold_in(key(seed), ...)` of its own se
 knows nothing of its companions. Stack states for several seeds.
 """
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -98,7 +99,7 @@ def optimiser(settings: Settings) -> optax.GradientTransformation:
         schedule = optax.cosine_decay_schedule(rate, settings.steps, alpha=settings.final_rate)
         return optax.adam(schedule, settings.beta1, settings.beta2, settings.adam_eps)
 
-    rates = {
+    rates: dict[Hashable, optax.GradientTransformation] = {
         "grid": adam(settings.grid_rate),
         "mlp": adam(settings.mlp_rate),
         "background": adam(settings.background_rate),

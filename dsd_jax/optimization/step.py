@@ -3,6 +3,7 @@
 Letters: v views, h w c latents, H W pixels. p = step / steps is the progress, from 0 to 1.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -64,7 +65,8 @@ def make_refresh(recipe: Recipe) -> Callable[[State], State]:
     def refresh(state: State) -> State:
         key = jax.random.fold_in(step_key(state.seed, state.step), 1)
         field_fn = recipe.scene.field_fn(state.params, open_levels(state.step, recipe.settings))
-        return state.replace(occupancy=occupancy.update(state.occupancy, field_fn, key))
+        grid = occupancy.update(state.occupancy, field_fn, key)
+        return dataclasses.replace(state, occupancy=grid)
 
     return refresh
 
@@ -92,7 +94,8 @@ def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str
         "grad_norm": optax.global_norm(grads),
         **{name: jnp.mean(value) for name, value in (terms | aux).items()},
     }
-    return state.replace(
+    return dataclasses.replace(
+        state,
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,
@@ -130,14 +133,16 @@ def penalties(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Weighted sum of the regularisers, meaned over v views, and each unweighted term."""
     early, late = 1.0 - ramp(step, settings, 0.0, settings.early_until), step / settings.steps
-    table = {
+    table: dict[str, tuple[Any, Callable]] = {
         "sparsity": (early, regularisers.sparsity),
         "opaque": (late, regularisers.opaque),
         "z_variance": (late, regularisers.z_variance),
         "distortion": (late, regularisers.distortion),
         "entropy": (late, regularisers.entropy),
     }
-    with_camera = {"keep_in_ball": (1.0, regularisers.keep_in_ball)}
+    with_camera: dict[str, tuple[Any, Callable]] = {
+        "keep_in_ball": (1.0, regularisers.keep_in_ball)
+    }
     if r.normal is not None:
         table["orientation"] = (1.0, regularisers.orientation)
         with_camera["convexity"] = (early, regularisers.convexity)

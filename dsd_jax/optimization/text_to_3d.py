@@ -3,6 +3,7 @@
 Letters: n seeds in all, c seeds a chunk.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +90,7 @@ def make_blocks(task: Task, mesh) -> list[tuple[int, loop.Block]]:
     phases = [(switch, s.resolution), (s.steps, s.late_resolution)]
     if s.resolution == s.late_resolution:
         phases = phases[1:]
-    prior = task.prior.replace(params=None)
+    prior = dataclasses.replace(task.prior, params=None)
 
     def block(resolution):
         recipe = Recipe(task.scene, prior, task.method, s, resolution)

@@ -105,7 +105,7 @@ def set_up_jax() -> None:
     Compiled programs are kept in the user's cache folder, unless JAX was told where. Without an
     accelerator each core is a device, so that seeds run side by side.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "dsd_jax" / "xla"))
     jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MAX_CPU_DEVICES))

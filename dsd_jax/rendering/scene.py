@@ -3,6 +3,7 @@
 Letters: h w height and width of a picture, n points or directions.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax.fields.background import DirectionalBackground, LearnedColour
-from dsd_jax.fields.radiance import RadianceField
+from dsd_jax.fields.radiance import FieldFn, RadianceField
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.sampling import ray_ball
 from dsd_jax.rendering.volume import Rendering, render
@@ -44,11 +45,12 @@ class Scene:
             params["background"] = module.init(background_key, origin + 1.0)["params"]
         return params
 
-    def field_fn(self, params: dict[str, Any], open_levels=None):
+    def field_fn(self, params: dict[str, Any], open_levels=None) -> FieldFn:
         """Points [n, 3] -> (density [n], albedo [n, 3])."""
-        return lambda x: self.field.apply({"params": params["field"]}, x, open_levels=open_levels)
+        apply: Callable[..., Any] = self.field.apply
+        return lambda x: apply({"params": params["field"]}, x, open_levels=open_levels)
 
-    def background_of(self, params: dict[str, Any], plain: bool = False):
+    def background_of(self, params: dict[str, Any], plain: bool = False) -> Any:
         """What `render` takes as its background; `plain` asks for grey whatever was learned."""
         if plain or self.background == "grey":
             return GREY

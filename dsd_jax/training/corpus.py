@@ -91,7 +91,7 @@ def recolour(rgba, angle, factor):
 
 
 def wordings(rng: np.random.Generator, data: Objects, palettes: Palettes, m: int) -> list:
-    """Prompts [n][k][m] of each object in each palette: a third of category, the rest of caption."""
+    """Prompts [n][k][m] of each object in each palette: a third category, the rest caption."""
 
     def draw(i, j):
         name = palettes.name[i][j]

@@ -97,9 +97,11 @@ def make_loss(
 
     The constants are `empty`, the tokens [l] of the empty prompt, and `scaling`, which brings the
     latents to unit deviation. t is drawn as T u^0.6, which favours the noisy end, where the shape,
-    the pose and the obedience to the prompt are decided. `groups` groups of four views and as many single views (4 x `groups`) make a batch. In a share
-    `shared_noise` of the groups all four views get the same noise, which is how score
-    distillation will use one noise per object.
+    the pose and the obedience to the prompt are decided.
+
+    `groups` groups of four views and as many single views (4 x `groups`) make a batch. In a share
+    `shared_noise` of the groups all four views get the same noise, which is how score distillation
+    will use one noise per object.
     """
 
     def predict(params, batch: Batch, x_t, t, num_views):

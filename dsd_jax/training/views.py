@@ -60,7 +60,7 @@ def draw_pictures(key, views: Views, b: int):
 
 def _blur(pictures, count: int):
     """Halve and double again the resolution of the first `count` pictures."""
-    b, h, w, c = pictures.shape
+    _, h, w, c = pictures.shape
     half = pictures[:count].reshape(count, h // 2, 2, w // 2, 2, c).mean((2, 4))
     soft = jax.image.resize(half, (count, h, w, c), "bilinear")
     return jnp.concatenate([soft, pictures[count:]])

@@ -9,7 +9,7 @@ import pytest
 from dsd_jax.distillation import METHODS
 from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
 from dsd_jax.optimization.conditioning import Text
-from dsd_jax.optimization.presets import PRESETS
+from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import make_scene
 from dsd_jax.optimization.text_to_3d import Task
 from dsd_jax.priors.gaussian import GaussianMixture
@@ -31,9 +31,6 @@ class FlatColours:
     def schedule(self):
         return NoiseSchedule.from_config(STABLE_DIFFUSION_SCHEDULER)
 
-    def replace(self, **changes):
-        return dataclasses.replace(self, **changes)
-
     def encode(self, params, image):
         return 2 * jax.image.resize(image, self.latent_shape, "linear") - 1
 
@@ -54,11 +51,11 @@ def quick_compilation():
 
 @pytest.fixture(scope="session")
 def settings():
-    """The quick preset, shrunk."""
-    return dataclasses.replace(
-        PRESETS["quick"], steps=40, resolution=8, late_resolution=8, samples=8, levels=2,
-        start_levels=2, log2_entries=8, width=8, occupancy_resolution=8, occupancy_every=4,
-        guidance_scale=1.0,
+    """Small, and given in full where tuning the presets could change what a test sees."""
+    return Settings(
+        steps=40, resolution=8, late_resolution=8, samples=8, levels=2, start_levels=2,
+        log2_entries=8, width=8, occupancy_resolution=8, occupancy_every=4, shading_from=1.0,
+        guidance_scale=1.0, t_min=0.3, final_rate=1.0, sparsity=0.1, opaque=0.1,
     )  # fmt: skip
 
 

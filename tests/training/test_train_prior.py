@@ -47,7 +47,8 @@ def packed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(packed, tmp_path_factory):
     """Runs the script until it is finished, in several sittings; returns (folder, logs)."""
-    spec = importlib.util.spec_from_file_location("train_prior", ROOT / "experiments/train_prior.py")
+    path = ROOT / "experiments/train_prior.py"
+    spec = importlib.util.spec_from_file_location("train_prior", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     out = tmp_path_factory.mktemp("toybox")
