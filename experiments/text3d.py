@@ -135,6 +135,7 @@ def prepare(args: Args) -> Job:
 
 def run(job: Job, plan: Plan, began: float) -> int:
     """Optimise all chunks, then write what they became."""
+    loaded = time.monotonic()
     write_json(job.folder / "config.json", job.config)
     scene, settings = job.task.scene, job.args.settings
     mesh = seed_mesh(len(plan.chunks[0]))
@@ -151,7 +152,9 @@ def run(job: Job, plan: Plan, began: float) -> int:
             **summary(job, chunks, reporter, views),
             "interrupted": stopped,
             "seconds": {
-                "optimising": round(optimised - began, 1),
+                "loading": round(loaded - began, 1),
+                "optimising": round(optimised - loaded, 1),
+                "rendering": round(time.monotonic() - optimised, 1),
                 "total": round(time.monotonic() - began, 1),
             },
         }
