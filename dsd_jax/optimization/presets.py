@@ -13,10 +13,10 @@ from typing import Literal
 class Settings:
     """How one object per seed is optimised. The defaults are the preset `standard`."""
 
-    steps: int = 1500
+    steps: int = 500
     """Optimisation steps."""
 
-    # Distillation (REFERENCE.md, "The authors' settings").
+    # Distillation.
     guidance_scale: float = 5.0
     """Classifier-free guidance of the prediction at t and of the simulated ODE."""
     guidance_scale_prime: float | None = None
@@ -144,7 +144,7 @@ _STANDARD = Settings()
 PRESETS: dict[str, Settings] = {
     "quick": dataclasses.replace(
         _STANDARD,
-        steps=300,
+        steps=400,
         resolution=64,
         late_resolution=64,
         samples=32,
