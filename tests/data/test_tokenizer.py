@@ -41,12 +41,17 @@ def test_prompts_are_padded_and_cut(tokenizer):
     assert ids == [[532, house, *[533] * 14], [532, *[house] * 14, 533]]
 
 
+def plain(text):
+    """Without white space and the null character, which transformers 4 drops and 5 keeps."""
+    return "".join(text.replace("\x00", "").split())
+
+
 @pytest.mark.parametrize("text", ["a log house", "naïve 漢字 🚗", "überzüchtet", "\x00 tab\tx", ""])
 def test_any_text_makes_the_round_trip(tokenizer, text):
     ids = tokenizer(text)["input_ids"]
     assert max(ids) <= 533 and None not in ids
     again = tokenizer.decode(ids, skip_special_tokens=True)
-    assert again.replace(" ", "") == "".join(text.replace("\x00", "").lower().split())
+    assert plain(again) == plain(text.lower())
 
 
 def test_files_are_in_clips_order(folder):
