@@ -25,7 +25,7 @@ from dsd_jax.data import pictures
 from dsd_jax.models import networks as networks_lib
 from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.training import autoencoder, common, corpus, diffusion, export, stage
-from dsd_jax.training.views import Views
+from dsd_jax.training.views import Views, composite
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ def train_vae(networks, params, rgba, weight, settings, mesh, deadline):
         minutes=settings.vae_minutes, peak_rate=settings.vae_rate, deadline=deadline, log=log,
     )
     sample = np.asarray(rgba[:: max(1, len(rgba) // 64), 0])
-    pictures = sample[..., :3] / 255 + 0.8 * (1 - sample[..., 3:] / 255)
-    log(f"vae: PSNR {autoencoder.psnr(networks.vae, state.average, pictures):.2f} dB on its views")
+    psnr = autoencoder.psnr(networks.vae, state.average, np.asarray(composite(sample)))
+    log(f"vae: PSNR {psnr:.2f} dB on its views")
     return jax.device_get(state.average), finished
 
 

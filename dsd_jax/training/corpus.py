@@ -19,7 +19,7 @@ from dsd_jax.data.palettes import TINTS, hue_range, hue_rotate, rotated_name, ti
 from dsd_jax.data.pictures import ViewPlan
 from dsd_jax.priors.stable_diffusion import camera_embedding_input
 from dsd_jax.rendering.cameras import orbit
-from dsd_jax.training.views import GREY
+from dsd_jax.rendering.scene import GREY
 
 PHRASES = ("", "front view", "side view", "back view", "overhead view")
 

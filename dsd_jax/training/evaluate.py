@@ -119,17 +119,14 @@ def directions(prior: Prior, bank: Bank, network, out: Path) -> dict:
     images = sample(prior, prompts, SEEDS, azimuths)
     sheet = np.concatenate(list(images.swapaxes(1, 2)))  # [4 prompts x 4 views, seeds, ...]
     save_png(out / "samples_views.png", contact_sheet(sheet.swapaxes(0, 1), labels=None, tile=64))
-    features = features_in_batches(network, images)
-    scores = {
-        name: judge.direction_score(bank, name, rows, azimuths)
-        for name, rows in zip(DIRECTED, features, strict=True)
-        if judge.has_front(bank, name)
-    }
     single = sample(prior, prompts, SEEDS, (*azimuths, 0.0))[:, :, :4]
-    features = features_in_batches(network, single)
-    alone = {
-        name: judge.direction_score(bank, name, rows, azimuths)
-        for name, rows in zip(DIRECTED, features, strict=True)
-        if judge.has_front(bank, name)
-    }
-    return {"direction": scores, "direction_single_view": alone}
+
+    def scores(images):
+        features = features_in_batches(network, images)
+        return {
+            name: judge.direction_score(bank, name, rows, azimuths)
+            for name, rows in zip(DIRECTED, features, strict=True)
+            if judge.has_front(bank, name)
+        }
+
+    return {"direction": scores(images), "direction_single_view": scores(single)}

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from dsd_jax.data import captions
@@ -117,10 +118,9 @@ def prepare_text(data: Objects, palettes: int, out: Path, seed: int = 0) -> Text
 def load_params(folder: Path, networks) -> dict:
     """Weights of an exported folder, to continue from; must have the shape of `networks`."""
     pipeline = load_pipeline(folder)
-    shapes = networks_lib.param_shapes(networks)
-    for name in ("unet", "vae", "text_encoder"):
-        have = {k.shape for k in _leaves(pipeline.params[name])}
-        if have != {k.shape for k in _leaves(shapes[name])}:
+    wanted = networks_lib.param_shapes(networks)
+    for name, tree in wanted.items():
+        if jax.tree.map(np.shape, pipeline.params[name]) != jax.tree.map(np.shape, tree):
             raise ValueError(f"{folder}: its {name} has another shape than this recipe's")
     return pipeline.params
 
@@ -134,9 +134,3 @@ def save(folder: Path, resolution, small, params, scaling, data: Objects, tokeni
     save_pipeline(folder, pipeline, tokenizer=tokenizer, dtype=np.float16)
     words = captions.known_words(data.caption, data.category)
     captions.save_known_words(folder / "words.json", words)
-
-
-def _leaves(tree):
-    import jax
-
-    return jax.tree.leaves(tree)

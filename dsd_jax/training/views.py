@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax.data.palettes import hue_rotate
-
-GREY = 0.8
+from dsd_jax.rendering.scene import GREY
 
 
 @flax.struct.dataclass
@@ -46,13 +45,13 @@ def draw_pictures(key, views: Views, b: int):
     keys = jax.random.split(key, 7)
     index = draw_objects(keys[0], views.weight, b)
     view = jax.random.randint(keys[1], (b,), 0, views.rgba.shape[1])
-    rgba = views.rgba[index, view]
+    rgba = views.rgba[index, view].astype(jnp.float32) / 255
     angle = jax.random.uniform(keys[2], (b,), maxval=2 * jnp.pi)
     angle = jnp.where(jax.random.bernoulli(keys[3], 0.5, (b,)), angle, 0.0)
     colour = jax.random.uniform(keys[4], (b, 1, 1, 3))
     plain = jax.random.bernoulli(keys[5], 0.5, (b, 1, 1, 1))
-    rgb = jax.vmap(hue_rotate)(rgba[..., :3].astype(jnp.float32) / 255, angle)
-    picture = rgb + jnp.where(plain, GREY, colour) * (1 - rgba[..., 3:].astype(jnp.float32) / 255)
+    rgb = jax.vmap(hue_rotate)(rgba[..., :3], angle)
+    picture = rgb + jnp.where(plain, GREY, colour) * (1 - rgba[..., 3:])
     flip = jax.random.bernoulli(keys[6], 0.5, (b, 1, 1, 1))
     picture = jnp.where(flip, picture[:, :, ::-1], picture)
     return _blur(picture, b // 4) * 2 - 1

@@ -149,12 +149,17 @@ def test_evaluations_are_only_those_needed():
     assert sorted(evaluations) == sorted(expected)
 
 
-def test_on_the_ode_itself_the_gradient_is_the_ode():
-    """x = xhat of the seed's ODE at t': gradient = sigma_t^2 (eps_t - eps_t'), eps of the ODE."""
+def on_the_ode():
+    """A fine grid, a noise, all points of its ODE, and the index of t' = 600."""
     grid = tuple(range(999, -1, -3))
     noise = jnp.array([0.7, -0.9])
     points = ode.trajectory(lambda x, t: GAUSSIAN.eps(SCHEDULE, x, t), SCHEDULE, noise, grid)
-    i = grid.index(600)
+    return grid, noise, points, grid.index(600)
+
+
+def test_on_the_ode_itself_the_gradient_is_the_ode():
+    """x = xhat of the seed's ODE at t': gradient = sigma_t^2 (eps_t - eps_t'), eps of the ODE."""
+    grid, noise, points, i = on_the_ode()
     grad, _ = run(
         597, mixture=GAUSSIAN, x=points.xhat_t[i], noise=noise, grid=grid, t_prime=600,
         guidance_scale_prime=7.5,
@@ -166,10 +171,7 @@ def test_on_the_ode_itself_the_gradient_is_the_ode():
 
 @pytest.mark.parametrize("anchor", ["interpolated", "trajectory"])
 def test_both_anchors_agree_on_the_ode(anchor):
-    grid = tuple(range(999, -1, -3))
-    noise = jnp.array([0.7, -0.9])
-    points = ode.trajectory(lambda x, t: GAUSSIAN.eps(SCHEDULE, x, t), SCHEDULE, noise, grid)
-    i = grid.index(600)
+    grid, noise, points, i = on_the_ode()
     grad, _ = run(
         570, mixture=GAUSSIAN, x=points.xhat_t[i], noise=noise, grid=grid, t_prime=600,
         guidance_scale_prime=7.5, anchor=anchor,
