@@ -93,13 +93,16 @@ def main(settings: Settings) -> int:
     settings.out.mkdir(parents=True, exist_ok=True)
     mesh = common.data_mesh()
     log(f"{len(data)} objects, {mesh.size} x {jax.devices()[0].device_kind}")
-    text = export.prepare_text(data, settings.palettes, settings.out)
+    origin = settings.continue_from
+    text = export.prepare_text(
+        data, settings.palettes, settings.out, tokenizer=origin and origin / "tokenizer"
+    )
     networks = networks_lib.build(
         *export.configs(len(text.tokenizer), settings.resolution, settings.small),
         dtype=jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32,
     )
-    if settings.continue_from:
-        params = export.load_params(settings.continue_from, networks)
+    if origin:
+        params = export.load_params(origin, networks)
     else:
         params = networks_lib.init_params(networks, jax.random.key(settings.seed))
     views = pictures.plan_views(np.random.default_rng(settings.seed), len(data), settings.groups)
@@ -115,11 +118,12 @@ def main(settings: Settings) -> int:
     step = UNetStep(networks, params, training, text.tokenizer, settings, mesh)
     latents_file, vae_done = settings.out / "latents.npy", settings.out / "vae_params.safetensors"
     if not latents_file.exists():
-        rgba = render(data, indices, views, settings, mesh)
+        rgba = render(data, indices, views, settings, mesh, step)
         vae, finished = train_vae(networks, params["vae"], rgba, weight, settings, mesh, deadline)
         if not finished:
             return pause()
         pytrees.save_tree(vae_done, vae)
+        step.wait()
         encode(networks, vae, rgba, text, indices, mesh, latents_file)
         del rgba
     params["vae"] = pytrees.load_tree(vae_done, networks_lib.param_shapes(networks)["vae"])
@@ -140,12 +144,19 @@ def pause() -> int:
     return 0
 
 
-def render(data, indices, views, settings, mesh):
-    """All views, on the devices, [n, v, h, w, 4] uint8 sharded by object."""
-    start = time.time()
+def render(data, indices, views, settings, mesh, unet_step):
+    """All views, on the devices, [n, v, h, w, 4] uint8 sharded by object.
+
+    The compiler of `unet_step` times its candidates on the first device. It must be alone there:
+    beside other work it chose convolutions five times slower.
+    """
+    start, (compiling, *devices) = time.time(), mesh.devices.flat
+    if not devices:
+        unet_step.wait()
+        devices = [compiling]
     rgba = pictures.render_views(
         data, np.arange(len(data)), views, resolution=settings.resolution,
-        batch=8 * mesh.size, devices=list(mesh.devices.flat),
+        batch=8 * len(devices), devices=devices,
     )
     log(f"rendered {rgba.shape[0] * rgba.shape[1]} views in {time.time() - start:.0f} s")
     rgba = common.shard_objects(mesh, rgba[indices])
@@ -182,7 +193,7 @@ def encode(networks, vae, rgba, text, indices, mesh, path) -> None:
 
 
 class UNetStep:
-    """Joint training of denoiser and text encoder; compiles while the views are rendered."""
+    """Joint training of denoiser and text encoder; compiles in a thread of its own."""
 
     def __init__(self, networks, params, training, tokenizer, settings: Settings, mesh):
         schedule = NoiseSchedule.from_config(export.SCHEDULER)
@@ -201,6 +212,10 @@ class UNetStep:
         pool = ThreadPoolExecutor(1)
         self.compiled = pool.submit(lambda: step.lower(*arguments, np.float32(0)).compile())
         pool.shutdown(wait=False)
+
+    def wait(self) -> None:
+        """Until it is compiled."""
+        self.compiled.result()
 
     def constants(self, scaling: float) -> dict:
         return common.replicate(self.mesh, {"empty": self.empty, "scaling": np.float32(scaling)})

@@ -39,6 +39,7 @@ def gradient(
     t_prime_max: jax.Array | int = 999,
     t_prime: jax.Array | int | None = None,
     anchor: Literal["interpolated", "trajectory"] = "interpolated",
+    eta: jax.Array | float = 0.0,
     weight=NoiseSchedule.variance,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """DSD gradient on x ([h, w, c] or [views, h, w, c]), and scalars to log.
@@ -57,6 +58,11 @@ def gradient(
 
     a pull to the one-step prediction that does not fade as t' nears t. It saves one evaluation.
 
+    With `eta` > 0 eps is the ODE's noise mixed with fresh noise,
+    sqrt(1 - eta^2) eps + eta N(0, 1), as DDIM's eta mixes it into a sampler's steps (arXiv
+    2010.02502, eq. 16): views that disagree are then mended by the prior. At 1, with `anchor`
+    "trajectory", this is SDS.
+
     Args:
         key: source of the uniform draw behind t'.
         denoiser_at: guidance scale -> denoiser.
@@ -72,6 +78,7 @@ def gradient(
         t_prime: takes the place of the draw.
         anchor: where the second prediction is taken, on the interpolated z_t' as published or on
             the trajectory.
+        eta: share of fresh noise, 0 .. 1, possibly traced.
         weight: (schedule, t) -> scalar; the authors' 1 - abar_t.
     """
     chex.assert_equal_shape([x, seed_noise])
@@ -81,6 +88,8 @@ def gradient(
         t_prime = later(u, t, offset_fraction, offset_floor, t_prime_min, t_prime_max)
     denoiser = denoiser_at(guidance_scale)
     eps = ode.integrate(denoiser, schedule, seed_noise, grid, t_prime).eps_t
+    fresh = jax.random.normal(jax.random.fold_in(key, 1), eps.shape, eps.dtype)
+    eps = jnp.sqrt(1 - jnp.square(eta)) * eps + eta * fresh
     eps_t = denoiser(schedule.add_noise(x, eps, t), t)
     if anchor == "interpolated":
         z_t_prime = schedule.add_noise(x, eps, t_prime)

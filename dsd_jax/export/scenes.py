@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import jax
 
 from dsd_jax.export.run_folder import write_json
-from dsd_jax.fields.radiance import RadianceField, truncated_exp
+from dsd_jax.fields.radiance import DENSITIES, RadianceField
 from dsd_jax.pytrees import load_tree, save_tree
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.volume import Rendering
 
-_ACTIVATIONS = {"softplus": jax.nn.softplus, "truncated_exp": truncated_exp}
 _WEIGHTS, _DESCRIPTION = "field.safetensors", "field.json"
 
 
@@ -77,13 +76,13 @@ def load_scene(folder: str | Path) -> SavedScene:
 def _describe(field: RadianceField) -> dict[str, Any]:
     """A field's own attributes as JSON types."""
     names = [f.name for f in dataclasses.fields(field) if f.name not in ("parent", "name")]
-    found = [n for n, activation in _ACTIVATIONS.items() if activation is field.density_activation]
+    found = [n for n, activation in DENSITIES.items() if activation is field.density_activation]
     if not found:
-        raise ValueError(f"only fields with {' or '.join(_ACTIVATIONS)} density can be saved")
+        raise ValueError(f"only fields with {' or '.join(DENSITIES)} density can be saved")
     return {n: getattr(field, n) for n in names} | {"density_activation": found[0]}
 
 
 def _field(description: dict[str, Any]) -> RadianceField:
     """The inverse of `_describe`."""
-    activation = _ACTIVATIONS[description["density_activation"]]
+    activation = DENSITIES[description["density_activation"]]
     return RadianceField(**description | {"density_activation": activation})

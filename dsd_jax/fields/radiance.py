@@ -21,8 +21,15 @@ def truncated_exp(x: jax.Array) -> jax.Array:
     return jnp.exp(jnp.minimum(x, 15.0))
 
 
+# What turns a raw output into density, by name.
+DENSITIES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "softplus": jax.nn.softplus,
+    "exp": truncated_exp,
+}
+
+
 class RadianceField(nn.Module):
-    """Hash grid -> one ReLU network -> density (softplus) and albedo (sigmoid).
+    """Hash grid -> one ReLU network -> density (softplus or exp) and albedo (sigmoid).
 
     Before the activation, density gets Magic3D's blob (threestudio's `blob_magic3d`),
     blob_scale * (1 - |x| / blob_std), so that optimisation starts from a soft grey ball.
@@ -33,7 +40,7 @@ class RadianceField(nn.Module):
         outputs: channels of the features, 3 for albedo.
         blob_scale, blob_std: of the density bias; 0 turns it off.
         radius: density is zero where |x| > radius.
-        density_activation: non-negative function, `jax.nn.softplus` or `truncated_exp`.
+        density_activation: non-negative function, one of `DENSITIES`.
     """
 
     levels: int = 16

@@ -13,7 +13,7 @@ from typing import Literal
 class Settings:
     """How one object per seed is optimised. The defaults are the preset `standard`."""
 
-    steps: int = 500
+    steps: int = 1000
     """Optimisation steps."""
 
     # Distillation.
@@ -23,6 +23,15 @@ class Settings:
     """Guidance of the prediction at t' (None: the method's own default)."""
     anchor: Literal["interpolated", "trajectory"] = "trajectory"
     """DSD's second prediction: at the interpolated z_t' as published, or on the trajectory."""
+    eta: float = 1.0
+    """Share of fresh noise in DSD's eps at t_min; from 0 at t_max it grows as t falls."""
+    weighting: Literal["variance", "one-step"] = "variance"
+    """Weight of a gradient over t: 1 - abar_t as published, or s_t, with which it is x - xhat_t."""
+    image_space: float = 0.0
+    """Share of the gradient that is taken between pictures (rendered and decoded one-step
+    prediction) instead of between latents; 1 never differentiates the encoder."""
+    late_image_space: float | None = None
+    """The same from `late_from` on (None: no change)."""
     ode_points: int = 11
     """DDIM grid points of the simulated ODE from pure noise to clean."""
     t_max: float = 0.98
@@ -45,13 +54,13 @@ class Settings:
     fov_deg: float = 40.0
 
     # Rendering.
-    resolution: int = 128
+    resolution: int = 96
     """Side of the rendered view in pixels."""
-    late_resolution: int = 128
+    late_resolution: int = 96
     """Side of the rendered view from `late_from` on."""
     late_from: float = 0.5
-    """Part of the steps after which `late_resolution` holds."""
-    samples: int = 64
+    """Part of the steps after which `late_resolution` and `late_image_space` hold."""
+    samples: int = 48
     """Samples a ray, drawn where the occupancy grid says there is matter."""
     occupancy_resolution: int = 32
     """Cells a side of the occupancy grid."""
@@ -59,7 +68,7 @@ class Settings:
     """Steps between two refreshes of the occupancy grid."""
     background: Literal["grey", "colour", "directional"] = "grey"
     """Plain grey 0.8, one learned colour, or a learned colour for each direction."""
-    shading_from: float = 0.1
+    shading_from: float = 1.0
     """Part of the steps after which a point light may shade the object (1: never)."""
     shading_probability: float = 0.3
     """How often it does then."""
@@ -67,7 +76,7 @@ class Settings:
     """How often a shaded view is rendered without colour."""
 
     # Field.
-    levels: int = 12
+    levels: int = 8
     """Levels of the hash grid."""
     features: int = 2
     """Features of a level."""
@@ -81,11 +90,13 @@ class Settings:
     """Width of the MLP behind the grid."""
     hidden_layers: int = 1
     """Hidden layers of that MLP."""
-    blob_scale: float = 10.0
-    """Density that the field starts with at the centre (before its softplus)."""
+    density: Literal["softplus", "exp"] = "exp"
+    """How the field's raw output becomes density."""
+    blob_scale: float = 4.0
+    """Raw density that the field starts with at the centre."""
     blob_std: float = 0.5
-    """Radius at which that density reaches 0."""
-    start_levels: float = 12
+    """Radius at which that raw density reaches 0."""
+    start_levels: float = 8
     """Levels open at the first step; the others open one after another until `levels_until`."""
     levels_until: float = 0.5
     """Part of the steps after which all levels are open."""
@@ -139,6 +150,19 @@ class Settings:
     """Seconds between two refreshes of the contact sheet."""
 
 
+def phases(settings: Settings) -> list[tuple[int, Settings]]:
+    """(end step, settings) of the one or two phases, which are compiled one by one."""
+    share = settings.late_image_space
+    late = dataclasses.replace(
+        settings,
+        resolution=settings.late_resolution,
+        image_space=settings.image_space if share is None else share,
+    )
+    if late == settings:
+        return [(settings.steps, settings)]
+    return [(round(settings.late_from * settings.steps), settings), (settings.steps, late)]
+
+
 _STANDARD = Settings()
 
 PRESETS: dict[str, Settings] = {
@@ -153,7 +177,6 @@ PRESETS: dict[str, Settings] = {
         base_resolution=12,
         growth=1.5,
         start_levels=6,
-        shading_from=1.0,
         final_samples=48,
         turntable_frames=36,
         turntable_resolution=160,
@@ -179,10 +202,11 @@ def check(settings: Settings) -> None:
     for name in at_least_one:
         if getattr(s, name) < 1:
             raise ValueError(f"--{flag(name)} must be at least 1, not {getattr(s, name)}")
-    fractions = ("t_min", "t_max", "late_from", "shading_from", "shading_probability",
-                 "textureless_probability", "levels_until", "early_until")  # fmt: skip
+    fractions = ("t_min", "t_max", "eta", "image_space", "late_image_space", "late_from",
+                 "shading_from", "shading_probability", "textureless_probability", "levels_until",
+                 "early_until")  # fmt: skip
     for name in fractions:
-        if not 0 <= getattr(s, name) <= 1:
+        if not 0 <= (getattr(s, name) or 0) <= 1:
             raise ValueError(f"--{flag(name)} must lie in 0..1, not {getattr(s, name)}")
     if s.t_min >= s.t_max:
         raise ValueError(f"--t-min must be below --t-max, not {s.t_min} and {s.t_max}")

@@ -13,7 +13,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt
 
-from dsd_jax.fields.radiance import RadianceField
+from dsd_jax.fields.radiance import DENSITIES, RadianceField
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.rendering import occupancy
 from dsd_jax.rendering.scene import Scene
@@ -88,6 +88,7 @@ def make_scene(settings: Settings) -> Scene:
         hidden_layers=settings.hidden_layers,
         blob_scale=settings.blob_scale,
         blob_std=settings.blob_std,
+        density_activation=DENSITIES[settings.density],
     )
     return Scene(field, settings.background)
 

@@ -25,6 +25,10 @@ from dsd_jax.rendering.cameras import Camera, orbit
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.shading import PointLight, sample_light
 from dsd_jax.rendering.volume import Rendering
+from dsd_jax.schedule import NoiseSchedule
+
+# Settings.weighting -> (schedule, t) -> weight of the gradient
+WEIGHTINGS: dict[str, Callable] = {"variance": NoiseSchedule.variance, "one-step": NoiseSchedule.s}
 
 
 class Shared(NamedTuple):
@@ -44,14 +48,13 @@ class Recipe(NamedTuple):
 
     Attributes:
         method: a value of `distillation.METHODS`.
-        resolution: side of the rendered view in pixels.
+        settings: of the phase, see `presets.phases`.
     """
 
     scene: Scene
     prior: Prior
     method: Callable
     settings: Settings
-    resolution: int
 
 
 def make_step(recipe: Recipe) -> Callable[[State, Shared], tuple[State, dict[str, jax.Array]]]:
@@ -79,13 +82,12 @@ def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str
 
     def seen(params):
         renderings = _render(recipe, params, state, camera, light, keys[2])
-        x = jax.vmap(partial(recipe.prior.encode, shared.prior))(renderings.rgb)
         penalty, terms = penalties(renderings, camera, state.step, settings)
-        return (x, penalty), (terms, jnp.mean(renderings.opacity))
+        return (renderings.rgb, penalty), (terms, jnp.mean(renderings.opacity))
 
-    (x, penalty), pull_back, (terms, opacity) = jax.vjp(seen, state.params, has_aux=True)
-    grad_x, aux = _distil(recipe, shared, keys[3], x, state, viewpoint, camera)
-    (grads,) = pull_back((grad_x / settings.views, jnp.ones_like(penalty)))
+    (rgb, penalty), pull_back, (terms, opacity) = jax.vjp(seen, state.params, has_aux=True)
+    grad_rgb, grad_x, aux = _pull(recipe, shared, keys[3], rgb, state, viewpoint, camera)
+    (grads,) = pull_back((grad_rgb / settings.views, jnp.ones_like(penalty)))
     updates, opt_state = optimiser(settings).update(grads, state.opt_state, state.params)
     metrics = {
         "loss": 0.5 * jnp.mean(jnp.square(grad_x)),
@@ -186,8 +188,8 @@ def _render(recipe: Recipe, params, state: State, camera: Camera, light, key) ->
             camera,
             key,
             open_levels=open_levels(state.step, settings),
-            height=recipe.resolution,
-            width=recipe.resolution,
+            height=settings.resolution,
+            width=settings.resolution,
             samples_per_ray=settings.samples,
             occupancy=state.occupancy,
             shading=light,
@@ -198,26 +200,51 @@ def _render(recipe: Recipe, params, state: State, camera: Camera, light, key) ->
     return jax.vmap(view)(camera, jax.random.split(key, settings.views))
 
 
-def _distil(recipe: Recipe, shared: Shared, key, x, state: State, viewpoint, camera):
-    """The distillation gradient on x [v, h, w, c], and what the method logs.
+def _pull(recipe: Recipe, shared: Shared, key, rgb, state: State, viewpoint, camera):
+    """The gradients on rendered views rgb [v, H, W, 3] and on their latents, and what is logged.
 
-    Several views are denoised together by a prior that knows cameras, else one by one.
+    In latents it is the method's gradient through the encoder. In pictures it is the distance to
+    the one-step prediction that this gradient implies, decoded, under the same weight:
+
+        x - xhat = s_t gradient / weight_t,    gradient on rgb = weight_t / s_t (rgb - D(xhat)).
     """
-    settings, schedule = recipe.settings, recipe.prior.schedule
+    settings, prior = recipe.settings, recipe.prior
     t = annealing.timestep(
         state.step,
         settings.steps,
         settings.t_max,
         settings.t_min,
-        num_train_timesteps=schedule.num_train_timesteps,
+        num_train_timesteps=prior.schedule.num_train_timesteps,
     )
-    method = partial(recipe.method, **method_settings(recipe.method, state.step, settings))
+    encode = jax.vmap(partial(prior.encode, shared.prior))
+    share = settings.image_space
+    x, pull_encoder = (encode(rgb), None) if share == 1 else jax.vjp(encode, rgb)
+    grad_x, aux = _distil(recipe, shared, key, x, t, state, viewpoint, camera)
+    grad_rgb = jnp.zeros_like(rgb)
+    if pull_encoder is not None:
+        grad_rgb += (1 - share) * pull_encoder(grad_x)[0]
+    if share:
+        strength = WEIGHTINGS[settings.weighting](prior.schedule, t) / prior.schedule.s(t)
+        target = jax.vmap(partial(prior.decode, shared.prior))(x - grad_x / strength)
+        target = jax.image.resize(target, rgb.shape, "linear")
+        grad_rgb += share * strength * (rgb - target)
+    return grad_rgb, grad_x, aux
+
+
+def _distil(recipe: Recipe, shared: Shared, key, x, t, state: State, viewpoint, camera):
+    """The distillation gradient on x [v, h, w, c], and what the method logs.
+
+    Several views are denoised together by a prior that knows cameras, else one by one.
+    """
+    settings = recipe.settings
+    part = t / recipe.prior.schedule.num_train_timesteps
+    method = partial(recipe.method, **method_settings(recipe.method, part, state.step, settings))
 
     def gradient(key, x, noise, viewpoint, camera):
         denoiser_at = condition(
             recipe.prior, shared.prior, shared.text, viewpoint, camera, settings
         )
-        return method(key, denoiser_at, schedule, x, noise, t)
+        return method(key, denoiser_at, recipe.prior.schedule, x, noise, t)
 
     noise = state.seed_noise
     if settings.views == 1:
@@ -230,14 +257,17 @@ def _distil(recipe: Recipe, shared: Shared, key, x, state: State, viewpoint, cam
     return jax.vmap(gradient)(keys, x, noise, viewpoint, camera)
 
 
-def method_settings(method: Callable, step, settings: Settings) -> dict[str, Any]:
-    """Those settings that the method takes as arguments."""
+def method_settings(method: Callable, t, step, settings: Settings) -> dict[str, Any]:
+    """Those settings that the method takes as arguments; t as a fraction of all timesteps."""
+    fallen = (settings.t_max - t) / (settings.t_max - settings.t_min)
     offered = {
         "guidance_scale": settings.guidance_scale,
         "guidance_scale_prime": settings.guidance_scale_prime,
         "anchor": settings.anchor,
+        "eta": settings.eta * jnp.clip(fallen, 0.0, 1.0),
         "grid": linear_grid(settings.ode_points),
         "t_prime_min": annealing.t_prime_min(step, settings.steps),
+        "weight": WEIGHTINGS[settings.weighting],
     }
     taken = inspect.signature(method).parameters
     return {k: v for k, v in offered.items() if k in taken and v is not None}

@@ -15,7 +15,7 @@ import numpy as np
 
 from dsd_jax.optimization import checkpoint, loop, memory
 from dsd_jax.optimization.conditioning import Text, embed_prompt
-from dsd_jax.optimization.presets import Settings
+from dsd_jax.optimization.presets import Settings, phases
 from dsd_jax.optimization.seeds import chunk_seeds
 from dsd_jax.optimization.state import State, init_state, make_scene
 from dsd_jax.optimization.step import Recipe, Shared, make_refresh, make_step
@@ -85,18 +85,14 @@ def make_plan(task: Task, seeds: list[int], memory_gib: float = 0.0) -> Plan:
 
 def make_blocks(task: Task, mesh) -> list[tuple[int, loop.Block]]:
     """The phases of a run for `loop.run`: (end step, compiled block)."""
-    s = task.settings
-    switch = round(s.late_from * s.steps)
-    phases = [(switch, s.resolution), (s.steps, s.late_resolution)]
-    if s.resolution == s.late_resolution:
-        phases = phases[1:]
     prior = dataclasses.replace(task.prior, params=None)
+    every = task.settings.occupancy_every
 
-    def block(resolution):
-        recipe = Recipe(task.scene, prior, task.method, s, resolution)
-        return loop.make_block(make_step(recipe), make_refresh(recipe), s.occupancy_every, mesh)
+    def block(settings):
+        recipe = Recipe(task.scene, prior, task.method, settings)
+        return loop.make_block(make_step(recipe), make_refresh(recipe), every, mesh)
 
-    return [(end, block(resolution)) for end, resolution in phases]
+    return [(end, block(settings)) for end, settings in phases(task.settings)]
 
 
 def initial_states(task: Task, chunk: list[int]) -> State:

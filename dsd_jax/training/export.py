@@ -1,6 +1,7 @@
 """The exported prior: its configuration, its text side, and the folder it is written to."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,8 +97,14 @@ class TextSide(NamedTuple):
     tint: np.ndarray
 
 
-def prepare_text(data: Objects, palettes: int, out: Path, seed: int = 0) -> TextSide:
-    """Made once, then read from OUT/tokenizer and OUT/text.npz."""
+def prepare_text(
+    data: Objects, palettes: int, out: Path, seed: int = 0, tokenizer: Path | None = None
+) -> TextSide:
+    """Made once, then read from OUT/tokenizer and OUT/text.npz.
+
+    `tokenizer` is the folder of one to use; a text encoder whose training goes on needs its own.
+    Without it one is trained on the prompts.
+    """
     from transformers import CLIPTokenizer
 
     folder, cache = out / "tokenizer", out / "text.npz"
@@ -106,8 +113,11 @@ def prepare_text(data: Objects, palettes: int, out: Path, seed: int = 0) -> Text
         chosen = corpus.make_palettes(rng, data, palettes)
         prompts = corpus.wordings(rng, data, chosen, WORDINGS)
         flat = sorted({p for rows in prompts for row in rows for p in row})
-        phrased = [captions.with_view(p, v) for p in flat for v in corpus.PHRASES[1:]]
-        train_tokenizer(flat * 4 + phrased, folder)
+        if tokenizer:
+            shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
+        else:
+            phrased = [captions.with_view(p, v) for p in flat for v in corpus.PHRASES[1:]]
+            train_tokenizer(flat * 4 + phrased, folder)
         tokens = corpus.tokenise(CLIPTokenizer.from_pretrained(folder), prompts)
         with atomic_path(cache) as path, open(path, "wb") as file:
             np.savez_compressed(file, tokens=tokens, angle=chosen.angle, tint=chosen.tint)

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from dsd_jax import guidance, ode
-from dsd_jax.distillation import dsd
+from dsd_jax.distillation import dsd, sds
 from dsd_jax.priors.gaussian import GaussianMixture, ode_solution
 from dsd_jax.schedule import CLEAN, NoiseSchedule
 
@@ -191,6 +191,24 @@ def test_the_trajectory_pulls_a_strayed_x_to_its_one_step_prediction():
     xhat = ode.one_step_prediction(SCHEDULE, z_t, denoiser(z_t, t), t)
     expected = SCHEDULE.sigma(t) * SCHEDULE.alpha(t) * (x - xhat)
     np.testing.assert_allclose(grad, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_eta_goes_from_the_ode_to_sds(eta):
+    """eps = sqrt(1 - eta^2) eps_ode + eta fresh; at eta = 1 the gradient is SDS's own."""
+    x, noise, t = jnp.array([0.2, -0.4]), jnp.array([1.0, -0.3]), 500
+    settings = {"mixture": GAUSSIAN, "x": x, "noise": noise, "t_prime": t, "anchor": "trajectory"}
+    grad, _ = run(t, eta=eta, **settings)
+    denoiser = lambda z, t: GAUSSIAN.eps(SCHEDULE, z, t)  # noqa: E731
+    eps_ode = ode.integrate(denoiser, SCHEDULE, noise, ode.linear_grid(), t).eps_t
+    key = jax.random.fold_in(KEY, 1)
+    eps = np.sqrt(1 - eta**2) * eps_ode + eta * jax.random.normal(key, x.shape)
+    expected = SCHEDULE.variance(t) * (denoiser(SCHEDULE.add_noise(x, eps, t), t) - eps)
+    np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-6)
+    if eta == 1:
+        guided = GAUSSIAN.denoiser_at(SCHEDULE, GAUSSIAN.only(0))
+        fresh, _ = sds.gradient(key, guided, SCHEDULE, x, noise, t, guidance_scale=7.5)
+        np.testing.assert_allclose(grad, fresh, rtol=1e-5)
 
 
 def test_x_and_noise_must_agree():

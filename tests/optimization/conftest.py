@@ -34,6 +34,9 @@ class FlatColours:
     def encode(self, params, image):
         return 2 * jax.image.resize(image, self.latent_shape, "linear") - 1
 
+    def decode(self, params, x):
+        return (x + 1) / 2
+
     def denoiser_at(self, params, text, uncond, camera=None, num_views=1):
         colours = jnp.array([[1.0, -1.0, -1.0], [-1.0, -1.0, 1.0]])[:, None, None]
         mean = jnp.broadcast_to(colours, (2, *self.latent_shape))
@@ -53,6 +56,8 @@ def quick_compilation():
 def settings():
     """Small, and given in full where tuning the presets could change what a test sees."""
     return Settings(
+        density="softplus",
+        blob_scale=10.0,
         steps=40, resolution=8, late_resolution=8, samples=8, levels=2, start_levels=2,
         log2_entries=8, width=8, occupancy_resolution=8, occupancy_every=4, shading_from=1.0,
         guidance_scale=1.0, t_min=0.3, final_rate=1.0, sparsity=0.1, opaque=0.1,

@@ -169,7 +169,7 @@ def test_estimate_of_memory_is_near_what_xla_says(task):
 
     settings = dataclasses.replace(task.settings, resolution=32, late_resolution=32, samples=32)
     plan = make_plan(task._replace(settings=settings), [0], memory_gib=1)
-    step = make_step(Recipe(task.scene, task.prior, task.method, settings, 32))
+    step = make_step(Recipe(task.scene, task.prior, task.method, settings))
     states = jax.tree.map(lambda leaf: leaf[0], initial_states(task, [0]))
     used = jax.jit(step).lower(states, _shared(task)).compile().memory_analysis()
     assert plan.bytes_per_seed / 3 < used.temp_size_in_bytes < plan.bytes_per_seed * 3

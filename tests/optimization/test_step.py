@@ -14,8 +14,10 @@ from dsd_jax.optimization.conditioning import Text, Viewpoint, condition, view_i
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import init_state, optimiser
 from dsd_jax.optimization.step import (
+    WEIGHTINGS,
     Recipe,
     Shared,
+    _pull,
     make_refresh,
     make_step,
     method_settings,
@@ -25,7 +27,7 @@ from dsd_jax.optimization.step import (
     sample_viewpoints,
 )
 
-TARGET = 0.25
+TARGET, SIZE = 0.25, 4
 
 
 def pull_to_target(key, denoiser_at, schedule, x, seed_noise, t):
@@ -35,7 +37,7 @@ def pull_to_target(key, denoiser_at, schedule, x, seed_noise, t):
 
 def recipe_of(task, **changes):
     settings = dataclasses.replace(task.settings, **changes)
-    return Recipe(task.scene, task.prior, pull_to_target, settings, settings.resolution)
+    return Recipe(task.scene, task.prior, pull_to_target, settings)
 
 
 def state_of(recipe, seed=0):
@@ -88,6 +90,40 @@ def test_methods_and_settings_go_together(task, method, changes):
     chex.assert_tree_all_finite((state.params, metrics))
     chex.assert_trees_all_equal_shapes_and_dtypes(state, state_of(recipe))
     assert float(metrics["loss"]) > 0
+
+
+@pytest.mark.parametrize("weighting", ["variance", "one-step"])
+def test_pictures_pull_where_latents_do(task, weighting):
+    """With an encoder x = 2 rgb - 1, 0.5 |x - target|^2 pulls four times as hard in latents.
+
+    In pictures the one-step prediction that the gradient implies is x - gradient s / weight.
+    """
+    shared, half = Shared(None, task.text), {"image_space": 0.5, "weighting": weighting}
+
+    def grad_rgb(**changes):
+        recipe = recipe_of(task, resolution=SIZE, weighting=weighting, **changes)
+        rgb = jax.random.uniform(jax.random.key(1), (1, SIZE, SIZE, 3))
+        viewpoint, camera = sample_viewpoints(jax.random.key(2), recipe.settings)
+        state = state_of(recipe)
+        pulls = _pull(recipe, shared, jax.random.key(3), rgb, state, viewpoint, camera)
+        return np.asarray(pulls[0]), np.asarray(2 * rgb - 1 - TARGET)
+
+    latents, error = grad_rgb()
+    np.testing.assert_allclose(latents, 2 * error, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(grad_rgb(image_space=1.0)[0], error / 2, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(grad_rgb(image_space=0.5)[0], 1.25 * error, rtol=1e-3, atol=1e-4)
+    recipe = recipe_of(task, **half)._replace(method=METHODS["dsd"])
+    state, metrics = jax.jit(make_step(recipe))(state_of(recipe), shared)
+    chex.assert_tree_all_finite((state.params, metrics))
+
+
+def test_eta_and_the_weight_reach_the_method():
+    settings = Settings(t_max=0.9, t_min=0.1, eta=0.5, weighting="one-step")
+    for t, eta in ((0.95, 0.0), (0.9, 0.0), (0.5, 0.25), (0.1, 0.5)):
+        given = method_settings(METHODS["dsd"], t, 0, settings)
+        assert float(given["eta"]) == pytest.approx(eta, abs=1e-6)
+    assert given["weight"] is WEIGHTINGS["one-step"]
+    assert "eta" not in method_settings(METHODS["sds"], 0.5, 0, settings)
 
 
 def test_refresh_finds_the_matter(task):
@@ -157,10 +193,10 @@ def test_ramp_by_hand():
 
 def test_methods_get_the_settings_they_take():
     settings = Settings(guidance_scale=3.0, guidance_scale_prime=None)
-    assert set(method_settings(METHODS["sds"], 0, settings)) == {"guidance_scale"}
-    dsd = method_settings(METHODS["dsd"], 0, settings)
+    assert set(method_settings(METHODS["sds"], 0.5, 0, settings)) == {"guidance_scale", "weight"}
+    dsd = method_settings(METHODS["dsd"], 0.5, 0, settings)
     assert "guidance_scale_prime" not in dsd
     assert {"guidance_scale", "grid", "t_prime_min"} <= set(dsd)
     assert len(dsd["grid"]) == settings.ode_points
     guided = dataclasses.replace(settings, guidance_scale_prime=2.0)
-    assert method_settings(METHODS["dsd"], 0, guided)["guidance_scale_prime"] == 2.0
+    assert method_settings(METHODS["dsd"], 0.5, 0, guided)["guidance_scale_prime"] == 2.0

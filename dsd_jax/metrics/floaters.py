@@ -1,0 +1,40 @@
+"""How much of an object's matter floats beside it.
+
+Letters: g cells along an axis of the box [-1, 1]^3.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+GRID = 64
+SOLID = 0.1
+
+
+def opacity_grid(field_fn: Callable, cells: int = GRID) -> Float[Array, "g g g"]:
+    """Share of a straight ray that each cell absorbs, from the density at its centre; jittable.
+
+    `field_fn` maps points [n, 3] to (density [n], anything).
+    """
+    centres = 2 * (jnp.arange(cells) + 0.5) / cells - 1
+    points = jnp.stack(jnp.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(-1, 3)
+    slabs = points.reshape(16, -1, 3) if len(points) % 16 == 0 else points[None]
+    density = jax.lax.map(lambda slab: field_fn(slab)[0], slabs)
+    return -jnp.expm1(-density.reshape(cells, cells, cells) * 2 / cells)
+
+
+def floating_share(opacity: Float[np.ndarray, "g g g"], solid: float = SOLID) -> float:
+    """Share of the opacity that lies outside the largest connected component, in [0, 1].
+
+    Components are those of the cells that absorb at least `solid`, over all 26 neighbours; haze
+    thinner than that belongs to none, and counts as floating. 1.0 where nothing is solid.
+    """
+    from skimage.measure import label
+
+    opacity = np.asarray(opacity, np.float64)
+    components = label(opacity >= solid, connectivity=3)
+    sums = np.bincount(components.ravel(), opacity.ravel())
+    return float(1 - sums[1:].max() / sums.sum()) if len(sums) > 1 else 1.0

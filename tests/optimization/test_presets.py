@@ -1,0 +1,49 @@
+"""Settings, presets and phases."""
+
+import dataclasses
+
+import pytest
+
+from dsd_jax.optimization.presets import PRESETS, Settings, check, phases
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_pass_their_own_check_and_compile_one_program(preset):
+    check(PRESETS[preset])
+    assert phases(PRESETS[preset]) == [(PRESETS[preset].steps, PRESETS[preset])]
+
+
+@pytest.mark.parametrize(
+    ("changes", "late"),
+    [
+        ({"late_resolution": 128}, {"resolution": 128}),
+        ({"late_image_space": 1.0}, {"image_space": 1.0}),
+        ({"image_space": 0.5, "late_image_space": 0.0}, {"image_space": 0.0}),
+    ],
+)
+def test_two_phases_where_something_changes(changes, late):
+    settings = Settings(steps=10, late_from=0.6, resolution=96, late_resolution=96)
+    settings = dataclasses.replace(settings, **changes)
+    (first_end, first), (end, second) = phases(settings)
+    assert (first_end, end) == (6, 10)
+    assert first == settings
+    assert second == dataclasses.replace(settings, **late)
+
+
+def test_unset_late_share_keeps_the_early_one():
+    assert len(phases(Settings(image_space=0.5))) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eta": 1.5}, "--eta must lie in 0..1"),
+        ({"image_space": -0.1}, "--image-space must lie in 0..1"),
+        ({"late_image_space": 2.0}, "--late-image-space must lie in 0..1"),
+        ({"t_min": 0.9, "t_max": 0.5}, "--t-min must be below --t-max"),
+        ({"steps": 0}, "--steps must be at least 1"),
+    ],
+)
+def test_refused_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        check(dataclasses.replace(Settings(), **changes))

@@ -1,0 +1,65 @@
+"""experiments/ablate.py in miniature."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "--preset", "quick", "--steps", "2", "--resolution", "8", "--late-resolution", "8",
+    "--samples", "4", "--levels", "2", "--start-levels", "2", "--log2-entries", "8", "--width",
+    "8", "--occupancy-resolution", "8", "--final-samples", "4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ablate():
+    path = ROOT / "experiments" / "ablate.py"
+    spec = importlib.util.spec_from_file_location("ablate", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ablate"] = module
+    spec.loader.exec_module(module)
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield module
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_variants_are_run_once_and_judged(ablate, tiny_prior_folder, tmp_path, capsys):
+    out = tmp_path / "ablation"
+    command = ["--out", str(out), "--prior", str(tiny_prior_folder), "--prompts", "a red house",
+               "--seeds", "0:2", "--only", "default", "sds 5", *SMALL]  # fmt: skip
+    assert ablate.main(command) == 0
+    scores = json.loads((out / "scores.json").read_text())
+    assert set(scores) == {"default", "sds 5"}
+    row = scores["default"]["prompts"]["a red house"]
+    assert 0 <= row["diversity"] <= 2 and 0 <= row["floaters"] <= 1
+    assert row["accepted"] in (0.0, 0.5, 1.0)
+    table = (out / "table.md").read_text().splitlines()
+    assert len(table) == 4 and table[2].startswith("| default | ")
+    with np.load(out / "default" / "a-red-house.npz") as found:
+        assert found["views"].shape == (2, 8, 128, 128, 3)
+
+    capsys.readouterr()
+    assert ablate.main(command) == 0
+    assert "a red house:" not in capsys.readouterr().out
+
+    assert ablate.main([*command, "--eta", "0.3"]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+
+
+def test_every_variant_is_valid(ablate):
+    for name in ablate.VARIANTS:
+        method, settings = ablate.variant(name, ablate.PRESETS["standard"])
+        assert method in ablate.METHODS
+        ablate.check(settings)
+
+
+def test_unknown_variant(ablate, tmp_path, capsys):
+    assert ablate.main(["--out", str(tmp_path / "x"), "--only", "defalt"]) == 2
+    assert "did you mean default?" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
