@@ -7,6 +7,9 @@ OUT/<variant>/<prompt>.npz, and writes OUT/table.md, OUT/scores.json and one con
 variant. What is there already is not run again, so the command can be repeated after an
 interruption, and `--only` splits the work over several processes or machines. `--no-score` leaves
 the judging to a later call. The settings of text3d.py are flags here too; they change the base.
+
+A variant of the preset `standard` takes 25 s a prompt (8 seeds) on one H100, and a minute to
+compile. Expect of the default: diversity 0.26, accepted 80 %, floaters 2 %.
 """
 
 import dataclasses

@@ -6,6 +6,9 @@ Writes to runs/<prompt>-<hash>/: config.json, metrics.json, seeds.png (one colum
 TensorBoard events, and for each seed seed_0000/ with turntable.mp4, views/az000.png ... az315.png
 and the field (field.safetensors, field.json; read by `dsd_jax.export.scenes.load_scene`).
 Every number of the recipe is a flag too: see --help.
+
+This command takes 7 minutes on 2 CPU cores, and 16 seeds with `standard` 2.4 minutes on one H100,
+compiling included; expect the judge to accept 3 of 4 houses.
 """
 
 import dataclasses
