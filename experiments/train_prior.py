@@ -13,15 +13,17 @@ What the package ships took two sittings on 2 NVIDIA H100: the defaults (20 minu
         --continue-from checkpoints/toybox/export --vae-minutes 0 --unet-minutes 9 --unet-batch 64
 
 (13 minutes: compiling 2.7, rendering beside it, training 9 at 17 to 28 steps of 1,024 views a
-second). Scores: 34.8 dB; right category 77 % over 40 categories; own direction 0.84 car, 0.84 chair,
-0.78 sofa, 1.00 fish. `--evaluate` takes 10 minutes on 2 CPU cores.
+second). Scores: 34.8 dB; right category 77 % over 40 categories; own direction 0.84 car, 0.84
+chair, 0.78 sofa, 1.00 fish. `--evaluate` takes 10 minutes on 2 CPU cores.
 """
 
+import dataclasses
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -118,12 +120,12 @@ def main(settings: Settings) -> int:
     indices = corpus.padded_indices(len(data), mesh.size)
     weight = corpus.object_weights(data.category, len(indices))
     camera, phrase = corpus.view_inputs(views, indices)
-    training = diffusion.Latents(
-        latents=jax.ShapeDtypeStruct(
-            (*camera.shape[:2], settings.palettes, *[settings.resolution // 8] * 2, 4), jnp.float16
-        ),
-        camera=camera, phrase=phrase, tokens=text.tokens[indices], weight=weight,
-    )
+    shape = (*camera.shape[:2], settings.palettes, *[settings.resolution // 8] * 2, 4)
+    fields: dict[str, Any] = {
+        "latents": jax.ShapeDtypeStruct(shape, jnp.float16), "camera": camera, "phrase": phrase,
+        "tokens": text.tokens[indices], "weight": weight,
+    }  # fmt: skip
+    training = diffusion.Latents(**fields)
     step = UNetStep(networks, params, training, text.tokenizer, settings, mesh)
     latents_file, vae_done = settings.out / "latents.npy", settings.out / "vae_params.safetensors"
     if not latents_file.exists():
@@ -138,7 +140,7 @@ def main(settings: Settings) -> int:
     params["vae"] = pytrees.load_tree(vae_done, networks_lib.param_shapes(networks)["vae"])
     latents = np.load(latents_file, mmap_mode="r")
     scaling = float(1 / np.std(np.asarray(latents[::7, ::3, 0], np.float32)))
-    state, finished = step.train(training.replace(latents=latents), scaling, deadline)
+    state, finished = step.train(dataclasses.replace(training, latents=latents), scaling, deadline)
     params = {"vae": params["vae"], **jax.device_get(state.average)}
     export.save(
         settings.out / "export", settings.resolution, settings.small, params, scaling, data,

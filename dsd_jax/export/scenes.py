@@ -85,4 +85,5 @@ def _describe(field: RadianceField) -> dict[str, Any]:
 def _field(description: dict[str, Any]) -> RadianceField:
     """The inverse of `_describe`."""
     activation = DENSITIES[description["density_activation"]]
-    return RadianceField(**description | {"density_activation": activation})
+    attributes: dict[str, Any] = description | {"density_activation": activation}
+    return RadianceField(**attributes)

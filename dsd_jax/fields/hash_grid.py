@@ -48,7 +48,7 @@ def encode(
 
     def lookup(tables, points, number):
         points = _keep(points)
-        features = [
+        features: list[jax.Array] = [
             _encode_level(table, points, number, resolution)
             for table, resolution in zip(tables, resolutions, strict=True)
         ]
@@ -62,7 +62,7 @@ def encode(
     return features * jnp.repeat(gates, tables[0].shape[-1]).astype(features.dtype)
 
 
-def _encode_level(table, points, number, resolution: int):
+def _encode_level(table, points, number, resolution: int) -> jax.Array:
     """Features [n, f] from tables [k, e, f]; number [n] says which of the k is a point's own."""
     tables, entries, features = table.shape
     unit = jnp.clip((points + 1) * 0.5, 0, 1)
@@ -70,8 +70,8 @@ def _encode_level(table, points, number, resolution: int):
     lower = [jax.lax.stop_gradient(jnp.minimum(jnp.floor(c), resolution - 1)) for c in columns]
     fraction = [c - low for c, low in zip(columns, lower, strict=True)]
     # By way of int32: CPUs convert floats to uint32 one at a time.
-    cell = tuple(low.astype(jnp.int32).astype(jnp.uint32) for low in lower)
-    place = Place(cell, number * np.uint32(entries))
+    x, y, z = (low.astype(jnp.int32).astype(jnp.uint32) for low in lower)
+    place = Place((x, y, z), number * np.uint32(entries))
     rows = table.reshape(tables * entries, features)
     return interpolate(Level(resolution, entries), rows, place, corner_weights(fraction))
 

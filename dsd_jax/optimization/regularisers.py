@@ -21,9 +21,9 @@ def orientation(rendering: Rendering) -> jax.Array:
     Raises:
         ValueError: the rendering has no normals.
     """
-    _need_normals(rendering, "orientation")
+    normals = _need_normals(rendering, "orientation")
     if rendering.sample_normals is None:
-        weights, normals, directions = rendering.opacity, rendering.normal, rendering.directions
+        weights, directions = rendering.opacity, rendering.directions
     else:
         weights, normals = rendering.weights, rendering.sample_normals
         directions = rendering.directions[..., None, :]
@@ -68,9 +68,9 @@ def convexity(rendering: Rendering, camera: Camera, cells: int = 8) -> jax.Array
     Raises:
         ValueError: the rendering has no normals.
     """
-    _need_normals(rendering, "convexity")
+    normals = _need_normals(rendering, "convexity")
     world_to_camera = camera.camera_to_world[:3, :3].T
-    normals = jnp.einsum("ij,hwj->hwi", world_to_camera, rendering.normal, precision="highest")
+    normals = jnp.einsum("ij,hwj->hwi", world_to_camera, normals, precision="highest")
     coarse = jax.image.resize(normals, (cells, cells, 3), "linear")
     across = jnp.cross(coarse[:, :-1], coarse[:, 1:])[..., 1]
     down = jnp.cross(coarse[:-1], coarse[1:])[..., 0]
@@ -110,6 +110,8 @@ def keep_in_ball(rendering: Rendering, camera: Camera, radius: float = 0.9) -> j
     return jnp.mean(jnp.sum(rendering.weights * jnp.square(beyond), -1))
 
 
-def _need_normals(rendering: Rendering, name: str) -> None:
+def _need_normals(rendering: Rendering, name: str) -> jax.Array:
+    """The rendering's normals [h, w, 3]."""
     if rendering.normal is None:
         raise ValueError(f"{name} needs normals: call render(..., normals=analytic_normals)")
+    return rendering.normal

@@ -5,9 +5,9 @@ single views with a camera, and single views without one whose prompt names the 
 Letters: n objects, v views of each, k palettes, m wordings, l tokens, b groups of four views.
 """
 
-import flax
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.training.views import draw_objects
@@ -15,7 +15,7 @@ from dsd_jax.training.views import draw_objects
 VIEWS = 4
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Latents:
     """What the denoiser trains on.
 
@@ -35,7 +35,7 @@ class Latents:
     weight: jax.Array
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Batch:
     """Groups of four views: latents [b, 4, h, w, c], camera [b, 4, 16], tokens [b, 4, l]."""
 

@@ -75,7 +75,6 @@ def run(folder: Path, data: Objects, out: Path, log: Callable[[str], None] = pri
     """Score the prior in `folder`; writes `out`/scores.json and the sample sheets."""
     out.mkdir(parents=True, exist_ok=True)
     prior, bank, network = load(folder), load_bank(), load_efficientnet()
-    prior = prior.replace(params=jax.device_put(prior.params))
     scores = {"psnr_db": reconstruction(prior, data), **categories(prior, bank, network, data, out)}
     log(f"psnr {scores['psnr_db']:.2f} dB, right category {scores['accepted']:.3f}")
     scores |= directions(prior, bank, network, out)

@@ -4,15 +4,15 @@ Letters: n objects, v views of each (groups of four, 90 degrees apart), b pictur
 k palettes of an object, m prompt wordings, l tokens.
 """
 
-import flax
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from dsd_jax.data.palettes import hue_rotate
 from dsd_jax.rendering.scene import GREY
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Views:
     """What the autoencoder trains on.
 
