@@ -61,7 +61,7 @@ class Args:
     method: str = "dsd"
     """Distillation method: dsd or sds."""
     prior: str = "toybox"
-    """toybox, or a folder of the Stable Diffusion family in diffusers layout."""
+    """toybox, a folder or hub id in diffusers layout, or a latent-diffusion .safetensors file."""
     preset: str = ""
     """quick or standard; left out, quick on a CPU and standard on an accelerator."""
     out: Path = Path("runs")

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,22 @@ def test_ctrl_c_leaves_results_and_resume_ends_as_the_unbroken_run(house, text3d
     assert (run / "metrics.json").read_bytes() == before
 
 
+def test_a_stable_diffusion_folder_without_camera_runs(text3d, tmp_path):
+    """By Perp-Neg; golden/tiny_sd told to make images of 64 pixels, since 512 take a minute."""
+    prior, out = tmp_path / "prior", tmp_path / "out"
+    shutil.copytree(ROOT / "tests" / "golden" / "tiny_sd", prior)
+    config = json.loads((prior / "unet" / "config.json").read_text())
+    (prior / "unet" / "config.json").write_text(json.dumps(config | {"sample_size": 8}))
+    arguments = ["--prompt", "a chair", "--seeds", "3", "--steps", "2", "--prior", str(prior),
+                 "--out", str(out), *SMALL]  # fmt: skip
+    assert text3d.main(arguments) == 0
+    (run,) = out.iterdir()
+    assert (run / "seeds.png").stat().st_size > 0
+    assert json.loads((run / "config.json").read_text())["settings"]["view_prompts"] == "perp-neg"
+    loss = json.loads((run / "metrics.json").read_text())["seeds"]["3"]["loss"]
+    assert np.isfinite(loss) and loss > 0
+
+
 def test_program_on_two_devices_makes_the_same_objects(house, tmp_path):
     """The real program, a device for each of two cores and memory for one seed on each.
 
@@ -198,8 +215,6 @@ def test_out_that_cannot_be_written(text3d, tmp_path, capsys):
 
 @pytest.mark.parametrize("damage", ["missing", "mismatched"])
 def test_prior_with_a_bad_tensor(text3d, tiny_prior_folder, tmp_path, capsys, damage):
-    import shutil
-
     from safetensors.numpy import load_file, save_file
 
     folder = tmp_path / "prior"

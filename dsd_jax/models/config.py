@@ -38,7 +38,8 @@ _UNET_FIXED = {
 _VAE_FIXED = {"act_fn": "silu", "latents_mean": None, "latents_std": None, "shift_factor": None}
 
 
-def _check_fixed(part: str, config: dict, fixed: dict) -> None:
+def check_fixed(part: str, config: dict, fixed: dict) -> None:
+    """Raises ValueError for the first entry of `config` that differs from `fixed`."""
     for name, value in fixed.items():
         if config.get(name, value) != value:
             raise ValueError(
@@ -46,8 +47,11 @@ def _check_fixed(part: str, config: dict, fixed: dict) -> None:
             )
 
 
-def _per_level(value, levels: int, name: str) -> tuple[int, ...]:
-    """An entry given once for all levels, or one a level, as a tuple of `levels` entries."""
+def per_level(value, levels: int, name: str) -> tuple[int, ...]:
+    """An entry given once for all levels, or one a level, as a tuple of `levels` entries.
+
+    Raises ValueError for another number of them, or for one that is no positive integer.
+    """
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * levels
     if len(values) != levels or not all(isinstance(v, int) and v > 0 for v in values):
         raise ValueError(f"unet config: {name} needs {levels} positive integers, got {value!r}")
@@ -66,10 +70,24 @@ def _names(table: dict, flags) -> list[str]:
     return [by_flag[flag] for flag in flags]
 
 
-def _require(part: str, config: dict, names) -> None:
+def require(part: str, config: dict, names) -> None:
+    """Raises ValueError for the first of `names` that `config` lacks."""
     for name in names:
         if config.get(name) is None:
             raise ValueError(f"{part} config: entry {name} is missing")
+
+
+def _check_clip(part: str, config) -> None:
+    if config.hidden_act not in ("gelu", "quick_gelu"):
+        raise ValueError(
+            f"{part} config: hidden_act {config.hidden_act!r} is not supported, "
+            "only 'gelu' and 'quick_gelu'"
+        )
+    if config.hidden_size % config.num_attention_heads:
+        raise ValueError(
+            f"{part} config: hidden_size {config.hidden_size} must be a multiple of "
+            f"{config.num_attention_heads} attention heads"
+        )
 
 
 @dataclass(frozen=True)
@@ -106,14 +124,14 @@ class UNetConfig:
 
         Raises ValueError for a missing shape or for an entry that asks for an unsupported part.
         """
-        _check_fixed("unet", config, _UNET_FIXED)
-        _require("unet", config, ("block_out_channels", "cross_attention_dim"))
-        _require("unet", config, ("sample_size", "down_block_types", "up_block_types"))
+        check_fixed("unet", config, _UNET_FIXED)
+        require("unet", config, ("block_out_channels", "cross_attention_dim"))
+        require("unet", config, ("sample_size", "down_block_types", "up_block_types"))
         channels = tuple(config["block_out_channels"])
         n = len(channels)
 
         def levels(name, default):
-            return _per_level(config.get(name) or default, n, name)
+            return per_level(config.get(name) or default, n, name)
 
         heads = "num_attention_heads" if config.get("num_attention_heads") else "attention_head_dim"
         derived = {
@@ -171,8 +189,8 @@ class VAEConfig:
 
         Raises ValueError for a missing shape or for an entry that asks for an unsupported part.
         """
-        _check_fixed("vae", config, _VAE_FIXED)
-        _require("vae", config, ("block_out_channels",))
+        check_fixed("vae", config, _VAE_FIXED)
+        require("vae", config, ("block_out_channels",))
         for entry, name in (
             ("down_block_types", "DownEncoderBlock2D"),
             ("up_block_types", "UpDecoderBlock2D"),
@@ -230,22 +248,51 @@ class ClipTextConfig:
         """
         names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
                  "num_attention_heads")  # fmt: skip
-        _require("text_encoder", config, names)
+        require("text_encoder", config, names)
         return cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
 
     def __post_init__(self):
-        if self.hidden_act not in ("gelu", "quick_gelu"):
-            raise ValueError(
-                f"text_encoder config: hidden_act {self.hidden_act!r} is not supported, "
-                "only 'gelu' and 'quick_gelu'"
-            )
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"text_encoder config: hidden_size {self.hidden_size} must be a multiple of "
-                f"{self.num_attention_heads} attention heads"
-            )
+        _check_clip("text_encoder", self)
 
     def to_dict(self) -> dict:
         """The entries of text_encoder/config.json."""
         kind = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
         return {**kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class ClipVisionConfig:
+    """Shape of a CLIP vision encoder with projection; names as in transformers."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    image_size: int = 224
+    patch_size: int = 32
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    projection_dim: int = 512
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "ClipVisionConfig":
+        """From image_encoder/config.json (transformers' CLIPVisionConfig).
+
+        Raises ValueError for a missing shape or an unsupported activation.
+        """
+        names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        require("image_encoder", config, names)
+        return cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
+
+    def __post_init__(self):
+        _check_clip("image_encoder", self)
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_encoder config: image_size {self.image_size} must be a multiple of "
+                f"patch_size {self.patch_size}"
+            )
+
+    def to_dict(self) -> dict:
+        """The entries of image_encoder/config.json."""
+        kind = {"model_type": "clip_vision_model"}
+        return {"architectures": ["CLIPVisionModelWithProjection"], **kind, **asdict(self)}

@@ -46,20 +46,26 @@ def build(unet: dict, vae: dict, text_encoder: dict, dtype=jnp.float32) -> Netwo
 
 def param_shapes(networks: Networks) -> dict:
     """A jax.ShapeDtypeStruct for each parameter, {"unet": ..., "vae": ..., "text_encoder": ...}."""
-    u, v = networks.unet.config, networks.vae.config
-    h = 2 ** (len(u.block_out_channels) - 1)
-    x, text = jnp.zeros((1, h, h, u.in_channels)), jnp.zeros((1, 1, u.cross_attention_dim))
-    camera = None if u.camera_dim is None else jnp.zeros((1, u.camera_dim))
+    v = networks.vae.config
     image, ids = jnp.zeros((1, v.factor, v.factor, v.in_channels)), jnp.zeros((1, 1), jnp.int32)
-
-    def shapes(module, *args):
-        return jax.eval_shape(module.init, jax.random.key(0), *args)["params"]
-
     return {
-        "unet": shapes(networks.unet, x, jnp.zeros(1), text, camera),
-        "vae": shapes(networks.vae, image),
-        "text_encoder": shapes(networks.text_encoder, ids),
+        "unet": unet_param_shapes(networks.unet),
+        "vae": _shapes(networks.vae, image),
+        "text_encoder": _shapes(networks.text_encoder, ids),
     }
+
+
+def unet_param_shapes(unet: UNet) -> dict:
+    """A jax.ShapeDtypeStruct for each parameter of a UNet."""
+    c = unet.config
+    h = 2 ** (len(c.block_out_channels) - 1)
+    x, text = jnp.zeros((1, h, h, c.in_channels)), jnp.zeros((1, 1, c.cross_attention_dim))
+    camera = None if c.camera_dim is None else jnp.zeros((1, c.camera_dim))
+    return _shapes(unet, x, jnp.zeros(1), text, camera)
+
+
+def _shapes(module, *args) -> dict:
+    return jax.eval_shape(module.init, jax.random.key(0), *args)["params"]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,7 +1,8 @@
 """What the prior is told about a view: the prompt, and where the camera stands.
 
 Letters: n prompts, l d length and width of a text embedding. Angles are radians unless a name ends
-in _deg. Priors with a camera get the camera; others get "<prompt>, front view" and so on.
+in _deg. Priors with a camera get the camera; others get "<prompt>, front view" and so on, as
+`Settings.view_prompts` says.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dsd_jax.guidance import DenoiserAt
+from dsd_jax.guidance import DenoiserAt, ViewPrompts, blend_views
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.priors.stable_diffusion import Prior, camera_embedding_input
 from dsd_jax.rendering.cameras import Camera
@@ -57,16 +58,27 @@ def view_index(viewpoint: Viewpoint) -> jax.Array:
     return jnp.where(viewpoint.elevation > jnp.pi / 3, 3, index)
 
 
+def blend(text: Text, viewpoint: Viewpoint) -> ViewPrompts:
+    """The authors' Perp-Neg prompts for one view, continuous in its azimuth (arXiv 2304.04968)."""
+    front, side, back, overhead = text.views
+    angles_deg = jnp.rad2deg(viewpoint.azimuth), jnp.rad2deg(viewpoint.elevation)
+    return blend_views(side, front, back, overhead, *angles_deg)
+
+
 def condition(
     prior: Prior, params: Any, text: Text, viewpoint: Viewpoint, camera: Camera, settings: Settings
 ) -> DenoiserAt:
-    """The prior's denoiser for one view, or for `settings.views` views denoised together.
+    """The prior's denoiser for one view; with a camera, for `settings.views` views together.
 
     Args:
-        viewpoint, camera: unbatched for one view, with a leading axis for several.
+        viewpoint, camera: unbatched for one view, with a leading axis for several, which only a
+            prior with a camera takes.
     """
     if prior.has_camera:
         embedded = camera_embedding_input(camera.camera_to_world)
         return prior.denoiser_at(params, text.plain, text.uncond, embedded, settings.views)
-    words = text.views[view_index(viewpoint)] if settings.view_prompts else text.plain
-    return prior.denoiser_at(params, words, text.uncond, num_views=settings.views)
+    if settings.view_prompts == "perp-neg":
+        return prior.perp_neg_at(params, blend(text, viewpoint), text.uncond)
+    in_words = settings.view_prompts == "words"
+    words = text.views[view_index(viewpoint)] if in_words else text.plain
+    return prior.denoiser_at(params, words, text.uncond)

@@ -19,9 +19,16 @@ _USABLE = 0.8
 
 
 def bytes_per_seed(
-    scene: Scene, settings: Settings, image_size: int, latent_shape: tuple[int, ...]
+    scene: Scene,
+    settings: Settings,
+    image_size: int,
+    latent_shape: tuple[int, ...],
+    conditionings: int = 2,
 ) -> int:
-    """Memory that one more seed of a chunk takes, without what all seeds share."""
+    """Memory that one more seed of a chunk takes, without what all seeds share.
+
+    `conditionings` go through the network in one call: text and unconditional, and negatives.
+    """
     shapes = jax.tree.leaves(jax.eval_shape(scene.init, jax.random.key(0)))
     k = sum(math.prod(leaf.shape) for leaf in shapes)
     side = max(settings.resolution, settings.late_resolution)
@@ -29,7 +36,7 @@ def bytes_per_seed(
     state = 4 * (3 + 2) * k + 4 * settings.occupancy_resolution**3
     render = n * (settings.levels * _PER_LEVEL + _PER_POINT)
     encode = settings.views * image_size**2 * _PER_PIXEL
-    network = 2 * settings.views * math.prod(latent_shape) * 4 * 2000
+    network = conditionings * settings.views * math.prod(latent_shape) * 4 * 2000
     return state + render + encode + network
 
 

@@ -42,8 +42,9 @@ class Settings:
     """Views a step: 1, or as many as the prior denoises together, evenly spread in azimuth."""
     shared_view_noise: bool = True
     """With several views: one seed noise for all of them (else one for each)."""
-    view_prompts: bool = True
-    """For priors without camera: add ", front view" and so on to the prompt, by the camera."""
+    view_prompts: Literal["none", "words", "perp-neg"] = "perp-neg"
+    """For priors without camera: the plain prompt; or ", front view" and so on added to it by the
+    camera; or blends of these, and away from the views not to be seen, as the authors do."""
     negative_prompt: str = ""
     """The prompt that guidance leads away from."""
 

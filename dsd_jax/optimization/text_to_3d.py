@@ -74,8 +74,13 @@ def make_plan(task: Task, seeds: list[int], memory_gib: float = 0.0) -> Plan:
     Args:
         memory_gib: what one device may use; 0 asks the device.
     """
+    perp_neg = not task.prior.has_camera and task.settings.view_prompts == "perp-neg"
     per_seed = memory.bytes_per_seed(
-        task.scene, task.settings, task.prior.image_size, task.prior.latent_shape
+        task.scene,
+        task.settings,
+        task.prior.image_size,
+        task.prior.latent_shape,
+        conditionings=4 if perp_neg else 2,
     )
     available = int(memory_gib * 2**30) or memory.bytes_available()
     devices = jax.local_device_count()

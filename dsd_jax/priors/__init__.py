@@ -5,29 +5,50 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from dsd_jax.priors.stable_diffusion import Prior, load
+from dsd_jax.models.hub import fetch, is_repo_id
+from dsd_jax.models.weights import PICKLES
+from dsd_jax.priors.stable_diffusion import Prior, load, load_file
 
 EMBEDDED = {"toybox": Path(__file__).parents[1] / "assets" / "toybox"}
 
 
 def load_prior(name_or_path: str | Path, dtype=jnp.float32, param_dtype=None) -> Prior:
-    """The embedded prior of that name, or the prior in that folder (diffusers layout).
+    """The embedded prior of that name, or one in diffusers layout: a folder, or a repository.
 
+    A repository of the Hugging Face hub is called "owner/name"; a folder of the same name goes
+    first. What ends in .safetensors is a checkpoint in one file, as in `models.ldm_pipeline`.
     `dtype` and `param_dtype` are as in `stable_diffusion.load`.
-    Raises ValueError, with the nearest name, for what is neither a name nor a folder, and
-    FileNotFoundError for an embedded prior whose weights are not installed.
+    Raises ValueError, with the nearest name, for what is none of these, and for a pickle;
+    FileNotFoundError for an embedded prior whose weights are not installed; and what
+    `models.hub.fetch`, `stable_diffusion.load` and `stable_diffusion.load_file` raise.
     """
-    name = str(name_or_path)
+    path = Path(name_or_path)
+    if path.suffix == ".safetensors" and not path.is_dir():
+        return load_file(path, dtype, param_dtype)
+    return load(_folder(str(name_or_path)), dtype, param_dtype)
+
+
+def _folder(name: str) -> Path:
+    """Where a prior lies, after the download if there is one."""
+    path = Path(name)
     if name in EMBEDDED:
         if not (EMBEDDED[name] / "model_index.json").is_file():
             raise FileNotFoundError(
                 f"the weights of prior {name!r} are not in {EMBEDDED[name]}: reinstall dsd_jax, or "
                 "make them with experiments/train_prior.py"
             )
-        return load(EMBEDDED[name], dtype, param_dtype)
-    if not Path(name).is_dir():
-        nearest = difflib.get_close_matches(name.lower(), EMBEDDED, n=1, cutoff=0.0)[0]
+        return EMBEDDED[name]
+    if path.is_dir():
+        return path
+    if path.suffix.lower() in PICKLES:
         raise ValueError(
-            f"prior {name!r} is neither an embedded prior nor a folder; did you mean {nearest!r}?"
+            f"{name} is a pickle, which can run code and is not read; convert it: "
+            f"python experiments/convert_weights.py {name} {path.with_suffix('.safetensors')}"
         )
-    return load(name, dtype, param_dtype)
+    if is_repo_id(name) and not path.exists():
+        return fetch(name)
+    nearest = difflib.get_close_matches(name.lower(), EMBEDDED, n=1, cutoff=0.0)[0]
+    raise ValueError(
+        f"prior {name!r} is neither an embedded prior nor a folder nor a repository of the hub "
+        f"(owner/name); did you mean {nearest!r}?"
+    )

@@ -1,4 +1,4 @@
-"""Priors of the Stable Diffusion family, Toybox among them, from a folder in diffusers layout.
+"""Priors of the Stable Diffusion family, Toybox among them: a diffusers folder, or one file.
 
 Letters: n prompts or network samples, l d length and width of a text embedding, h w c a latent,
 H W an image, v views.
@@ -14,9 +14,11 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from dsd_jax.guidance import DenoiserAt, Network, classifier_free
+from dsd_jax.guidance import DenoiserAt, Network, ViewPrompts, classifier_free, perp_neg
+from dsd_jax.models.flax_pipeline import convert
+from dsd_jax.models.ldm_pipeline import load_single_file
 from dsd_jax.models.networks import Networks
-from dsd_jax.models.weights import load_pipeline
+from dsd_jax.models.weights import Pipeline, load_pipeline
 from dsd_jax.schedule import NoiseSchedule
 
 
@@ -29,12 +31,14 @@ class Prior:
         schedule: noise schedule.
         networks: Flax modules.
         folder: where it was read from; the tokenizer lies there.
+        tokenizer: transformers' tokenizer, instead of the folder's.
     """
 
     params: Any
     schedule: NoiseSchedule
     networks: Networks = struct.field(pytree_node=False)
     folder: Path = struct.field(pytree_node=False)
+    tokenizer: Any = struct.field(pytree_node=False, default=None)
 
     @property
     def image_size(self) -> int:
@@ -86,12 +90,9 @@ class Prior:
 
     def tokenize(self, prompts: list[str]) -> Int[np.ndarray, "n l"]:
         """Token ids of prompts, padded, or cut, to the tokenizer's length."""
-        from transformers import CLIPTokenizer
-
-        folder = self.folder / "tokenizer"
-        if not (folder / "vocab.json").is_file():
-            raise FileNotFoundError(f"{folder / 'vocab.json'} is missing: prompts need a tokenizer")
-        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        tokenizer = self.tokenizer
+        if tokenizer is None:
+            tokenizer = _read_tokenizer(self.folder / "tokenizer")
         length = self.networks.text_encoder.config.max_position_embeddings
         length = min(length, tokenizer.model_max_length)
         ids = tokenizer(list(prompts), padding="max_length", truncation=True, max_length=length)
@@ -134,6 +135,18 @@ class Prior:
             self.network(params, num_views), {"text": text, **extra}, {"text": uncond, **extra}
         )
 
+    def perp_neg_at(self, params, view_prompts: ViewPrompts, uncond: Array) -> DenoiserAt:
+        """Guidance scale -> denoiser of [h, w, c] by Perp-Neg, for a network without camera.
+
+        Args:
+            params: weights.
+            view_prompts: of one view; text [l, d], negatives [2, l, d].
+            uncond: [l, d] of the negative prompt.
+        """
+        text, negatives = {"text": view_prompts.text}, {"text": view_prompts.negatives}
+        weights = view_prompts.weights
+        return perp_neg(self.network(params), text, {"text": uncond}, negatives, weights)
+
 
 def load(folder, dtype=jnp.float32, param_dtype=None) -> Prior:
     """Read a folder in diffusers layout; weights go to the default device.
@@ -141,7 +154,32 @@ def load(folder, dtype=jnp.float32, param_dtype=None) -> Prior:
     `dtype` is the type of the networks' computation, `param_dtype` (default `dtype`) that of
     the weights. Raises as `models.weights.load_pipeline` does.
     """
-    pipeline = load_pipeline(folder, dtype, param_dtype)
+    return _prior(load_pipeline(folder, dtype, param_dtype), Path(folder))
+
+
+def load_file(file, dtype=jnp.float32, param_dtype=None) -> Prior:
+    """Read a latent-diffusion checkpoint, as `load` does a folder.
+
+    The tokenizer is the folder `tokenizer/` beside it. Raises FileNotFoundError without one, and
+    as `models.ldm_pipeline.load_single_file` does.
+    """
+    folder = Path(file).parent
+    pipeline = load_single_file(file, dtype, param_dtype)
+    return _prior(pipeline, folder, _read_tokenizer(folder / "tokenizer"))
+
+
+def from_flax_pipeline(pipeline, params) -> Prior:
+    """The prior of diffusers' (< 0.40) FlaxStableDiffusionPipeline and the params it came with.
+
+    Networks compute in the pipeline's own dtype, weights keep theirs, prompts go through its
+    tokenizer. Raises ValueError for an unsupported configuration, or as
+    `models.flax_pipeline.convert` does.
+    """
+    folder = Path(pipeline.tokenizer.name_or_path).parent
+    return _prior(convert(pipeline, params), folder, pipeline.tokenizer)
+
+
+def _prior(pipeline: Pipeline, folder: Path, tokenizer=None) -> Prior:
     unet, vae = pipeline.networks.unet.config, pipeline.networks.vae.config
     if unet.out_channels != vae.latent_channels:
         raise ValueError(
@@ -149,7 +187,16 @@ def load(folder, dtype=jnp.float32, param_dtype=None) -> Prior:
             f"the vae has {vae.latent_channels}"
         )
     schedule = NoiseSchedule.from_config(pipeline.scheduler)
-    return Prior(jax.device_put(pipeline.params), schedule, pipeline.networks, Path(folder))
+    params = jax.device_put(pipeline.params)
+    return Prior(params, schedule, pipeline.networks, folder, tokenizer)
+
+
+def _read_tokenizer(folder: Path):
+    from transformers import CLIPTokenizer
+
+    if not (folder / "vocab.json").is_file():
+        raise FileNotFoundError(f"{folder / 'vocab.json'} is missing: prompts need a tokenizer")
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 @partial(jax.jit, static_argnums=0)

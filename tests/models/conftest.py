@@ -1,12 +1,94 @@
-"""Small random networks for the tests of models/."""
+"""Small random networks for the tests of models/, and golden/tiny_sd under other names."""
+
+import functools
+import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from dsd_jax.models import ldm_pipeline
 from dsd_jax.models.networks import Networks, build, param_shapes
 
 CHANNELS = (32, 64)
+TINY_SD = Path(__file__).parents[1] / "golden" / "tiny_sd"
+# Modules of golden/tiny_sd's unet -> their names in the latent-diffusion layout.
+MODULES = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "down_blocks.0.resnets.0": "input_blocks.1.0",
+    "down_blocks.0.attentions.0": "input_blocks.1.1",
+    "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
+    "down_blocks.1.resnets.0": "input_blocks.3.0",
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+    "up_blocks.0.resnets.0": "output_blocks.0.0",
+    "up_blocks.0.resnets.1": "output_blocks.1.0",
+    "up_blocks.0.upsamplers.0.conv": "output_blocks.1.1.conv",
+    "up_blocks.1.resnets.0": "output_blocks.2.0",
+    "up_blocks.1.attentions.0": "output_blocks.2.1",
+    "up_blocks.1.resnets.1": "output_blocks.3.0",
+    "up_blocks.1.attentions.1": "output_blocks.3.1",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+# Modules of golden/tiny_sd's vae, and their names in the latent-diffusion layout.
+VAE_MODULES = dict(
+    line.split()
+    for line in """
+    quant_conv                              quant_conv
+    post_quant_conv                         post_quant_conv
+    encoder.conv_in                         encoder.conv_in
+    encoder.down_blocks.0.resnets.0         encoder.down.0.block.0
+    encoder.down_blocks.0.downsamplers.0    encoder.down.0.downsample
+    encoder.down_blocks.1.resnets.0         encoder.down.1.block.0
+    encoder.down_blocks.1.downsamplers.0    encoder.down.1.downsample
+    encoder.down_blocks.2.resnets.0         encoder.down.2.block.0
+    encoder.down_blocks.2.downsamplers.0    encoder.down.2.downsample
+    encoder.down_blocks.3.resnets.0         encoder.down.3.block.0
+    encoder.mid_block.resnets.0             encoder.mid.block_1
+    encoder.mid_block.attentions.0          encoder.mid.attn_1
+    encoder.mid_block.resnets.1             encoder.mid.block_2
+    encoder.conv_norm_out                   encoder.norm_out
+    encoder.conv_out                        encoder.conv_out
+    decoder.conv_in                         decoder.conv_in
+    decoder.mid_block.resnets.0             decoder.mid.block_1
+    decoder.mid_block.attentions.0          decoder.mid.attn_1
+    decoder.mid_block.resnets.1             decoder.mid.block_2
+    decoder.up_blocks.0.resnets.0           decoder.up.3.block.0
+    decoder.up_blocks.0.resnets.1           decoder.up.3.block.1
+    decoder.up_blocks.0.upsamplers.0        decoder.up.3.upsample
+    decoder.up_blocks.1.resnets.0           decoder.up.2.block.0
+    decoder.up_blocks.1.resnets.1           decoder.up.2.block.1
+    decoder.up_blocks.1.upsamplers.0        decoder.up.2.upsample
+    decoder.up_blocks.2.resnets.0           decoder.up.1.block.0
+    decoder.up_blocks.2.resnets.1           decoder.up.1.block.1
+    decoder.up_blocks.2.upsamplers.0        decoder.up.1.upsample
+    decoder.up_blocks.3.resnets.0           decoder.up.0.block.0
+    decoder.up_blocks.3.resnets.1           decoder.up.0.block.1
+    decoder.conv_norm_out                   decoder.norm_out
+    decoder.conv_out                        decoder.conv_out
+    """.strip().splitlines()
+)
+VAE_ATTENTION = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +136,114 @@ def params(networks):
         return (around + rng.normal(size=leaf.shape) / fan_in**0.5).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, param_shapes(networks))
+
+
+@pytest.fixture(scope="session")
+def ldm_unet():
+    """The tensors of golden/tiny_sd's unet under their names in the latent-diffusion layout."""
+    stored = load_file(TINY_SD / "unet" / "diffusion_pytorch_model.safetensors")
+    return {_ldm_name(key): tensor for key, tensor in stored.items()}
+
+
+def _ldm_name(key):
+    """A key of tiny_sd's unet -> its name in the latent-diffusion layout."""
+    (module,) = (module for module in MODULES if key.startswith(f"{module}."))
+    rest = key.removeprefix(f"{module}.")
+    if ".resnets." in module:
+        part, leaf = rest.split(".")
+        rest = f"{RESNET[part]}.{leaf}"
+    return f"{MODULES[module]}.{rest}"
+
+
+@pytest.fixture(scope="session")
+def ldm_checkpoint(ldm_unet):
+    """The whole of tiny_sd, and what else lies in the files of Stable Diffusion 1.x."""
+    vae = load_file(TINY_SD / "vae/diffusion_pytorch_model.safetensors")
+    text = load_file(TINY_SD / "text_encoder/model.safetensors")
+    return {
+        **{"model.diffusion_model." + key: tensor for key, tensor in ldm_unet.items()},
+        **dict(_ldm_vae(key, tensor) for key, tensor in vae.items()),
+        **{f"cond_stage_model.transformer.{key}": tensor for key, tensor in text.items()},
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": np.arange(77)[None],
+        "betas": np.zeros(1000),
+        "alphas_cumprod_prev": np.zeros(1000),
+        "sqrt_one_minus_alphas_cumprod": np.zeros(1000),
+        "log_one_minus_alphas_cumprod": np.zeros(1000),
+        "posterior_mean_coef1": np.zeros(1000),
+        "model_ema.decay": np.zeros(()),
+    }
+
+
+def _ldm_vae(key, tensor):
+    """A tensor of tiny_sd's vae in the latent-diffusion layout."""
+    (module,) = (module for module in VAE_MODULES if key.startswith(f"{module}."))
+    rest = key.removeprefix(f"{module}.")
+    if ".attentions." in module:
+        layer, leaf = rest.rsplit(".", 1)
+        rest = f"{VAE_ATTENTION[layer]}.{leaf}"
+        tensor = tensor[:, :, None, None] if tensor.ndim == 2 else tensor
+    return f"first_stage_model.{VAE_MODULES[module]}.{rest}", tensor
+
+
+@pytest.fixture(scope="session")
+def ldm_config():
+    """The JSON file of `ldm_checkpoint`."""
+    return {
+        "unet": {
+            "image_size": 64,
+            "in_channels": 4,
+            "out_channels": 4,
+            "model_channels": 32,
+            "channel_mult": [1, 2],
+            "num_res_blocks": 1,
+            "attention_resolutions": [1],
+            "num_head_channels": 16,
+            "use_spatial_transformer": True,
+            "use_linear_in_transformer": True,
+            "context_dim": 32,
+        },
+        "vae": {
+            "ch": 32,
+            "ch_mult": [1, 1, 1, 1],
+            "num_res_blocks": 1,
+            "z_channels": 4,
+            "in_channels": 3,
+            "out_ch": 3,
+            "resolution": 512,
+            "attn_resolutions": [],
+            "double_z": True,
+            "dropout": 0.0,
+            "scale_factor": 0.18215,
+        },
+        "text_encoder": {
+            "kind": "clip",
+            "vocab_size": 519,
+            "width": 32,
+            "layers": 2,
+            "heads": 2,
+            "context_length": 77,
+            "mlp_ratio": 2,
+            "quick_gelu": False,
+        },
+        "scheduler": json.loads((TINY_SD / "scheduler/scheduler_config.json").read_text()),
+    }
+
+
+@pytest.fixture
+def write_checkpoint(tmp_path, ldm_config):
+    """(tensors, content of the JSON file) -> the safetensors file, after both are written."""
+
+    def write(tensors, config=ldm_config):
+        save_file(tensors, tmp_path / "model.safetensors")
+        (tmp_path / "model.json").write_text(json.dumps(config))
+        return tmp_path / "model.safetensors"
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def traced_once():
+    """`load_single_file` traces each network once, which takes most of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ldm_pipeline, "param_shapes", functools.cache(ldm_pipeline.param_shapes))
+        yield

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsd_jax.models.config import ClipTextConfig, UNetConfig, VAEConfig
+from dsd_jax.models.config import ClipTextConfig, ClipVisionConfig, UNetConfig, VAEConfig
 
 UNET = {
     "block_out_channels": [32, 64],
@@ -45,6 +45,7 @@ def test_attention_head_dim_is_the_number_of_heads(extra, heads):
         (UNetConfig, {**UNET, "camera_dim": 16, "layers_per_block": [1, 2], "in_channels": 8}),
         (VAEConfig, {"block_out_channels": [32, 64], "scaling_factor": 0.5}),
         (ClipTextConfig, {**CLIP, "hidden_act": "gelu"}),
+        (ClipVisionConfig, {**CLIP, "patch_size": 14, "projection_dim": 768}),
     ],
 )
 def test_written_configs_read_back(kind, config):
@@ -72,6 +73,9 @@ def test_written_configs_read_back(kind, config):
         (ClipTextConfig, {**CLIP, "hidden_act": "relu"}, "hidden_act 'relu'"),
         (ClipTextConfig, {**CLIP, "num_attention_heads": 5}, "multiple of 5 attention heads"),
         (ClipTextConfig, {}, "entry vocab_size is missing"),
+        (ClipVisionConfig, {**CLIP, "hidden_act": "relu"}, "image_encoder config: hidden_act 'rel"),
+        (ClipVisionConfig, {**CLIP, "patch_size": 15}, "image_size 224 must be a multiple of pat"),
+        (ClipVisionConfig, {}, "entry hidden_size is missing"),
     ],
 )
 def test_unsupported_configs_are_refused(kind, config, message):

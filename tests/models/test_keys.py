@@ -15,6 +15,15 @@ from dsd_jax.models import keys
         (("ff", "net_0", "proj", "kernel"), "ff.net.0.proj.weight"),
         (("time_embedding", "linear_2", "kernel"), "time_embedding.linear_2.weight"),
         (("embeddings", "token_embedding", "embedding"), "embeddings.token_embedding.weight"),
+        (
+            ("vision_model", "embeddings", "class_embedding"),
+            "vision_model.embeddings.class_embedding",
+        ),
+        (
+            ("vision_model", "encoder", "layers_3", "layer_norm1", "scale"),
+            "vision_model.encoder.layers.3.layer_norm1.weight",
+        ),
+        (("visual_projection", "kernel"), "visual_projection.weight"),
     ],
 )
 def test_torch_key(path, key):

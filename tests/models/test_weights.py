@@ -1,5 +1,6 @@
 """weights.py: what is read, what is written, and how a bad folder is refused."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -10,12 +11,21 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
+from dsd_jax.models import weights
+from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline, shards
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_sd"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shapes_once():
+    """Tracing the networks takes most of the time of loading; once for each is enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "param_shapes", functools.cache(weights.param_shapes))
+        yield
 
 
 @pytest.fixture
@@ -109,6 +119,110 @@ def test_old_attention_names_and_position_ids(folder, golden):
 def test_fp16_variant_is_found(folder):
     (folder / UNET).rename(folder / "unet/diffusion_pytorch_model.fp16.safetensors")
     load_pipeline(folder)
+
+
+def shard(folder, index="diffusion_pytorch_model.safetensors.index.json", infix=""):
+    """Cut the unet's file into two, every other tensor in each; returns the weight_map."""
+    tensors, places = load_file(folder / UNET), {}
+    (folder / UNET).unlink()
+    for i in (1, 2):
+        name = f"diffusion_pytorch_model{infix}-0000{i}-of-00002.safetensors"
+        half = dict(sorted(tensors.items())[i - 1 :: 2])
+        save_file(half, folder / "unet" / name)
+        places |= dict.fromkeys(half, name)
+    write_index(folder / "unet" / index, places)
+    return places
+
+
+def write_index(file, places):
+    file.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+
+
+INDEX = "unet/diffusion_pytorch_model.safetensors.index.json"
+SHARD = "unet/diffusion_pytorch_model-0000{}-of-00002.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("index", "infix"),
+    [
+        ("diffusion_pytorch_model.safetensors.index.json", ""),
+        ("diffusion_pytorch_model.fp16.safetensors.index.json", ".fp16"),
+        ("diffusion_pytorch_model.safetensors.index.fp16.json", ".fp16"),
+    ],
+)
+def test_shards_are_read_as_one_file(folder, golden, index, infix):
+    shard(folder, index, infix)
+    assert_equal(load_pipeline(folder).params, golden.params)
+
+
+def test_full_precision_goes_before_fp16(folder, golden):
+    shutil.copyfile(folder / UNET, folder / "unet/diffusion_pytorch_model.fp16.safetensors")
+    shard(folder)
+    edit(folder / "unet/diffusion_pytorch_model.fp16.safetensors", lambda t: t.clear())
+    assert_equal(load_pipeline(folder).params, golden.params)
+
+
+def test_a_missing_shard_is_named(folder):
+    shard(folder)
+    (folder / SHARD.format(2)).unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        load_pipeline(folder)
+    names = f"which {Path(INDEX).name} names"
+    assert str(error.value) == f"{folder / SHARD.format(2)} is missing, {names}"
+
+
+def test_broken_shards_are_named(folder):
+    shard(folder)
+    file = folder / SHARD.format(2)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"00002-of-00002\.safetensors cannot be read as safe"):
+        load_pipeline(folder)
+
+
+def test_the_first_tensor_of_shards_that_does_not_fit_is_named(folder):
+    places = shard(folder)
+    name = "time_embedding.linear_1.weight"
+
+    def refused(message):
+        with pytest.raises(ValueError) as error:
+            load_pipeline(folder)
+        assert str(error.value) == f"{folder / INDEX}: {message}"
+
+    edit(folder / "unet" / places[name], lambda t: t.update({name: np.zeros((32, 128))}))
+    refused(f"tensor {name} has shape [32, 128], the configuration asks for [128, 32]")
+    edit(folder / "unet" / places[name], lambda t: t.pop(name))
+    refused(f"tensor {name} is not in {places[name]}")
+    write_index(folder / INDEX, {k: v for k, v in places.items() if k != name})
+    refused(f"tensor {name} [128, 32] is missing")
+    edit(folder / "unet" / places[name], lambda t: t.update({"a.b": np.zeros(3)}))
+    refused(f"tensor a.b of {places[name]} is not in the index")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "has no weight_map"),
+        ('{"weight_map": {}}', "has no weight_map"),
+        ('{"weight_map": {"a": "../a.safetensors"}}', r"'\.\./a\.safetensors' is not the name of"),
+        ('{"weight_map": {"a": "a.bin"}}', r"'a\.bin' is not the name of a safetensors file"),
+        ('{"weight_map": {"a": 1}}', "1 is not the name of"),
+    ],
+)
+def test_a_bad_index_is_refused(tmp_path, content, message):
+    (tmp_path / "index.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"index\.json:? {message}"):
+        shards(tmp_path / "index.json")
+
+
+def test_pickles_are_not_read(folder):
+    (folder / VAE).rename(folder / "vae/diffusion_pytorch_model.bin")
+    with pytest.raises(FileNotFoundError) as error:
+        load_pipeline(folder)
+    assert str(error.value) == (
+        f"{folder}/vae holds diffusion_pytorch_model.bin but no safetensors; pickles can run code "
+        f"and are not read, convert: python experiments/convert_weights.py {folder} NEW_FOLDER"
+    )
 
 
 def remove_two(tensors):

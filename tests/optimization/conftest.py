@@ -43,6 +43,10 @@ class FlatColours:
         mixture = GaussianMixture(jnp.zeros(2), mean, jnp.full_like(mean, 1e-3))
         return mixture.denoiser_at(self.schedule, text[0])
 
+    def perp_neg_at(self, params, view_prompts, uncond):
+        """Its pictures look alike from all sides, so that nothing is left to push away."""
+        return self.denoiser_at(params, view_prompts.text, uncond)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
@@ -67,6 +71,6 @@ def settings():
 @pytest.fixture(scope="session")
 def task(settings) -> Task:
     """Make a red thing, by DSD."""
-    red = jnp.array([0.0, -jnp.inf])
+    red = jnp.array([0.0, -1e9])  # finite: prompts of views are blended
     text = Text(red[None], jnp.stack([red[None]] * 4), red[None])
     return Task(FlatColours(), make_scene(settings), METHODS["dsd"], settings, text)

@@ -159,22 +159,45 @@ def test_words_for_a_view(azimuth, elevation, index):
     assert int(view_index(Viewpoint(jnp.deg2rad(azimuth), jnp.deg2rad(elevation)))) == index
 
 
-def test_priors_without_camera_are_told_the_view_in_words(settings):
-    """The prior stands in for itself: it returns what it is given."""
+class Echo:
+    """Stands in for a prior: what it is given comes back."""
 
-    class Echo:
-        has_camera = False
+    has_camera = False
 
-        def denoiser_at(self, params, text, uncond, camera=None, num_views=1):
-            return text, uncond, camera
+    def denoiser_at(self, params, text, uncond, camera=None, num_views=1):
+        return text, uncond, camera, num_views
 
-    text = Text(jnp.full((1, 2), 9.0), jnp.arange(8.0).reshape(4, 1, 2), jnp.zeros((1, 2)))
+    def perp_neg_at(self, params, view_prompts, uncond):
+        return view_prompts, uncond
+
+
+ECHOED = Text(jnp.full((1, 2), 9.0), jnp.arange(8.0).reshape(4, 1, 2), jnp.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("views", [1, 4])
+@pytest.mark.parametrize(("view_prompts", "expected"), [("words", [4.0, 5.0]), ("none", [9.0] * 2)])
+def test_priors_without_camera_are_told_the_view_in_words(settings, view_prompts, expected, views):
+    settings = dataclasses.replace(settings, view_prompts=view_prompts, views=views)
     behind = Viewpoint(jnp.pi, jnp.zeros(()))
-    words, uncond, camera = condition(Echo(), None, text, behind, None, settings)
-    assert words.tolist() == [[4.0, 5.0]]
+    words, uncond, camera, together = condition(Echo(), None, ECHOED, behind, None, settings)
+    assert words.tolist() == [expected]
+    assert uncond.tolist() == [[0.0, 0.0]]
     assert camera is None
-    plain = dataclasses.replace(settings, view_prompts=False)
-    assert condition(Echo(), None, text, behind, None, plain)[0].tolist() == [[9.0, 9.0]]
+    assert together == 1
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "words", "negatives"),
+    [(45, 0, [1, 2], [[0, 1], [2, 3]]), (-90, 0, [2, 3], [[0, 1], [2, 3]]),
+     (495, 59, [3, 4], [[2, 3], [0, 1]]), (180, 61, [6, 7], [[2, 3], [0, 1]])],
+)  # fmt: skip
+def test_words_are_blended_between_views(settings, azimuth, elevation, words, negatives):
+    """Front 0 1, side 2 3, back 4 5, overhead 6 7; the negatives are the views not seen."""
+    viewpoint = Viewpoint(jnp.deg2rad(azimuth), jnp.deg2rad(elevation))
+    prompts, uncond = condition(Echo(), None, ECHOED, viewpoint, None, settings)
+    np.testing.assert_allclose(prompts.text, [words], atol=1e-5)
+    np.testing.assert_allclose(prompts.negatives, np.array(negatives)[:, None])
+    assert (jnp.all(prompts.weights == 0)) == (elevation > 60)
     assert uncond.tolist() == [[0.0, 0.0]]
 
 

@@ -1,0 +1,163 @@
+"""Download of a pipeline in diffusers layout from the Hugging Face hub, into the client's cache.
+
+Only JSON, the tokenizer and safetensors are fetched, never pickles. Of a network's weights one kind
+is taken: the fp16 variant if the repository has it, which halves the download.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dsd_jax.models.networks import Networks
+from dsd_jax.models.weights import read_networks, shards, weights_file, weights_names
+
+_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9](?:[\w.-]*\w)?", re.ASCII)
+_REQUIRED = (
+    "model_index.json",
+    *(f"{part}/config.json" for part in Networks._fields),
+    "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+)
+_OPTIONAL = re.compile(r"tokenizer/[^/]+\.(?:json|txt)|words\.json")
+
+_TIMEOUT = 10.0  # seconds until the hub counts as not to be reached
+
+
+def is_repo_id(name: str) -> bool:
+    """Whether a name has the form of the hub's repositories, owner/name."""
+    return bool(_ID.fullmatch(name))
+
+
+def fetch(repo_id: str, revision: str | None = None) -> Path:
+    """The folder of a repository in the hub's cache, complete for `weights.load_pipeline`.
+
+    Configurations come first, so that a network that is not supported costs no long download.
+    When the hub cannot be reached, or HF_HUB_OFFLINE is set, the cache serves alone.
+
+    Args:
+        repo_id: "owner/name".
+        revision: branch, tag or commit; None is the default branch.
+
+    Raises:
+        ValueError: no such repository or revision, access not granted, not a pipeline that is
+            supported, without safetensors, or the download failed.
+        FileNotFoundError: the hub cannot be reached and the cache does not hold the pipeline.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        with _refusals_in_one_line(repo_id, revision):
+            info = HfApi().model_info(repo_id, revision=revision, timeout=_TIMEOUT)
+    except _failures() as error:
+        return _cached(repo_id, revision, error)
+    names = [file.rfilename for file in info.siblings or ()]
+    weights = _choose_weights(repo_id, names)
+    small = [name for name in names if name in _REQUIRED or _OPTIONAL.fullmatch(name)]
+    indices = [name for name in weights if name.endswith(".json")]
+    folder = _download(repo_id, revision, small + indices)
+    try:
+        read_networks(folder)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(folder), repo_id)) from None
+    large = [
+        f"{name.partition('/')[0]}/{shard.name}"
+        for name in weights
+        for shard in shards(folder / name)
+    ]
+    return _download(repo_id, revision, small + indices + large)
+
+
+def _choose_weights(repo_id: str, names: list[str]) -> list[str]:
+    """The safetensors file, or the index of shards, of each network among a repository's files.
+
+    Raises ValueError for a file that is missing.
+    """
+    for name in _REQUIRED:
+        if name not in names:
+            raise ValueError(
+                f"{repo_id} is not of the Stable Diffusion family in diffusers layout: "
+                f"it has no {name}"
+            )
+    chosen = []
+    for part in Networks._fields:
+        found = [name for name in weights_names(part, fp16_first=True) if name in names]
+        if not found:
+            raise ValueError(
+                f"{repo_id} has no safetensors for its {part}, and pickles can run code and are "
+                f"not read; convert: hf download {repo_id} --local-dir FOLDER, then python "
+                "experiments/convert_weights.py FOLDER NEW_FOLDER, and pass NEW_FOLDER"
+            )
+        chosen.append(found[0])
+    return chosen
+
+
+def _download(repo_id: str, revision: str | None, names: list[str]) -> Path:
+    """The cache's folder with (at least) these files."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        with _refusals_in_one_line(repo_id, revision):
+            return Path(snapshot_download(repo_id, revision=revision, allow_patterns=names))
+    except _failures() as error:
+        raise ValueError(f"{repo_id} could not be downloaded: {_first_line(error)}") from error
+
+
+def _cached(repo_id: str, revision: str | None, reason: Exception) -> Path:
+    """The cache's folder of a repository that cannot be listed because of `reason`."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            repo_id, revision=revision, allow_patterns=["model_index.json"], local_files_only=True
+        )
+        for part in Networks._fields:
+            for shard in shards(weights_file(Path(folder), part)):
+                if not shard.is_file():
+                    raise FileNotFoundError(shard)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{repo_id!r} is no folder, and as a repository of the hub it is not, or not wholly, "
+            f"in the cache; the hub cannot be reached: {_first_line(reason)}"
+        ) from reason
+    return Path(folder)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a call to the hub raises when there is no connection, or a server error.
+
+    The HTTP library, whose errors come through, differs between versions of the client.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (OSError, *HfHubHTTPError.__bases__)
+
+
+@contextlib.contextmanager
+def _refusals_in_one_line(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turns the hub's answers that no second try changes into ValueErrors of one line."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except GatedRepoError:
+        raise ValueError(
+            f"{repo_id} is gated: accept its licence on its page of the hub, then log in with: "
+            "hf auth login"
+        ) from None
+    except RepositoryNotFoundError:
+        raise ValueError(
+            f"{repo_id!r} is neither a folder nor a repository of the hub that you may read "
+            "(for a private one log in with: hf auth login)"
+        ) from None
+    except RevisionNotFoundError:
+        raise ValueError(f"{repo_id} has no revision {revision or 'main'!r}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
