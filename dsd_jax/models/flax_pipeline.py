@@ -6,6 +6,8 @@ Layouts are ours, since both are Flax. Names differ in
     text_encoder   text_model / encoder / layers / 0 / ... is encoder / layers_0 / ...
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import traverse_util
 
@@ -47,8 +49,9 @@ def our_path(path: Path) -> Path:
 
 def _renamed(part: str, params, shapes: dict) -> dict:
     """The tree of `shapes` filled from diffusers' params of one network."""
-    found = {our_path(path): leaf for path, leaf in traverse_util.flatten_dict(params).items()}
-    expected = traverse_util.flatten_dict(shapes)
+    leaves: dict[Path, Any] = traverse_util.flatten_dict(params)
+    found = {our_path(path): leaf for path, leaf in leaves.items()}
+    expected: dict[Path, Any] = traverse_util.flatten_dict(shapes)
     for path in sorted({*expected, *found}):
         wanted, got = (tree[path].shape if path in tree else None for tree in (expected, found))
         if wanted != got:
