@@ -117,9 +117,9 @@ def main(argv: list[str] | None = None) -> int:
             validate.choice("method", method, METHODS)
             check(settings)
         validate.writable(args.out)
-        remember(args)
         on_cpu = jax.default_backend() == "cpu"
         prior = load_prior(args.prior, jnp.float32 if on_cpu else jnp.bfloat16)
+        remember(args)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -184,8 +184,9 @@ def floating(task: Task, states, settings: Settings) -> np.ndarray:
 
     @jax.jit
     def grids(params):
-        one = lambda p: floaters.opacity_grid(task.scene.field_fn(p, levels))  # noqa: E731
-        return jax.lax.map(one, params)
+        return jax.lax.map(
+            lambda own: floaters.opacity_grid(task.scene.field_fn(own, levels)), params
+        )
 
     return np.array([floaters.floating_share(grid) for grid in np.asarray(grids(states.params))])
 

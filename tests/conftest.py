@@ -1,4 +1,4 @@
-"""A whole latent prior of a few thousand random weights, in diffusers' folder layout."""
+"""What many tests need: quick compiling, and a tiny latent prior in diffusers' folder layout."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,16 @@ import pytest
 from dsd_jax.data.tokenizer import train_tokenizer
 from dsd_jax.models.networks import build, param_shapes
 from dsd_jax.models.weights import Pipeline, save_pipeline
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For programs that run for milliseconds: compiling them well would take seconds."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import json
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -18,15 +17,13 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def ablate():
+def ablate(quick_compilation):
     path = ROOT / "experiments" / "ablate.py"
     spec = importlib.util.spec_from_file_location("ablate", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules["ablate"] = module
     spec.loader.exec_module(module)
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield module
-    jax.config.update("jax_disable_most_optimizations", False)
+    return module
 
 
 def test_variants_are_run_once_and_judged(ablate, tiny_prior_folder, tmp_path, capsys):
@@ -57,6 +54,13 @@ def test_every_variant_is_valid(ablate):
         method, settings = ablate.variant(name, ablate.PRESETS["standard"])
         assert method in ablate.METHODS
         ablate.check(settings)
+
+
+def test_bad_input_leaves_nothing_behind(ablate, tmp_path, capsys):
+    out = tmp_path / "x"
+    assert ablate.main(["--out", str(out), "--prior", "toybix"]) == 2
+    assert "did you mean 'toybox'?" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_unknown_variant(ablate, tmp_path, capsys):

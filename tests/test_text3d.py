@@ -35,10 +35,8 @@ def load_script():
 
 
 @pytest.fixture(scope="module")
-def text3d():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield load_script()
-    jax.config.update("jax_disable_most_optimizations", False)
+def text3d(quick_compilation):
+    return load_script()
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ def opacity_grid(field_fn: Callable, cells: int = GRID) -> Float[Array, "g g g"]
     `field_fn` maps points [n, 3] to (density [n], anything).
     """
     centres = 2 * (jnp.arange(cells) + 0.5) / cells - 1
-    points = jnp.stack(jnp.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(-1, 3)
-    slabs = points.reshape(16, -1, 3) if len(points) % 16 == 0 else points[None]
-    density = jax.lax.map(lambda slab: field_fn(slab)[0], slabs)
+    points = jnp.stack(jnp.meshgrid(centres, centres, centres, indexing="ij"), -1)
+    slices = points.reshape(cells, -1, 3)
+    density = jax.lax.map(lambda slice_points: field_fn(slice_points)[0], slices)
     return -jnp.expm1(-density.reshape(cells, cells, cells) * 2 / cells)
 
 

@@ -23,11 +23,7 @@ TEXT_ENCODER = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation(traced_once):
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("traced_once", "quick_compilation")
 
 
 def openclip(width=32, layers=3, words=40, length=8):

@@ -19,11 +19,7 @@ UNET, VAE = "model.diffusion_model.", "first_stage_model."
 TEXT = "cond_stage_model.transformer.text_model."
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation(traced_once):
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("traced_once", "quick_compilation")
 
 
 @pytest.fixture

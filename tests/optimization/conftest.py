@@ -49,11 +49,8 @@ class FlatColours:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Programs of these tests run for milliseconds: compiling them well would take seconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def compiled_quickly(quick_compilation):
+    """All tests of this folder, but where a module has a `quick_compilation` of its own."""
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = np.load(FOLDER / "dsd_official.npz")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def quick_compilation():
     """Not here: the network runs for longer than it compiles."""
 

@@ -15,11 +15,7 @@ diffusers = pytest.importorskip("diffusers")
 FOLDER = Path(__file__).parents[1] / "golden" / "tiny_sd"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")

@@ -18,16 +18,12 @@ from dsd_jax.models.unet import UNet
 from dsd_jax.priors.zero123 import pose_vector, project
 
 FOLDER = os.environ.get("DSD_GOLDEN")
-pytestmark = pytest.mark.skipif(
-    not FOLDER, reason="DSD_GOLDEN does not name the folder of mvdream_tiny and zero123_tiny"
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = [
+    pytest.mark.usefixtures("quick_compilation"),
+    pytest.mark.skipif(
+        not FOLDER, reason="DSD_GOLDEN does not name the folder of mvdream_tiny and zero123_tiny"
+    ),
+]
 
 
 def relative(found, expected):

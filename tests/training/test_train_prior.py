@@ -13,6 +13,7 @@ from dsd_jax.priors.stable_diffusion import load
 from dsd_jax.training import corpus, evaluate
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def box(size, rgb, caption, category, **flags):
@@ -21,13 +22,6 @@ def box(size, rgb, caption, category, **flags):
     faces = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
     colours = np.full((12, 3), rgb, np.uint8)
     return Item(corners * size, faces, colours, caption, category, **flags)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiling():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
