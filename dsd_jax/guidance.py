@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from dsd_jax.ode import Denoiser
 from dsd_jax.schedule import left_aligned
 
-# guidance scale (a Python float) -> Denoiser
+# guidance scale (a Python float, or a traced scalar) -> Denoiser
 DenoiserAt = Callable[[float], Denoiser]
 
 # (x_t [n, ...], t [n], conditioning: pytree of [n, ...]) -> eps [n, ...]
@@ -35,9 +35,9 @@ def classifier_free(network: Network, text: Any, uncond: Any) -> DenoiserAt:
 
     def denoiser_at(guidance_scale: float) -> Denoiser:
         def denoiser(x_t, t):
-            if guidance_scale == 1.0:
+            if _is(guidance_scale, 1.0):
                 return _evaluate(network, x_t, t, _stack(text))[0]
-            if guidance_scale == 0.0:
+            if _is(guidance_scale, 0.0):
                 return _evaluate(network, x_t, t, _stack(uncond))[0]
             eps_text, eps_uncond = _evaluate(network, x_t, t, _stack(text, uncond))
             return eps_uncond + guidance_scale * (eps_text - eps_uncond)
@@ -63,7 +63,7 @@ def perp_neg(
 
     def denoiser_at(guidance_scale: float) -> Denoiser:
         def denoiser(x_t, t):
-            if guidance_scale == 0.0:
+            if _is(guidance_scale, 0.0):
                 return _evaluate(network, x_t, t, _stack(uncond))[0]
             pair = _stack(text, uncond)
             batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pair, negatives)
@@ -75,6 +75,23 @@ def perp_neg(
         return denoiser
 
     return denoiser_at
+
+
+def below(denoiser_at: DenoiserAt, t_high) -> DenoiserAt:
+    """Guidance at timesteps up to `t_high` alone; above it w = 1, the plain text.
+
+    Guidance at high noise pulls all samples to a few of the prompt's modes; below, it sharpens the
+    one that was chosen (limited-interval guidance, Kynkaanniemi et al. 2024, arXiv 2404.07724).
+    """
+
+    def limited_at(guidance_scale: float) -> Denoiser:
+        def denoiser(x_t, t):
+            scale = jnp.where(jnp.asarray(t) > t_high, 1.0, guidance_scale)
+            return denoiser_at(scale)(x_t, t)
+
+        return denoiser
+
+    return limited_at
 
 
 class ViewPrompts(NamedTuple):
@@ -115,6 +132,11 @@ def blend_views(
         jax.tree.map(negatives, side, front),
         weights,
     )
+
+
+def _is(guidance_scale, value: float) -> bool:
+    """Whether the scale is known, when compiling, to be `value`."""
+    return not isinstance(guidance_scale, jax.Array) and guidance_scale == value
 
 
 def _stack(*conditionings: Any) -> Any:

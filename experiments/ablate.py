@@ -2,11 +2,12 @@
 
     python experiments/ablate.py --out runs/ablation
 
-Optimises every variant below for every prompt and seed, keeps the 8 views of each object in
-OUT/<variant>/<prompt>.npz, and writes OUT/table.md, OUT/scores.json and one contact sheet a
-variant. What is there already is not run again, so the command can be repeated after an
-interruption, and `--only` splits the work over several processes or machines. `--no-score` leaves
-the judging to a later call. The settings of text3d.py are flags here too; they change the base.
+Optimises every variant of `dsd_jax/optimization/variants.py` for every prompt and seed, keeps the 8
+views of each object in OUT/<variant>/<prompt>.npz, and writes OUT/table.md, OUT/scores.json and one
+contact sheet a variant. What is there already is not run again, so the command can be repeated
+after an interruption, and `--only` splits the work over several processes or machines. `--no-score`
+leaves the judging to a later call. The settings of text3d.py are flags here too; they change the
+base.
 
 A variant of the preset `standard` takes 25 s a prompt (8 seeds) on one H100, and a minute to
 compile. Expect of the default: diversity 0.26, accepted 80 %, floaters 2 %.
@@ -39,45 +40,9 @@ from dsd_jax.optimization.preview import levels_in_use, make_camerawork, shoot
 from dsd_jax.optimization.seeds import parse_seeds
 from dsd_jax.optimization.step import Shared
 from dsd_jax.optimization.text_to_3d import Task, initial_states, make_blocks, make_task
+from dsd_jax.optimization.variants import VARIANTS
 from dsd_jax.priors import load_prior
 from dsd_jax.training.evaluate import DIRECTED
-
-# Variant -> what it changes of the preset; "method" is the distillation method.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "eta 0": {"eta": 0.0},
-    "eta 1": {"eta": 1.0},
-    "guidance 2": {"guidance_scale": 2.0},
-    "guidance 3.5": {"guidance_scale": 3.5},
-    "guidance 5": {"guidance_scale": 5.0},
-    "guidance 7.5": {"guidance_scale": 7.5},
-    "guidance 10": {"guidance_scale": 10.0},
-    "interpolated, w' = 1 (published)": {"anchor": "interpolated", "guidance_scale_prime": 1.0},
-    "interpolated, w' = 5": {"anchor": "interpolated", "guidance_scale_prime": 5.0},
-    "one-step weighting": {"weighting": "one-step"},
-    "half in image space": {"image_space": 0.5},
-    "late in image space": {"late_image_space": 1.0},
-    "late half in image space": {"late_image_space": 0.5},
-    "t down to 0.05": {"t_min": 0.05},
-    "t down to 0.3": {"t_min": 0.3},
-    "1000 steps": {"steps": 1000},
-    "128 pixels": {"resolution": 128, "late_resolution": 128, "samples": 48},
-    "grid rate 0.03": {"grid_rate": 0.03},
-    "softplus density": {"density": "softplus", "blob_scale": 10.0},
-    "strong regularisers": {"opaque": 10.0, "sparsity": 2.0},
-    "no regularisers": {"opaque": 0.0, "sparsity": 0.0, "orientation": 0.0},
-    "learned background": {"background": "colour"},
-    "four views": {"views": 4},
-    "four views, own noises": {"views": 4, "shared_view_noise": False},
-    "four views, eta 1": {"views": 4, "eta": 1.0},
-    "four views, guidance 3.5": {"views": 4, "guidance_scale": 3.5},
-    "four views, guidance 7.5": {"views": 4, "guidance_scale": 7.5},
-    "sds 5": {"method": "sds", "guidance_scale": 5.0},
-    "sds 7.5": {"method": "sds", "guidance_scale": 7.5},
-    "sds 10": {"method": "sds", "guidance_scale": 10.0},
-    "sds 20": {"method": "sds", "guidance_scale": 20.0},
-    "sds 7.5, four views": {"method": "sds", "guidance_scale": 7.5, "views": 4},
-}
 
 
 @dataclass(frozen=True)

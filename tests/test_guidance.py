@@ -114,3 +114,11 @@ def test_blend_views_knows_no_sign_and_no_full_turn():
     for azimuth in (-130.0, 230.0, 490.0):
         for a, b in zip(guidance.blend_views(*views, azimuth, 0.0), expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("t", [699, 700, 701])
+def test_guidance_acts_only_below_a_timestep(t):
+    plain = guidance.classifier_free(Recorder(), TEXT, UNCOND)
+    limited = jax.jit(guidance.below(plain, 700)(5.0))
+    expected = plain(1.0 if t > 700 else 5.0)(X, t)
+    np.testing.assert_allclose(limited(X, t), expected)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax import ode
-from dsd_jax.guidance import DenoiserAt
+from dsd_jax.guidance import DenoiserAt, below
 from dsd_jax.schedule import NoiseSchedule
 
 
@@ -31,6 +31,7 @@ def gradient(
     t: jax.Array | int,
     *,
     guidance_scale: float = 7.5,
+    ode_guidance_below: float | None = None,
     guidance_scale_prime: float = 1.0,
     grid: Sequence[int] = ode.linear_grid(11),
     offset_fraction: float = 0.1,
@@ -71,6 +72,8 @@ def gradient(
         seed_noise: like x; the one noise that this object keeps for its whole life.
         t: timestep, 0 .. T-1, possibly traced.
         guidance_scale: w, at t and along the ODE.
+        ode_guidance_below: the ODE is guided up to this share of T alone (None: at all t), see
+            `guidance.below`.
         guidance_scale_prime: w'. Equal to w is what the theory asks for.
         grid: DDIM grid of the simulated ODE, falling from where `seed_noise` lives.
         offset_fraction, offset_floor, t_prime_min, t_prime_max: the range of t', see `later`.
@@ -87,7 +90,11 @@ def gradient(
         u = jax.random.uniform(key)
         t_prime = later(u, t, offset_fraction, offset_floor, t_prime_min, t_prime_max)
     denoiser = denoiser_at(guidance_scale)
-    eps = ode.integrate(denoiser, schedule, seed_noise, grid, t_prime).eps_t
+    on_ode = denoiser
+    if ode_guidance_below is not None:
+        t_high = ode_guidance_below * schedule.num_train_timesteps
+        on_ode = below(denoiser_at, t_high)(guidance_scale)
+    eps = ode.integrate(on_ode, schedule, seed_noise, grid, t_prime).eps_t
     fresh = jax.random.normal(jax.random.fold_in(key, 1), eps.shape, eps.dtype)
     eps = jnp.sqrt(1 - jnp.square(eta)) * eps + eta * fresh
     eps_t = denoiser(schedule.add_noise(x, eps, t), t)

@@ -16,6 +16,13 @@ def constant_background(colour) -> Callable[[jax.Array], jax.Array]:
     )
 
 
+def random_colour(key: jax.Array) -> Float[Array, "3"]:
+    """A uniformly random grey half of the time, else a uniformly random colour."""
+    choice_key, colour_key = jax.random.split(key)
+    colour = jax.random.uniform(colour_key, (3,))
+    return jnp.where(jax.random.bernoulli(choice_key), colour, colour[0])
+
+
 def _logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 

@@ -40,6 +40,7 @@ class RadianceField(nn.Module):
         outputs: channels of the features, 3 for albedo.
         blob_scale, blob_std: of the density bias; 0 turns it off.
         radius: density is zero where |x| > radius.
+        density_floor: what is taken off the density, down to 0: no haze thinner than that.
         density_activation: non-negative function, one of `DENSITIES`.
     """
 
@@ -55,12 +56,17 @@ class RadianceField(nn.Module):
     blob_std: float = 0.5
     radius: float = 1.0
     density_activation: Callable[[jax.Array], jax.Array] = jax.nn.softplus
+    density_floor: float = 0.0
 
     @nn.compact
     def __call__(
-        self, points: Float[Array, "n 3"], open_levels=None
+        self, points: Float[Array, "n 3"], open_levels=None, floor_part: jax.Array | float = 1.0
     ) -> tuple[Float[Array, "n"], Float[Array, "n f"]]:
-        """Density [n] and features [n, outputs] in (0, 1); open_levels as in `encode`."""
+        """Density [n] and features [n, outputs] in (0, 1).
+
+        open_levels: as in `encode`.
+        floor_part: share of `density_floor` that is taken off, in [0, 1], possibly traced.
+        """
         grid = HashGrid(
             self.levels, self.features, self.log2_entries, self.base_resolution, self.growth
         )
@@ -73,6 +79,8 @@ class RadianceField(nn.Module):
         distance = jnp.sqrt(jnp.maximum(squared, 1e-12))
         bias = self.blob_scale * (1 - distance / self.blob_std)
         density = self.density_activation(raw[:, 0] + bias)
+        if self.density_floor:
+            density = nn.relu(density - self.density_floor * floor_part)
         density = jnp.where(squared <= self.radius**2, density, 0)
         return density, nn.sigmoid(raw[:, 1:])
 

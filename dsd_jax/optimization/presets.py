@@ -19,12 +19,17 @@ class Settings:
     # Distillation.
     guidance_scale: float = 5.0
     """Classifier-free guidance of the prediction at t and of the simulated ODE."""
+    ode_guidance_below: float | None = None
+    """Guidance of DSD's simulated ODE acts up to this t alone, as a fraction of the prior's
+    timesteps; above it is 1 (None: it acts at all t)."""
     guidance_scale_prime: float | None = None
     """Guidance of the prediction at t' (None: the method's own default)."""
     anchor: Literal["interpolated", "trajectory"] = "trajectory"
     """DSD's second prediction: at the interpolated z_t' as published, or on the trajectory."""
     eta: float = 1.0
-    """Share of fresh noise in DSD's eps at t_min; from 0 at t_max it grows as t falls."""
+    """Share of fresh noise in DSD's eps from `eta_at` on; from 0 at t_max it grows as t falls."""
+    eta_at: float | None = None
+    """t, as a fraction of the prior's timesteps, at which that share is reached (None: t_min)."""
     weighting: Literal["variance", "one-step"] = "variance"
     """Weight of a gradient over t: 1 - abar_t as published, or s_t, with which it is x - xhat_t."""
     image_space: float = 0.0
@@ -38,10 +43,15 @@ class Settings:
     """Where t starts, as a fraction of the prior's timesteps."""
     t_min: float = 0.15
     """Where t ends."""
+    annealing: Literal["sqrt", "linear"] = "sqrt"
+    """How t falls in between: fast at first and slowly later as published, or evenly."""
+    t_prime_offset: float = 0.1
+    """How far above t DSD's t' may lie, as a fraction of t - 320 (0: t' is t)."""
     views: int = 1
     """Views a step: 1, or as many as the prior denoises together, evenly spread in azimuth."""
-    shared_view_noise: bool = True
-    """With several views: one seed noise for all of them (else one for each)."""
+    view_noise: Literal["shared", "own", "attached"] = "shared"
+    """The seed noise of a view: the same for all; with several views one for each; or noise that
+    sticks to the object's surface and so moves with the camera."""
     view_prompts: Literal["none", "words", "perp-neg"] = "perp-neg"
     """For priors without camera: the plain prompt; or ", front view" and so on added to it by the
     camera; or blends of these, and away from the views not to be seen, as the authors do."""
@@ -60,15 +70,18 @@ class Settings:
     late_resolution: int = 96
     """Side of the rendered view from `late_from` on."""
     late_from: float = 0.5
-    """Part of the steps after which `late_resolution` and `late_image_space` hold."""
+    """Part of the steps after which the "late" settings hold."""
     samples: int = 48
     """Samples a ray, drawn where the occupancy grid says there is matter."""
+    late_samples: int | None = None
+    """The same from `late_from` on (None: no change)."""
     occupancy_resolution: int = 32
     """Cells a side of the occupancy grid."""
     occupancy_every: int = 16
     """Steps between two refreshes of the occupancy grid."""
-    background: Literal["grey", "colour", "directional"] = "grey"
-    """Plain grey 0.8, one learned colour, or a learned colour for each direction."""
+    background: Literal["grey", "colour", "directional", "random"] = "grey"
+    """Plain grey 0.8, one learned colour, a learned colour for each direction, or a random grey or
+    colour for every view of a step. Results are shown on plain grey."""
     shading_from: float = 1.0
     """Part of the steps after which a point light may shade the object (1: never)."""
     shading_probability: float = 0.3
@@ -97,6 +110,9 @@ class Settings:
     """Raw density that the field starts with at the centre."""
     blob_std: float = 0.5
     """Radius at which that raw density reaches 0."""
+    density_floor: float = 0.0
+    """What is taken off the density in the end, so that no haze stays around the surface: nothing
+    until `late_from`, all of it from 0.9 of the steps on and in the results."""
     start_levels: float = 8
     """Levels open at the first step; the others open one after another until `levels_until`."""
     levels_until: float = 0.5
@@ -131,6 +147,10 @@ class Settings:
     """Compact matter along a ray (late)."""
     entropy: float = 0.0
     """Few samples of a ray that matter (late)."""
+    total_variation: float = 0.0
+    """Even colours inside the object (late)."""
+    normal_smoothness: float = 0.0
+    """Surfaces whose normals turn little from pixel to pixel (late)."""
     orientation: float = 0.1
     """Normals that face the camera, where the run shades or asks for convexity."""
     keep_in_ball: float = 0.0
@@ -153,11 +173,12 @@ class Settings:
 
 def phases(settings: Settings) -> list[tuple[int, Settings]]:
     """(end step, settings) of the one or two phases, which are compiled one by one."""
-    share = settings.late_image_space
+    share, samples = settings.late_image_space, settings.late_samples
     late = dataclasses.replace(
         settings,
         resolution=settings.late_resolution,
         image_space=settings.image_space if share is None else share,
+        samples=settings.samples if samples is None else samples,
     )
     if late == settings:
         return [(settings.steps, settings)]
@@ -195,26 +216,32 @@ def check(settings: Settings) -> None:
     s = settings
     if s.ode_points < 2:
         raise ValueError(f"--ode-points must be at least 2, not {s.ode_points}")
-    at_least_one = ("steps", "views", "resolution", "late_resolution", "samples", "levels",
-                    "features", "log2_entries", "base_resolution", "width", "hidden_layers",
-                    "occupancy_every", "occupancy_resolution", "final_samples",
-                    "turntable_frames", "turntable_resolution",
+    at_least_one = ("steps", "views", "resolution", "late_resolution", "samples",
+                    "late_samples", "levels", "features", "log2_entries", "base_resolution",
+                    "width", "hidden_layers", "occupancy_every", "occupancy_resolution",
+                    "final_samples", "turntable_frames", "turntable_resolution",
                     "preview_resolution")  # fmt: skip
     for name in at_least_one:
-        if getattr(s, name) < 1:
-            raise ValueError(f"--{flag(name)} must be at least 1, not {getattr(s, name)}")
-    fractions = ("t_min", "t_max", "eta", "image_space", "late_image_space", "late_from",
-                 "shading_from", "shading_probability", "textureless_probability", "levels_until",
+        value = getattr(s, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{flag(name)} must be at least 1, not {value}")
+    fractions = ("t_min", "t_max", "ode_guidance_below", "t_prime_offset", "eta", "eta_at",
+                 "image_space", "late_image_space", "late_from", "shading_from",
+                 "shading_probability", "textureless_probability", "levels_until",
                  "early_until")  # fmt: skip
     for name in fractions:
         if not 0 <= (getattr(s, name) or 0) <= 1:
             raise ValueError(f"--{flag(name)} must lie in 0..1, not {getattr(s, name)}")
     if s.t_min >= s.t_max:
         raise ValueError(f"--t-min must be below --t-max, not {s.t_min} and {s.t_max}")
+    if s.eta_at is not None and s.eta_at >= s.t_max:
+        raise ValueError(f"--eta-at must be below --t-max, not {s.eta_at} and {s.t_max}")
     if not -90 < s.elevation_min_deg <= s.elevation_max_deg < 90:
         raise ValueError("--elevation-min-deg and --elevation-max-deg must ascend inside -90..90")
     if s.distance <= 1.0:
         raise ValueError(f"--distance must exceed the object's radius 1, not {s.distance}")
+    if s.density_floor < 0:
+        raise ValueError(f"--density-floor must not be negative, not {s.density_floor}")
     if not 0 < s.fov_deg < 180:
         raise ValueError(f"--fov-deg must lie inside 0..180, not {s.fov_deg}")
     if s.growth < 1:

@@ -2,7 +2,7 @@
 
 Letters: h w pixels, s samples a ray, w_i weight, t_i distance, delta_i length of sample i. The
 selection is that of REFERENCE.md; weights and schedules belong to the caller. Each is a mean over
-pixels, so it does not depend on the resolution.
+pixels, so it does not depend on the resolution, except where it compares neighbouring pixels.
 """
 
 import jax
@@ -108,6 +108,49 @@ def keep_in_ball(rendering: Rendering, camera: Camera, radius: float = 0.9) -> j
     rays = rendering.directions[..., None, :] * rendering.distances[..., None]
     beyond = jnp.maximum(jnp.linalg.norm(origin + rays, axis=-1) - radius, 0)
     return jnp.mean(jnp.sum(rendering.weights * jnp.square(beyond), -1))
+
+
+def total_variation(rendering: Rendering) -> jax.Array:
+    """Even colours: mean |rgb_a - rgb_b| over the neighbouring pixels a, b inside the object.
+
+    Inside means an opacity above 1/2; 0 if there are no such pairs. Per pixel, so a picture twice
+    as fine has half of it.
+    """
+    solid = rendering.opacity > 0.5
+    across = jnp.abs(jnp.diff(rendering.rgb, axis=1)), solid[:, 1:] & solid[:, :-1]
+    down = jnp.abs(jnp.diff(rendering.rgb, axis=0)), solid[1:] & solid[:-1]
+    total = sum(jnp.sum(jnp.where(inside[..., None], d, 0)) for d, inside in (across, down))
+    pairs = sum(jnp.sum(inside) for _, inside in (across, down))
+    return total / (3 * jnp.maximum(pairs, 1))
+
+
+def normal_smoothness(rendering: Rendering, camera: Camera) -> jax.Array:
+    """Smooth surfaces: mean change of the surface's slope from pixel to pixel, saturated.
+
+    With z the expected depth along the optical axis, 1 / z is linear across the picture of a plane.
+    Over three neighbouring pixels inside the object (opacity above 1/2), in rows and in columns,
+
+        change = z |1/z_left - 2/z + 1/z_right| h / (2 tan(fov / 2)),
+        loss = mean of change / (1 + change),
+
+    where z^2 times the second difference is that of z, divided by a pixel's side at z. Costs no
+    normals; edges between parts at different depths saturate and stay.
+    """
+    backward = camera.camera_to_world[:3, 2]
+    z = -rendering.depth * jnp.einsum(
+        "hwi,i->hw", rendering.directions, backward, precision="highest"
+    )
+    solid = rendering.opacity > 0.5
+    z = jnp.where(solid, z, 1.0)
+    pixels = rendering.opacity.shape[0] / (2 * jnp.tan(camera.fov_y / 2))
+
+    def along(z, solid):
+        inside = solid[:-2] & solid[1:-1] & solid[2:]
+        change = z[1:-1] * jnp.abs(jnp.diff(1 / z, 2, axis=0)) * pixels
+        return jnp.sum(jnp.where(inside, change / (1 + change), 0)), jnp.sum(inside)
+
+    (down, rows), (across, columns) = along(z, solid), along(z.T, solid.T)
+    return (down + across) / jnp.maximum(rows + columns, 1)
 
 
 def _need_normals(rendering: Rendering, name: str) -> jax.Array:

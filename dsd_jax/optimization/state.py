@@ -48,18 +48,23 @@ def step_key(seed, step) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
+def noise_key(seed) -> jax.Array:
+    """The key from which the noise that seed `seed` keeps for its whole life is drawn."""
+    return jax.random.fold_in(jax.random.key(seed), _NOISE)
+
+
 def seed_noise(seed, latent_shape: tuple[int, ...], settings: Settings) -> jax.Array:
     """The seed's noise, unit Gaussian: [h, w, c], or [views, h, w, c] with several views.
 
-    With `settings.shared_view_noise` all views have the noise that a single view has.
+    All views have the noise that a single view has, except where `settings.view_noise` is "own".
     """
-    key = jax.random.fold_in(jax.random.key(seed), _NOISE)
+    key = noise_key(seed)
     if settings.views == 1:
         return jax.random.normal(key, latent_shape)
-    if settings.shared_view_noise:
-        noise = jax.random.normal(key, latent_shape)
-        return jnp.broadcast_to(noise, (settings.views, *latent_shape))
-    return jax.random.normal(key, (settings.views, *latent_shape))
+    if settings.view_noise == "own":
+        return jax.random.normal(key, (settings.views, *latent_shape))
+    noise = jax.random.normal(key, latent_shape)
+    return jnp.broadcast_to(noise, (settings.views, *latent_shape))
 
 
 def init_state(seed, latent_shape: tuple[int, ...], scene: Scene, settings: Settings) -> State:
@@ -77,7 +82,7 @@ def init_state(seed, latent_shape: tuple[int, ...], scene: Scene, settings: Sett
 
 
 def make_scene(settings: Settings) -> Scene:
-    """The field and background that the settings describe."""
+    """The field and background that the settings describe; a random background is shown as grey."""
     field = RadianceField(
         levels=settings.levels,
         features=settings.features,
@@ -89,8 +94,9 @@ def make_scene(settings: Settings) -> Scene:
         blob_scale=settings.blob_scale,
         blob_std=settings.blob_std,
         density_activation=DENSITIES[settings.density],
+        density_floor=settings.density_floor,
     )
-    return Scene(field, settings.background)
+    return Scene(field, "grey" if settings.background == "random" else settings.background)
 
 
 def optimiser(settings: Settings) -> optax.GradientTransformation:

@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dsd_jax.fields.background import random_colour
 from dsd_jax.fields.radiance import analytic_normals
 from dsd_jax.ode import linear_grid
-from dsd_jax.optimization import annealing, regularisers
+from dsd_jax.optimization import annealing, attached_noise, regularisers
 from dsd_jax.optimization.conditioning import Text, Viewpoint, condition
 from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.state import State, optimiser, step_key
+from dsd_jax.optimization.state import State, noise_key, optimiser, step_key
 from dsd_jax.priors.stable_diffusion import Prior
 from dsd_jax.rendering import occupancy
 from dsd_jax.rendering.cameras import Camera, orbit
@@ -67,7 +68,9 @@ def make_refresh(recipe: Recipe) -> Callable[[State], State]:
 
     def refresh(state: State) -> State:
         key = jax.random.fold_in(step_key(state.seed, state.step), 1)
-        field_fn = recipe.scene.field_fn(state.params, open_levels(state.step, recipe.settings))
+        step, settings = state.step, recipe.settings
+        parts = open_levels(step, settings), floor_part(step, settings)
+        field_fn = recipe.scene.field_fn(state.params, *parts)
         grid = occupancy.update(state.occupancy, field_fn, key)
         return dataclasses.replace(state, occupancy=grid)
 
@@ -83,16 +86,20 @@ def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str
     def seen(params):
         renderings = _render(recipe, params, state, camera, light, keys[2])
         penalty, terms = penalties(renderings, camera, state.step, settings)
-        return (renderings.rgb, penalty), (terms, jnp.mean(renderings.opacity))
+        return (renderings.rgb, penalty), (terms, renderings)
 
-    (rgb, penalty), pull_back, (terms, opacity) = jax.vjp(seen, state.params, has_aux=True)
-    grad_rgb, grad_x, aux = _pull(recipe, shared, keys[3], rgb, state, viewpoint, camera)
+    (rgb, penalty), pull_back, (terms, renderings) = jax.vjp(seen, state.params, has_aux=True)
+    start = state
+    if settings.view_noise == "attached":
+        noise = attached_noise.of_views(noise_key(state.seed), renderings, camera, state.seed_noise)
+        start = dataclasses.replace(state, seed_noise=noise)
+    grad_rgb, grad_x, aux = _pull(recipe, shared, keys[3], rgb, start, viewpoint, camera)
     (grads,) = pull_back((grad_rgb / settings.views, jnp.ones_like(penalty)))
     updates, opt_state = optimiser(settings).update(grads, state.opt_state, state.params)
     metrics = {
         "loss": 0.5 * jnp.mean(jnp.square(grad_x)),
         "penalty": penalty,
-        "opacity": opacity,
+        "opacity": jnp.mean(renderings.opacity),
         "grad_norm": optax.global_norm(grads),
         **{name: jnp.mean(value) for name, value in (terms | aux).items()},
     }
@@ -124,6 +131,11 @@ def open_levels(step, settings: Settings) -> jax.Array | None:
     return settings.start_levels + part * (settings.levels - settings.start_levels)
 
 
+def floor_part(step, settings: Settings) -> jax.Array:
+    """Share of `density_floor` that holds: none until p = `late_from`, all of it from 0.9 on."""
+    return ramp(step, settings, settings.late_from, 0.9)
+
+
 def ramp(step, settings: Settings, start: float, end: float) -> jax.Array:
     """From 0 at p = `start` to 1 at p = `end`, linearly, and constant outside."""
     p = jnp.asarray(step, jnp.float32) / settings.steps
@@ -141,9 +153,11 @@ def penalties(
         "z_variance": (late, regularisers.z_variance),
         "distortion": (late, regularisers.distortion),
         "entropy": (late, regularisers.entropy),
+        "total_variation": (late, regularisers.total_variation),
     }
     with_camera: dict[str, tuple[Any, Callable]] = {
-        "keep_in_ball": (1.0, regularisers.keep_in_ball)
+        "keep_in_ball": (1.0, regularisers.keep_in_ball),
+        "normal_smoothness": (late, regularisers.normal_smoothness),
     }
     if r.normal is not None:
         table["orientation"] = (1.0, regularisers.orientation)
@@ -182,12 +196,14 @@ def _render(recipe: Recipe, params, state: State, camera: Camera, light, key) ->
     """The views of a step, leaves with leading axis v."""
     settings = recipe.settings
 
-    def view(camera, key):
+    def view(camera, key, background):
         return recipe.scene.render(
             params,
             camera,
             key,
             open_levels=open_levels(state.step, settings),
+            floor_part=floor_part(state.step, settings),
+            background=background,
             height=settings.resolution,
             width=settings.resolution,
             samples_per_ray=settings.samples,
@@ -197,7 +213,11 @@ def _render(recipe: Recipe, params, state: State, camera: Camera, light, key) ->
             normals_at="surface",
         )
 
-    return jax.vmap(view)(camera, jax.random.split(key, settings.views))
+    keys, backgrounds = jax.random.split(key, settings.views), None
+    if settings.background == "random":
+        colour_key = jax.random.fold_in(key, settings.views)
+        backgrounds = jax.vmap(random_colour)(jax.random.split(colour_key, settings.views))
+    return jax.vmap(view)(camera, keys, backgrounds)
 
 
 def _pull(recipe: Recipe, shared: Shared, key, rgb, state: State, viewpoint, camera):
@@ -214,6 +234,7 @@ def _pull(recipe: Recipe, shared: Shared, key, rgb, state: State, viewpoint, cam
         settings.steps,
         settings.t_max,
         settings.t_min,
+        linear=settings.annealing == "linear",
         num_train_timesteps=prior.schedule.num_train_timesteps,
     )
     encode = jax.vmap(partial(prior.encode, shared.prior))
@@ -259,13 +280,16 @@ def _distil(recipe: Recipe, shared: Shared, key, x, t, state: State, viewpoint, 
 
 def method_settings(method: Callable, t, step, settings: Settings) -> dict[str, Any]:
     """Those settings that the method takes as arguments; t as a fraction of all timesteps."""
-    fallen = (settings.t_max - t) / (settings.t_max - settings.t_min)
+    eta_at = settings.t_min if settings.eta_at is None else settings.eta_at
+    fallen = (settings.t_max - t) / (settings.t_max - eta_at)
     offered = {
         "guidance_scale": settings.guidance_scale,
         "guidance_scale_prime": settings.guidance_scale_prime,
+        "ode_guidance_below": settings.ode_guidance_below,
         "anchor": settings.anchor,
         "eta": settings.eta * jnp.clip(fallen, 0.0, 1.0),
         "grid": linear_grid(settings.ode_points),
+        "offset_fraction": settings.t_prime_offset,
         "t_prime_min": annealing.t_prime_min(step, settings.steps),
         "weight": WEIGHTINGS[settings.weighting],
     }

@@ -45,10 +45,13 @@ class Scene:
             params["background"] = module.init(background_key, origin + 1.0)["params"]
         return params
 
-    def field_fn(self, params: dict[str, Any], open_levels=None) -> FieldFn:
-        """Points [n, 3] -> (density [n], albedo [n, 3])."""
+    def field_fn(
+        self, params: dict[str, Any], open_levels=None, floor_part: jax.Array | float = 1.0
+    ) -> FieldFn:
+        """Points [n, 3] -> (density [n], albedo [n, 3]); see `RadianceField` for the two parts."""
         apply: Callable[..., Any] = self.field.apply
-        return lambda x: apply({"params": params["field"]}, x, open_levels=open_levels)
+        parts = {"open_levels": open_levels, "floor_part": floor_part}
+        return lambda x: apply({"params": params["field"]}, x, **parts)
 
     def background_of(self, params: dict[str, Any], plain: bool = False) -> Any:
         """What `render` takes as its background; `plain` asks for grey whatever was learned."""
@@ -64,15 +67,21 @@ class Scene:
         key: jax.Array | None = None,
         *,
         open_levels=None,
+        floor_part: jax.Array | float = 1.0,
         plain_background: bool = False,
+        background=None,
         **settings,
     ) -> Rendering:
-        """`volume.render` of this scene; `settings` are its height, width, samples_per_ray, ..."""
+        """`volume.render` of this scene; `settings` are its height, width, samples_per_ray, ...
+
+        A `background`, if given, takes the place of the scene's own.
+        """
+        own = self.background_of(params, plain_background)
         return render(
-            self.field_fn(params, open_levels),
+            self.field_fn(params, open_levels, floor_part),
             camera,
             key,
-            background=self.background_of(params, plain_background),
+            background=own if background is None else background,
             interval=ray_ball,
             **settings,
         )

@@ -263,3 +263,18 @@ def test_dsd_star_with_many_steps_solves_the_ode():
     noise = jnp.array([0.7, -0.9])
     exact = ode_solution(GAUSSIAN.mean[0], GAUSSIAN.variance[0], SCHEDULE, noise, 999, CLEAN)
     np.testing.assert_allclose(descend(denoiser, noise, grid), exact, atol=0.01)
+
+
+def test_the_ode_alone_can_be_left_unguided_at_high_noise():
+    """With a network whose eps is w, the last prediction on the ODE tells the w it was given."""
+
+    def denoiser_at(w):
+        return lambda x, t: jnp.full_like(x, w)
+
+    x = jnp.zeros((2, 2, 1))
+    for t_prime, w_ode in ((900, 1.0), (600, 3.0)):
+        grad, _ = dsd.gradient(
+            KEY, denoiser_at, SCHEDULE, x, x, 500, guidance_scale=3.0, ode_guidance_below=0.7,
+            t_prime=t_prime, anchor="trajectory", weight=lambda schedule, t: 1.0,
+        )  # fmt: skip
+        np.testing.assert_allclose(grad, 3.0 - w_ode, atol=1e-6)

@@ -14,7 +14,8 @@ from dsd_jax.rendering.scene import GREY, Scene
 
 @pytest.fixture
 def saved():
-    field = RadianceField(levels=2, log2_entries=8, width=8, density_activation=truncated_exp)
+    field = RadianceField(levels=2, log2_entries=8, width=8, density_activation=truncated_exp,
+                          density_floor=0.25)  # fmt: skip
     scene = Scene(field, "directional")
     return SavedScene(scene, scene.init(jax.random.key(0)), 1.5)
 
@@ -24,6 +25,7 @@ def test_loaded_scene_renders_as_the_saved_one(saved, tmp_path):
     loaded = load_scene(tmp_path)
     assert loaded.scene == saved.scene
     assert loaded.open_levels == 1.5
+    assert loaded.scene.field.density_floor == 0.25
     camera = orbit(0.3, 0.2, 2.7, 0.7)
     size = {"height": 6, "width": 6, "samples_per_ray": 4}
     ours, theirs = (s.render(camera, **size).rgb for s in (loaded, saved))

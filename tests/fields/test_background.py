@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.fields.background import DirectionalBackground, LearnedColour, constant_background
+from dsd_jax.fields.background import (
+    DirectionalBackground,
+    LearnedColour,
+    constant_background,
+    random_colour,
+)
 
 
 def directions(n=30):
@@ -16,6 +21,16 @@ def directions(n=30):
 def test_constant_is_a_grey_or_a_colour():
     np.testing.assert_allclose(constant_background(0.8)(directions()), 0.8)
     np.testing.assert_allclose(constant_background([1.0, 0, 0.5])(directions())[7], [1, 0, 0.5])
+
+
+def test_random_colours_are_uniform_and_grey_half_of_the_time():
+    colours = np.asarray(jax.vmap(random_colour)(jax.random.split(jax.random.key(0), 2000)))
+    grey = (colours == colours[:, :1]).all(1)
+    assert 0.45 < grey.mean() < 0.55
+    for group in (colours[grey], colours[~grey]):
+        assert group.min() >= 0 and group.max() < 1
+        np.testing.assert_allclose(group.mean(0), 0.5, atol=0.05)
+        np.testing.assert_allclose(group.var(0), 1 / 12, rtol=0.1)
 
 
 @pytest.mark.parametrize("module", [LearnedColour(0.3), DirectionalBackground(0.3)])

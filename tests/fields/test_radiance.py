@@ -31,6 +31,21 @@ def test_untrained_field_is_the_blob():
     np.testing.assert_allclose(albedo, 0.5, atol=1e-3)
 
 
+def test_density_floor_is_taken_off():
+    """The untrained blob with exp: e^(4 (1 - 2 |x|)); a floor of 2, half of it, and none."""
+    x = jnp.array([[0.0, 0, 0], [0, 0.5, 0], [0, 0, -0.75]])
+    field = RadianceField(
+        levels=2, log2_entries=8, width=4, blob_scale=4.0, density_activation=truncated_exp,
+        density_floor=2.0,
+    )  # fmt: skip
+    params = field.init(jax.random.key(0), x)
+    plain = np.exp([4.0, 0, -2])
+    for part, floor in ((None, 2.0), (0.5, 1.0), (0.0, 0.0)):
+        settings = {} if part is None else {"floor_part": jnp.float32(part)}
+        density, _ = field.apply(params, x, **settings)
+        np.testing.assert_allclose(density, np.maximum(plain - floor, 0), rtol=5e-3, atol=5e-3)
+
+
 def test_truncated_exp_stays_finite():
     x = jnp.array([-3.0, 0, 10, 100])
     np.testing.assert_allclose(truncated_exp(x), np.exp([-3.0, 0, 10, 15]), rtol=1e-5)

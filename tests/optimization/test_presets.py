@@ -18,6 +18,7 @@ def test_presets_pass_their_own_check_and_compile_one_program(preset):
     [
         ({"late_resolution": 128}, {"resolution": 128}),
         ({"late_image_space": 1.0}, {"image_space": 1.0}),
+        ({"late_samples": 96}, {"samples": 96}),
         ({"image_space": 0.5, "late_image_space": 0.0}, {"image_space": 0.0}),
     ],
 )
@@ -42,6 +43,9 @@ def test_unset_late_share_keeps_the_early_one():
         ({"late_image_space": 2.0}, "--late-image-space must lie in 0..1"),
         ({"t_min": 0.9, "t_max": 0.5}, "--t-min must be below --t-max"),
         ({"steps": 0}, "--steps must be at least 1"),
+        ({"late_samples": 0}, "--late-samples must be at least 1, not 0"),
+        ({"t_prime_offset": -0.1}, "--t-prime-offset must lie in 0..1"),
+        ({"density_floor": -1.0}, "--density-floor must not be negative"),
     ],
 )
 def test_refused_settings(changes, message):

@@ -85,6 +85,45 @@ def test_keep_in_ball_by_hand():
     )
 
 
+def test_total_variation_counts_neighbours_inside_the_object():
+    """One row of opaque 0, 0.3, 0.9 and an empty 0: (0.3 + 0.6) / 2, all three channels alike."""
+    r = rendering([[[1.0], [1.0], [1.0], [0.0]]])
+    rgb = jnp.array([0.0, 0.3, 0.9, 0.0])[None, :, None] * jnp.ones(3)
+    np.testing.assert_allclose(regularisers.total_variation(r._replace(rgb=rgb)), 0.45, rtol=1e-5)
+    np.testing.assert_allclose(
+        regularisers.total_variation(
+            rendering(r.weights.swapaxes(0, 1))._replace(rgb=rgb.swapaxes(0, 1))
+        ),
+        0.45,
+        rtol=1e-5,
+    )
+    assert regularisers.total_variation(rendering(jnp.zeros((2, 2, 1)))) == 0
+
+
+def depth_picture(camera, z, size=32):
+    """An opaque surface z [size, size] along the optical axis."""
+    _, directions = rays(camera, size, size)
+    backward = np.asarray(camera.camera_to_world[:3, 2])
+    depth = -z / (directions @ backward)
+    r = rendering(np.ones((size, size, 1)), depth[..., None], directions=directions)
+    return r._replace(depth=depth)
+
+
+def test_normal_smoothness_of_a_plane_a_roof_and_an_edge():
+    """A slanted plane is smooth; a ridge between slopes -1 and 1 changes by 2 in one pixel."""
+    camera = orbit(0.4, 0.2, 2.7, 0.7)
+    x = np.tan(0.35) * ((2 * np.arange(32) + 1) / 32 - 1)
+    plane = 2 / (1 - 0.4 * x[None, :] + 0.3 * x[:, None])  # z = 2 + 0.4 X - 0.3 Y
+    flat = regularisers.normal_smoothness(depth_picture(camera, plane), camera)
+    np.testing.assert_allclose(flat, 0, atol=3e-4)
+    roof = 2 / (1 - np.abs(x))[None, :] * np.ones((32, 1))  # z = 2 + |X|
+    # 2 of the 30 triples of a row meet the ridge, at z = 2: each sees half of the change of slope.
+    ridge = regularisers.normal_smoothness(depth_picture(camera, roof), camera)
+    np.testing.assert_allclose(ridge, 2 / 60 * 0.5, rtol=0.05)
+    edge = np.where(x > 0, 2.0, 3.0)[None, :] * np.ones((32, 1))
+    assert regularisers.normal_smoothness(depth_picture(camera, edge), camera) < 2 / 60
+
+
 @pytest.mark.parametrize(("azimuth", "elevation"), [(0.0, 0.0), (2.0, 0.6)])
 def test_convexity_tells_a_bulge_from_a_bowl(azimuth, elevation):
     """Normals of a sphere seen by the camera, and the same flipped sideways."""
@@ -116,5 +155,17 @@ def test_gradients_are_finite_on_empty_and_full_rays(name):
 
     def loss(weights):
         return getattr(regularisers, name)(rendering(weights))
+
+    assert np.all(np.isfinite(jax.grad(loss)(weights)))
+
+
+def test_gradients_of_smoothness_are_finite_where_there_is_nothing():
+    camera = orbit(0.0, 0.0, 2.7, 0.7)
+    weights = jnp.ones((6, 6, 2)).at[:3, :3].set(0.0) / 2
+
+    def loss(weights):
+        return regularisers.normal_smoothness(
+            rendering(weights, directions=rays(camera, 6, 6)[1]), camera
+        )
 
     assert np.all(np.isfinite(jax.grad(loss)(weights)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.state import init_state, optimiser, seed_noise, step_key
+from dsd_jax.optimization.state import init_state, make_scene, optimiser, seed_noise, step_key
 from dsd_jax.optimization.text_to_3d import initial_states
 
 SHAPE = (16, 16, 4)
@@ -29,8 +29,16 @@ def test_views_share_the_noise_of_a_single_view_or_have_one_each():
     shared = seed_noise(3, SHAPE, Settings(views=4))
     assert shared.shape == (4, *SHAPE)
     np.testing.assert_array_equal(shared, np.broadcast_to(single, shared.shape))
-    own = seed_noise(3, SHAPE, Settings(views=4, shared_view_noise=False))
+    own = seed_noise(3, SHAPE, Settings(views=4, view_noise="own"))
     assert len({float(noise.sum()) for noise in own}) == 4
+    attached = seed_noise(3, SHAPE, Settings(views=4, view_noise="attached"))
+    np.testing.assert_array_equal(attached, shared)  # where there is no matter
+    np.testing.assert_array_equal(seed_noise(3, SHAPE, Settings(view_noise="own")), single)
+
+
+def test_random_background_is_shown_as_grey():
+    assert make_scene(Settings(background="random")).background == "grey"
+    assert make_scene(Settings(background="colour")).background == "colour"
 
 
 def test_steps_and_the_noise_draw_from_different_keys():

@@ -12,12 +12,14 @@ import pytest
 from dsd_jax.distillation import METHODS
 from dsd_jax.optimization.conditioning import Text, Viewpoint, condition, view_index
 from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.state import init_state, optimiser
+from dsd_jax.optimization.state import init_state, make_scene, optimiser
 from dsd_jax.optimization.step import (
     WEIGHTINGS,
     Recipe,
     Shared,
     _pull,
+    _render,
+    floor_part,
     make_refresh,
     make_step,
     method_settings,
@@ -62,9 +64,10 @@ def test_step_descends_the_surrogate_and_the_regularisers(task, views=2):
     def gradient(params):
         rendering = module._render(recipe, params, state, camera, None, keys[2])
         x = jax.vmap(lambda image: task.prior.encode(None, image))(rendering.rgb)
-        return 0.5 * jnp.sum((x - TARGET) ** 2) / views + penalties(
-            rendering, camera, state.step, settings
-        )[0]
+        return (
+            0.5 * jnp.sum((x - TARGET) ** 2) / views
+            + penalties(rendering, camera, state.step, settings)[0]
+        )
 
     grads = gradient(state.params)
     updates, _ = optimiser(settings).update(grads, state.opt_state, state.params)
@@ -79,7 +82,10 @@ def test_step_descends_the_surrogate_and_the_regularisers(task, views=2):
 @pytest.mark.parametrize(
     ("method", "changes"),
     [
-        ("sds", {"views": 2, "shared_view_noise": False}),
+        ("sds", {"views": 2, "view_noise": "own"}),
+        ("dsd", {"view_noise": "attached"}),
+        ("dsd", {"views": 2, "view_noise": "attached", "background": "random"}),
+        ("dsd", {"total_variation": 1.0, "normal_smoothness": 1.0, "annealing": "linear"}),
         ("dsd", {"shading_from": 0.0, "shading_probability": 1.0, "convexity": 0.1}),
     ],
 )
@@ -118,11 +124,12 @@ def test_pictures_pull_where_latents_do(task, weighting):
 
 
 def test_eta_and_the_weight_reach_the_method():
-    settings = Settings(t_max=0.9, t_min=0.1, eta=0.5, weighting="one-step")
+    settings = Settings(t_max=0.9, t_min=0.1, eta=0.5, weighting="one-step", t_prime_offset=0.3)
     for t, eta in ((0.95, 0.0), (0.9, 0.0), (0.5, 0.25), (0.1, 0.5)):
         given = method_settings(METHODS["dsd"], t, 0, settings)
         assert float(given["eta"]) == pytest.approx(eta, abs=1e-6)
     assert given["weight"] is WEIGHTINGS["one-step"]
+    assert given["offset_fraction"] == 0.3
     assert "eta" not in method_settings(METHODS["sds"], 0.5, 0, settings)
 
 
@@ -205,6 +212,48 @@ def test_levels_open_one_after_another():
     settings = Settings(steps=100, levels=12, start_levels=4, levels_until=0.5)
     assert [float(open_levels(step, settings)) for step in (0, 25, 50, 100)] == [4, 8, 12, 12]
     assert open_levels(0, dataclasses.replace(settings, start_levels=12)) is None
+
+
+def test_density_floor_rises_late():
+    settings = Settings(steps=100, late_from=0.5)
+    got = [float(floor_part(step, settings)) for step in (0, 50, 70, 90, 100)]
+    np.testing.assert_allclose(got, [0, 0, 0.5, 1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("annealing", "t"), [("sqrt", 640), ("linear", 810)])
+def test_annealing_reaches_the_method(task, annealing, t):
+    """A quarter of the way from 0.98 to 0.3: 0.64 by the root, 0.81 linearly."""
+    recipe = recipe_of(task, annealing=annealing)
+    state = dataclasses.replace(state_of(recipe), step=jnp.int32(10))
+    metrics = jax.jit(make_step(recipe))(state, Shared(None, task.text))[1]
+    assert float(metrics["t"]) == t
+
+
+def test_every_view_of_a_step_has_its_own_random_background(task):
+    recipe = recipe_of(task, views=2, background="random")
+    state, (_, camera) = state_of(recipe), sample_viewpoints(jax.random.key(0), recipe.settings)
+
+    def corners(key):
+        return _render(recipe, state.params, state, camera, None, key).rgb[:, 0, 0]
+
+    seen = jax.vmap(corners)(jax.random.split(jax.random.key(1), 8)).reshape(-1, 3)
+    assert len(np.unique(np.asarray(seen), axis=0)) == 16
+    assert 0 <= seen.min() < 0.2 and 0.8 < seen.max() <= 1
+
+
+def test_density_floor_thins_what_is_rendered_and_marked_occupied(task):
+    """At p = late_from nothing is taken off; at p = 0.9 all of it, here more than there is."""
+    recipe = recipe_of(task, density_floor=1e3, late_from=0.5)
+    recipe = recipe._replace(scene=make_scene(recipe.settings))
+    _, camera = sample_viewpoints(jax.random.key(0), recipe.settings)
+    opacity, occupied = [], []
+    for step in (20, 36):
+        state = dataclasses.replace(state_of(recipe), step=jnp.int32(step))
+        seen = _render(recipe, state.params, state, camera, None, jax.random.key(1))
+        opacity.append(float(seen.opacity.max()))
+        occupied.append(bool(make_refresh(recipe)(state).occupancy.occupied.any()))
+    assert opacity[0] > 0.5 and opacity[1] == 0
+    assert occupied == [True, False]
 
 
 def test_ramp_by_hand():
