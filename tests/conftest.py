@@ -1,14 +1,19 @@
-"""What many tests need: quick compiling, and a tiny latent prior in diffusers' folder layout."""
+"""What many tests need: quick compiling, and tiny latent priors.
+
+In diffusers' folder layout; of MVDream and of Zero-1-to-3 in one file, and as their ports' folders.
+"""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dsd_jax.data.tokenizer import train_tokenizer
+from dsd_jax.models import keys, ldm_pipeline, zero123
 from dsd_jax.models.networks import build, param_shapes
-from dsd_jax.models.weights import Pipeline, save_pipeline
+from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER, Pipeline, save_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -65,4 +70,142 @@ def tiny_prior_folder(tmp_path_factory) -> Path:
     )
     save_pipeline(folder, Pipeline(networks, params), tokenizer=folder / "words", dtype=np.float32)
     (folder / "words.json").write_text(json.dumps({"a": 1, "red": 1, "house": 2}))
+    return folder
+
+
+# ---- single files of the latent-diffusion code, and their ports to diffusers -----------------
+
+LDM_UNET = {
+    "image_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "channel_mult": [1],
+    "num_res_blocks": 1,
+    "attention_resolutions": [1],
+    "num_head_channels": 16,
+    "context_dim": 32,
+}
+PORT_LEAVES_OUT = {"use_spatial_transformer": True, "use_linear_in_transformer": True}
+LDM_VAE = {
+    "ch": 32,
+    "ch_mult": [1, 1],
+    "num_res_blocks": 1,
+    "z_channels": 4,
+    "in_channels": 3,
+    "out_ch": 3,
+    "resolution": 16,
+    "scale_factor": 0.18215,
+}
+
+
+@pytest.fixture(scope="session")
+def random_tensors():
+    """(content of a JSON file) -> random tensors of a checkpoint that it describes, by name."""
+
+    def draw(config):
+        kind = ldm_pipeline if "text_encoder" in config else zero123
+        networks = kind.build_networks(config)
+        shapes = (param_shapes if kind is ldm_pipeline else zero123.param_shapes)(networks)
+        places = ldm_pipeline.expected_tensors(config, networks.unet.config, shapes)
+        rng = np.random.default_rng(0)
+        return {
+            name: rng.normal(0, 0.1, keys.torch_shape(path, leaf.shape)).astype(np.float32)
+            for name, (path, leaf) in places.items()
+        }
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def mvdream_file(tiny_prior_folder, tmp_path_factory, random_tensors) -> Path:
+    """MVDream in miniature with OpenCLIP's encoder: images 16 x 16; "a red house" it can read."""
+    from safetensors.numpy import save_file
+
+    folder = tmp_path_factory.mktemp("mvdream_file")
+    shutil.copytree(tiny_prior_folder / "tokenizer", folder / "tokenizer")
+    text = json.loads((tiny_prior_folder / "text_encoder" / "config.json").read_text())
+    config = {
+        "unet": {**LDM_UNET, **PORT_LEAVES_OUT, "camera_dim": 16},
+        "vae": LDM_VAE,
+        "text_encoder": {
+            "kind": "openclip",
+            "vocab_size": text["vocab_size"],
+            "width": 32,
+            "layers": 2,
+            "heads": 2,
+            "context_length": 8,
+        },
+        "scheduler": STABLE_DIFFUSION_SCHEDULER,
+    }
+    unread = {"cond_stage_model.model.transformer.resblocks.1.ln_1.bias": np.zeros(32)}
+    save_file(random_tensors(config) | unread, folder / "mvdream.safetensors")
+    (folder / "mvdream.json").write_text(json.dumps(config))
+    return folder / "mvdream.safetensors"
+
+
+@pytest.fixture(scope="session")
+def mvdream_folder(mvdream_file, tmp_path_factory) -> Path:
+    """The same as the port to diffusers has it, whose unet keeps its names and configuration."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("mvdream_folder")
+    pipeline = ldm_pipeline.load_single_file(mvdream_file)
+    save_pipeline(folder, pipeline, mvdream_file.parent / "tokenizer", np.float32)
+    prefix = "model.diffusion_model."
+    stored = load_file(mvdream_file).items()
+    unet = {name.removeprefix(prefix): t for name, t in stored if name.startswith(prefix)}
+    save_file(unet, folder / "unet" / "diffusion_pytorch_model.safetensors")
+    names = {"_class_name": "MultiViewUNetModel", "_diffusers_version": "0.25.0"}
+    config = json.dumps({**names, **LDM_UNET, "camera_dim": 16, "transformer_depth": 1})
+    (folder / "unet" / "config.json").write_text(config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def zero123_file(tmp_path_factory, random_tensors) -> Path:
+    """Zero-1-to-3 in miniature: images 16 x 16, of which CLIP sees 12 x 12."""
+    from safetensors.numpy import save_file
+
+    config = {
+        "unet": {**LDM_UNET, "in_channels": 8, "use_spatial_transformer": True},
+        "vae": LDM_VAE,
+        "image_encoder": {
+            "image_size": 12,
+            "patch_size": 4,
+            "width": 16,
+            "layers": 2,
+            "heads": 2,
+            "embed_dim": 32,
+        },
+        "scheduler": STABLE_DIFFUSION_SCHEDULER,
+    }
+    file = tmp_path_factory.mktemp("zero123_file") / "zero123.safetensors"
+    save_file(random_tensors(config), file)
+    file.with_suffix(".json").write_text(json.dumps(config))
+    return file
+
+
+@pytest.fixture(scope="session")
+def zero123_folder(zero123_file, tmp_path_factory) -> Path:
+    """The same as a port to diffusers (that with cc_projection) has it."""
+    from safetensors.numpy import save_file
+
+    folder = tmp_path_factory.mktemp("zero123_folder")
+    pipeline = zero123.load_single_file(zero123_file)
+    unet = "diffusion_pytorch_model.safetensors"
+    files = {"unet": unet, "vae": unet, "image_encoder": "model.safetensors", "cc_projection": unet}
+    for part, name in files.items():
+        prefix = "projection." if part == "cc_projection" else ""
+        flat = keys.flatten(pipeline.params[part], prefix)
+        network = getattr(pipeline.networks, part, None)
+        config = {"_class_name": "CCProjection"} if network is None else network.config.to_dict()
+        (folder / part).mkdir()
+        (folder / part / "config.json").write_text(json.dumps(config))
+        save_file({k: keys.to_torch(path, leaf) for k, (path, leaf) in flat.items()},
+                  folder / part / name)  # fmt: skip
+    (folder / "scheduler").mkdir()
+    scheduler = json.dumps(STABLE_DIFFUSION_SCHEDULER)
+    (folder / "scheduler" / "scheduler_config.json").write_text(scheduler)
+    (folder / "model_index.json").write_text('{"_class_name": "Zero1to3StableDiffusionPipeline"}')
     return folder

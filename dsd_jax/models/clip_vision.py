@@ -10,25 +10,37 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from dsd_jax.models import keys
 from dsd_jax.models.clip_layers import Layers, layer_norm
 from dsd_jax.models.config import ClipVisionConfig
 
 # Mean and standard deviation of CLIP's training images, RGB in [0, 1].
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_NOT_WEIGHTS = ("vision_model.embeddings.position_ids",)  # in older files
 
 
-def normalise_image(image: Float[Array, "H W 3"], side: int = 224) -> Float[Array, "S S 3"]:
-    """What CLIP takes for an image in [0, 1] of any size: [side, side, 3] of about unit variance.
+def preprocess(image: Float[Array, "H W 3"], side: int = 224) -> Float[Array, "S S 3"]:
+    """What Zero-1-to-3 gives CLIP for an image in [0, 1] of any size: [side, side, 3].
 
-    Resized bicubically (Keys, a = -1/2), antialiased where it shrinks, without cropping; may
-    overshoot [0, 1], is differentiable, then has the channels' mean taken off and is divided by
-    their standard deviation.
+    Resized bicubically (Keys, a = -3/4), corner pixels on corner pixels and without antialiasing,
+    as its FrozenCLIPImageEmbedder does (kornia, align_corners); may overshoot [0, 1], is
+    differentiable. Then the channels' mean is taken off and they are divided by their deviation.
     """
+    rows, columns = (jnp.asarray(_bicubic(n, side)) for n in image.shape[:2])
     image = jnp.asarray(image, jnp.float32)
-    image = jax.image.resize(image, (side, side, 3), "bicubic", antialias=True)
+    image = jnp.einsum("sh,tw,hwc->stc", rows, columns, image, precision="highest")
     return (image - jnp.array(_MEAN)) / jnp.array(_STD)
+
+
+def _bicubic(n: int, m: int) -> np.ndarray:
+    """Weights [m, n] that resize n samples to m, the first and the last staying in place."""
+    places = np.arange(m) * (n - 1) / max(m - 1, 1)
+    weights = np.zeros((m, n), np.float32)
+    for offset in (-1, 0, 1, 2):
+        index = np.floor(places) + offset
+        d = np.abs(places - index)
+        near, far = 1.25 * d**3 - 2.25 * d**2 + 1, -0.75 * (d**3 - 5 * d**2 + 8 * d - 4)
+        inside = np.clip(index, 0, n - 1).astype(int)
+        np.add.at(weights, (np.arange(m), inside), np.where(d <= 1, near, far))
+    return weights
 
 
 class _Embeddings(nn.Module):
@@ -74,7 +86,7 @@ class ClipVision(nn.Module):
 
     @nn.compact
     def __call__(self, image):
-        """Images [b, S, S, 3] of `normalise_image` -> image embeddings [b, projection_dim].
+        """Images [b, S, S, 3] of `preprocess` -> image embeddings [b, projection_dim].
 
         Raises ValueError unless S is `config.image_size`.
         """
@@ -95,24 +107,3 @@ def param_shapes(network: ClipVision) -> dict:
     side = network.config.image_size
     image = jnp.zeros((1, side, side, 3))
     return jax.eval_shape(network.init, jax.random.key(0), image)["params"]
-
-
-def from_torch(network: ClipVision, tensors: dict[str, np.ndarray]) -> dict:
-    """Parameters from {transformers' key: array}, for instance the content of model.safetensors.
-
-    Raises ValueError for the first tensor that is missing, misshapen or has no place.
-    """
-    expected = keys.flatten(param_shapes(network))
-    for key in sorted({*expected, *tensors} - {*_NOT_WEIGHTS}):
-        wanted = keys.torch_shape(*_path_and_shape(expected[key])) if key in expected else None
-        found = tuple(tensors[key].shape) if key in tensors else None
-        if wanted != found:
-            raise ValueError(f"CLIP vision: tensor {key} should be {wanted}, is {found}")
-    return keys.unflatten(
-        {path: keys.from_torch(path, np.asarray(tensors[k])) for k, (path, _) in expected.items()}
-    )
-
-
-def _path_and_shape(entry):
-    path, leaf = entry
-    return path, leaf.shape

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from dsd_jax.models.networks import build, param_shapes
+from dsd_jax.models.tensor_files import check
 from dsd_jax.models.weights import Pipeline
 
 _PARTS = ("unet", "vae", "text_encoder")
@@ -52,12 +53,12 @@ def _renamed(part: str, params, shapes: dict) -> dict:
     leaves: dict[Path, Any] = traverse_util.flatten_dict(params)
     found = {our_path(path): leaf for path, leaf in leaves.items()}
     expected: dict[Path, Any] = traverse_util.flatten_dict(shapes)
-    for path in sorted({*expected, *found}):
-        wanted, got = (tree[path].shape if path in tree else None for tree in (expected, found))
-        if wanted != got:
-            name = "/".join(path)
-            raise ValueError(f"{part} params: {name} should have shape {wanted}, has {got}")
+    check(f"{part} params", _shapes(expected), _shapes(found))
     return traverse_util.unflatten_dict(found)
+
+
+def _shapes(leaves: dict[Path, Any]) -> dict[str, tuple[int, ...]]:
+    return {"/".join(path): tuple(leaves[path].shape) for path in sorted(leaves)}
 
 
 def _dictionary(config) -> dict:

@@ -9,17 +9,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from dsd_jax.models import weights, zero123
 from dsd_jax.models.networks import Networks
-from dsd_jax.models.weights import read_networks, shards, weights_file, weights_names
+from dsd_jax.models.tensor_files import shards
+from dsd_jax.models.weights import weights_file, weights_names
 
 _ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9](?:[\w.-]*\w)?", re.ASCII)
-_REQUIRED = (
-    "model_index.json",
-    *(f"{part}/config.json" for part in Networks._fields),
-    "scheduler/scheduler_config.json",
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-)
+_REQUIRED = ("model_index.json", "scheduler/scheduler_config.json")
+_TOKENIZER = ("tokenizer/vocab.json", "tokenizer/merges.txt")
 _OPTIONAL = re.compile(r"tokenizer/[^/]+\.(?:json|txt)|words\.json")
 
 _TIMEOUT = 10.0  # seconds until the hub counts as not to be reached
@@ -33,6 +30,7 @@ def is_repo_id(name: str) -> bool:
 def fetch(repo_id: str, revision: str | None = None) -> Path:
     """The folder of a repository in the hub's cache, complete for `weights.load_pipeline`.
 
+    Or for `zero123.load_folder`, if it has an image encoder and no text encoder.
     Configurations come first, so that a network that is not supported costs no long download.
     When the hub cannot be reached, or HF_HUB_OFFLINE is set, the cache serves alone.
 
@@ -53,35 +51,51 @@ def fetch(repo_id: str, revision: str | None = None) -> Path:
     except _failures() as error:
         return _cached(repo_id, revision, error)
     names = [file.rfilename for file in info.siblings or ()]
-    weights = _choose_weights(repo_id, names)
-    small = [name for name in names if name in _REQUIRED or _OPTIONAL.fullmatch(name)]
-    indices = [name for name in weights if name.endswith(".json")]
+    takes_image = zero123.is_image_model(names)
+    required = _required(takes_image)
+    chosen = _choose_weights(repo_id, names, required, _parts(takes_image, names))
+    small = [name for name in names if name in required or _OPTIONAL.fullmatch(name)]
+    indices = [name for name in chosen if name.endswith(".json")]
     folder = _download(repo_id, revision, small + indices)
     try:
-        read_networks(folder)
+        (zero123 if takes_image else weights).read_networks(folder)
     except ValueError as error:
         raise ValueError(str(error).replace(str(folder), repo_id)) from None
     large = [
         f"{name.partition('/')[0]}/{shard.name}"
-        for name in weights
+        for name in chosen
         for shard in shards(folder / name)
     ]
     return _download(repo_id, revision, small + indices + large)
 
 
-def _choose_weights(repo_id: str, names: list[str]) -> list[str]:
-    """The safetensors file, or the index of shards, of each network among a repository's files.
+def _required(takes_image: bool) -> tuple[str, ...]:
+    """Names of the small files that a repository has to have."""
+    networks = (zero123.ImageNetworks if takes_image else Networks)._fields
+    configs = (f"{part}/config.json" for part in networks)
+    return (*_REQUIRED, *configs, *(() if takes_image else _TOKENIZER))
+
+
+def _parts(takes_image: bool, names: list[str]) -> tuple[str, ...]:
+    """The folders that hold weights, of a repository or folder with files of these names."""
+    if not takes_image:
+        return Networks._fields
+    return (*zero123.ImageNetworks._fields, zero123.projection_of(names))
+
+
+def _choose_weights(repo_id: str, names: list[str], required, parts) -> list[str]:
+    """The safetensors file, or the index of shards, of each part among a repository's files.
 
     Raises ValueError for a file that is missing.
     """
-    for name in _REQUIRED:
+    for name in required:
         if name not in names:
             raise ValueError(
                 f"{repo_id} is not of the Stable Diffusion family in diffusers layout: "
                 f"it has no {name}"
             )
     chosen = []
-    for part in Networks._fields:
+    for part in parts:
         found = [name for name in weights_names(part, fp16_first=True) if name in names]
         if not found:
             raise ValueError(
@@ -109,11 +123,17 @@ def _cached(repo_id: str, revision: str | None, reason: Exception) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(
-            repo_id, revision=revision, allow_patterns=["model_index.json"], local_files_only=True
+        folder = Path(
+            snapshot_download(
+                repo_id,
+                revision=revision,
+                allow_patterns=["model_index.json"],
+                local_files_only=True,
+            )
         )
-        for part in Networks._fields:
-            for shard in shards(weights_file(Path(folder), part)):
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+        for part in _parts(zero123.is_image_model(names), names):
+            for shard in shards(weights_file(folder, part)):
                 if not shard.is_file():
                     raise FileNotFoundError(shard)
     except FileNotFoundError:
@@ -121,7 +141,7 @@ def _cached(repo_id: str, revision: str | None, reason: Exception) -> Path:
             f"{repo_id!r} is no folder, and as a repository of the hub it is not, or not wholly, "
             f"in the cache; the hub cannot be reached: {_first_line(reason)}"
         ) from reason
-    return Path(folder)
+    return folder
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -6,6 +6,9 @@ Their configuration, and the modules of their weights under `model.diffusion_mod
     middle_block.M     a residual block, a transformer, a residual block
     output_blocks.N.M  N counts residual blocks, coarse to fine
 M is 0 for these, and the next free number for a transformer and then an upsampler, if there.
+
+MVDream's port to diffusers is a folder whose unet keeps both the names and, in its config.json, the
+entries (github.com/ashawkey/mvdream_diffusers, convert_mvdream_to_diffusers.py).
 """
 
 from pathlib import Path
@@ -16,11 +19,17 @@ import jax.numpy as jnp
 from dsd_jax.models import keys
 from dsd_jax.models.config import UNetConfig, check_fixed, per_level, require
 from dsd_jax.models.networks import unet_param_shapes
+from dsd_jax.models.tensor_files import read_params
 from dsd_jax.models.unet import UNet
-from dsd_jax.models.weights import read_params
 
 _PREFIX = "model.diffusion_model."
 _PROJECTION = "cc_projection."
+# What MVDream's port calls its UNet; the entries that its config.json leaves out; and ImageDream's,
+# whose extra layers are not supported.
+_PORT = "MultiViewUNetModel"
+_PORT_DEFAULTS = {"use_spatial_transformer": True, "use_linear_in_transformer": True}
+_PORT_FIXED = {"ip_dim": 0}
+_PORT_NEUTRAL = ("ip_weight",)
 # Entries that change the network and are supported with one value only.
 _FIXED = {
     "adm_in_channels": None,
@@ -110,6 +119,22 @@ def unet_config(config: dict) -> UNetConfig:
     )
 
 
+def is_port(config: dict) -> bool:
+    """Whether a unet/config.json is of MVDream's port to diffusers."""
+    return config.get("_class_name") == _PORT
+
+
+def port_config(config: dict) -> UNetConfig:
+    """From unet/config.json of MVDream's port. Raises as `unet_config` does."""
+    check_fixed("unet", config, _PORT_FIXED)
+    entries = {
+        name: value
+        for name, value in config.items()
+        if not name.startswith("_") and name not in {*_PORT_FIXED, *_PORT_NEUTRAL}
+    }
+    return unet_config(_PORT_DEFAULTS | entries)
+
+
 def _heads(config: dict, channels: tuple[int, ...]) -> tuple[int, ...]:
     """Attention heads of each level; -1 stands for an entry that is not given."""
     heads, width = (config.get(name, -1) for name in ("num_heads", "num_head_channels"))
@@ -182,20 +207,25 @@ def rename(key: str, table: dict[str, str]) -> str:
     raise ValueError(f"tensor {key} has no place in the model")
 
 
+def expected(config: UNetConfig, shapes: dict) -> dict:
+    """{name in a latent-diffusion file: (our path, leaf)} of the UNet's tree `shapes`, by name."""
+    theirs = {ours: name for name, ours in modules(config).items()}
+    places = keys.flatten(shapes)
+    renamed = {rename(key, theirs): places[key] for key in places}
+    return {name: renamed[name] for name in sorted(renamed)}
+
+
 def load_unet(file, config: dict, dtype=jnp.float32) -> tuple[UNetConfig, dict]:
     """Shape and parameters (NumPy arrays of `dtype`) of the UNet in a safetensors file.
 
     `config` is as in `unet_config`. Keys begin with `model.diffusion_model.`, whereupon all else
     in the file is some other part of the model and not read, or all belong to the UNet but
     `cc_projection`. Errors name tensors without the prefix.
-    Raises as `unet_config` and `models.weights.read_params` do.
+    Raises as `unet_config` and `models.tensor_files.read_params` do.
     """
     shape = unet_config(config)
-    theirs = {ours: name for name, ours in modules(shape).items()}
-    places = keys.flatten(unet_param_shapes(UNet(shape)))
-    expected = {rename(key, theirs): places[key] for key in places}
-    expected = {key: expected[key] for key in sorted(expected)}
-    return shape, read_params(Path(file), expected, _unet_names, jnp.dtype(dtype))
+    places = expected(shape, unet_param_shapes(UNet(shape)))
+    return shape, read_params(Path(file), places, _unet_names, jnp.dtype(dtype))
 
 
 def _unet_names(stored: set[str]) -> dict[str, str]:
@@ -205,19 +235,22 @@ def _unet_names(stored: set[str]) -> dict[str, str]:
     return {name.removeprefix(prefix): name for name in inside}
 
 
+def cc_projection_shapes(config: UNetConfig) -> dict:
+    """{"kernel": [d + 4, d], "bias": [d]} of Zero-1-to-3's layer from embedding and pose."""
+    d = config.cross_attention_dim
+    shapes = {"bias": (d,), "kernel": (d + 4, d)}
+    return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+
+
 def load_cc_projection(file, config: dict, dtype=jnp.float32) -> dict:
     """Zero-1-to-3's layer from image embedding and pose to context, from the same file.
 
     Returns {"kernel": [context_dim + 4, context_dim], "bias": [context_dim]}.
-    Raises as `models.weights.read_params` does.
+    Raises as `models.tensor_files.read_params` does.
     """
-    d = unet_config(config).cross_attention_dim
-    shapes = {
-        "bias": jax.ShapeDtypeStruct((d,), jnp.float32),
-        "kernel": jax.ShapeDtypeStruct((d + 4, d), jnp.float32),
-    }
+    places = keys.flatten(cc_projection_shapes(unet_config(config)), _PROJECTION)
 
     def names(stored):
         return {name: name for name in stored if name.startswith(_PROJECTION)}
 
-    return read_params(Path(file), keys.flatten(shapes, _PROJECTION), names, jnp.dtype(dtype))
+    return read_params(Path(file), places, names, jnp.dtype(dtype))

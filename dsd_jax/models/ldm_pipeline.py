@@ -1,299 +1,143 @@
 """A whole checkpoint of the latent-diffusion code, such as MVDream's, in one safetensors file.
 
     model.safetensors
-        model.diffusion_model.               the UNet, named as in `ldm.py`
-        first_stage_model.                   the VAE
-        cond_stage_model.transformer.        CLIP's text encoder (Stable Diffusion 1.x)
-        cond_stage_model.model.              or OpenCLIP's (Stable Diffusion 2.x, MVDream)
-    model.json                               what the networks look like, written by hand:
-        unet            `unet_config.params` of the model's YAML file
-        vae             its `first_stage_config.params.ddconfig`, and `scale_factor`
-        text_encoder    kind ("clip" or "openclip"); vocab_size, width, layers, heads and
-                        context_length, which count as in the checkpoint; mlp_ratio (4), quick_gelu
-                        (true for "clip", else false), as in OpenCLIP's own files
-        scheduler       as in scheduler_config.json of a diffusers folder
-    tokenizer/          that of a diffusers folder of the same family (read by `priors`)
+        model.diffusion_model.    the UNet, named as in `ldm`
+        first_stage_model.        the VAE, and
+        cond_stage_model.         the encoder of the prompt or the image, named as in `ldm_names`
+        cc_projection.            Zero-1-to-3's layer from image embedding and pose to the UNet
+    model.json                    what the networks look like (`ldm_config`); not for known models
+    tokenizer/                    that of a diffusers folder of the same family (read by `priors`)
 
 Models that use OpenCLIP take the hidden states before its last block, normalised. As in diffusers'
 folders the encoder has one layer fewer for that; the last block has to be there but is not read.
+Zero-1-to-3 is sampled with the moving averages of the UNet's weights (`ema_scope` in its
+gradio_new.py, `model_ema.copy_to` in threestudio's guidance): a file that has them is read so.
 """
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import traverse_util
 
-from dsd_jax.models import keys
-from dsd_jax.models.config import check_fixed, require
-from dsd_jax.models.ldm import modules, rename, unet_config
+from dsd_jax.models import keys, ldm
+from dsd_jax.models.config import UNetConfig
+from dsd_jax.models.ldm_config import read_config, scheduler_config, text_encoder_config, vae_config
+from dsd_jax.models.ldm_names import ENCODERS, UNET, VAE, cut, encoder_key, uncut, vae_key
 from dsd_jax.models.networks import Networks, build, param_shapes
-from dsd_jax.models.weights import Pipeline, read_params
+from dsd_jax.models.tensor_files import read_params
+from dsd_jax.models.weights import Pipeline
 
-_UNET, _VAE = "model.diffusion_model.", "first_stage_model."
-_TEXT = {"clip": "cond_stage_model.transformer.text_model.", "openclip": "cond_stage_model.model."}
-# Tensors that belong to training, to sampling or to another model's conditioning.
-_IGNORED = re.compile(
-    r"betas|alphas_cumprod(_prev)?|lvlb_weights|(sqrt_|log_one_minus_|posterior_)\w+"
-    r"|(model_ema|cc_projection)\..+"
+# Tensors that belong to training or to sampling.
+_IGNORED = (
+    r"betas|alphas_cumprod(_prev)?|lvlb_weights|(sqrt_|log_one_minus_|posterior_)\w+|model_ema\..+"
 )
-# {entry of the JSON file: its name in diffusers' or transformers' config.json}
-_VAE_NUMBERS = {
-    "num_res_blocks": "layers_per_block",
-    "z_channels": "latent_channels",
-    "in_channels": "in_channels",
-    "out_ch": "out_channels",
-    "resolution": "sample_size",
+# {kind of encoder: what is left of CLIP's other half}
+_LEFT_OVER = {
+    "clip": r"cond_stage_model\.transformer\.text_model\.embeddings\.position_ids",
+    "openclip": r"cond_stage_model\.model\.(text_projection|logit_scale|attn_mask)",
+    "image": r"cond_stage_model\.(mean|std|model\.(positional_embedding|text_projection"
+    r"|logit_scale|token_embedding\.weight|ln_final\.(weight|bias)))",
 }
-_TEXT_NUMBERS = {
-    "vocab_size": "vocab_size",
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "context_length": "max_position_embeddings",
-}
-_VAE_FIXED = {"attn_resolutions": [], "attn_type": "vanilla", "double_z": True}
-_SCHEDULE = ("prediction_type", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end")
-# Diffusers' names -> the original ones, one after the other.
-_VAE_NAMES = (
-    (r"mid_block\.resnets\.0\.", "mid.block_1."),
-    (r"mid_block\.resnets\.1\.", "mid.block_2."),
-    (r"mid_block\.attentions\.0\.", "mid.attn_1."),
-    (r"down_blocks\.", "down."),
-    (r"\.resnets\.", ".block."),
-    (r"\.(down|up)samplers\.0\.", r".\1sample."),
-    (r"\.group_norm\.", ".norm."),
-    (r"\.to_([qkv])\.", r".\1."),
-    (r"\.to_out\.0\.", ".proj_out."),
-    (r"\.conv_shortcut\.", ".nin_shortcut."),
-    (r"\.conv_norm_out\.", ".norm_out."),
-)
-_OPENCLIP_NAMES = (
-    (r"^embeddings\.token_embedding\.", "token_embedding."),
-    (r"^embeddings\.position_embedding\.weight$", "positional_embedding"),
-    (r"^final_layer_norm\.", "ln_final."),
-    (r"^encoder\.layers\.", "transformer.resblocks."),
-    (r"\.layer_norm([12])\.", r".ln_\1."),
-    (r"\.self_attn\.in_proj\.", ".attn.in_proj_"),
-    (r"\.self_attn\.out_proj\.", ".attn.out_proj."),
-    (r"\.fc1\.", ".c_fc."),
-    (r"\.fc2\.", ".c_proj."),
-)
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
-def load_single_file(file, dtype=jnp.float32, param_dtype=None) -> Pipeline:
+def load_single_file(
+    file, dtype=jnp.float32, param_dtype=None, config: dict | None = None
+) -> Pipeline:
     """Reads a checkpoint; parameters are NumPy arrays of `param_dtype` (default `dtype`).
 
-    `dtype` is the type the networks compute in.
-    Raises FileNotFoundError if the file, or the JSON file beside it, is missing; ValueError for one
-    that cannot be read, for an entry of the JSON file that is missing or not supported, and for the
-    first tensor that is missing, misshapen or too many.
+    `dtype` is the type the networks compute in, `config` what `read_config` gives, if at hand.
+    Raises FileNotFoundError if the file is missing, or the JSON file for a model that is not known;
+    ValueError for one that cannot be read, for an entry of the JSON file that is missing or not
+    supported, and for the first tensor that is missing, misshapen or too many.
     """
     file = Path(file)
-    config = _read_config(file)
+    config = read_config(file) if config is None else config
+    if "text_encoder" not in config:
+        raise ValueError(f"{file} takes an image, not a prompt: read it by priors.load_prior")
     try:
-        networks = _networks(config, dtype)
+        scheduler, networks = scheduler_config(config["scheduler"]), build_networks(config, dtype)
     except ValueError as error:
         raise ValueError(f"{file.with_suffix('.json')}: {error}") from None
-    kind, layers = (config["text_encoder"][name] for name in ("kind", "layers"))
-    expected, names = _expected(networks, kind), _names(file, kind, layers)
     param_dtype = jnp.dtype(dtype if param_dtype is None else param_dtype)
-    params = _split(read_params(file, expected, names, param_dtype))
-    return Pipeline(networks, params, config["scheduler"])
+    shapes, unet = param_shapes(networks), networks.unet.config
+    return Pipeline(networks, read_tensors(file, config, unet, shapes, param_dtype), scheduler)
 
 
-# ---- configuration --------------------------------------------------------------------------
+def build_networks(config: dict, dtype=jnp.float32) -> Networks:
+    """The networks that a JSON file describes. Raises ValueError for an unsupported entry."""
+    unet = ldm.unet_config(config["unet"]).to_dict()
+    text_encoder = text_encoder_config(config["text_encoder"])
+    return build(unet, vae_config(config["vae"]), text_encoder, dtype)
 
 
-def _read_config(file: Path) -> dict:
-    """The JSON file beside a checkpoint: {"unet", "vae", "text_encoder", "scheduler"}."""
-    place = file.with_suffix(".json")
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing")
-    if not place.is_file():
-        raise FileNotFoundError(f"{place} is missing: it has to describe the model {file.name}")
-    try:
-        config = json.loads(place.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is not JSON: {error}") from None
-    parts = (*Networks._fields, "scheduler")
-    if not isinstance(config, dict) or set(config) != set(parts):
-        raise ValueError(f"{place} needs the entries {', '.join(parts)}, and no others")
-    for part in parts:
-        if not isinstance(config[part], dict):
-            raise ValueError(f"{place}: {part} needs named entries, got {config[part]!r}")
-    return config
+def read_tensors(file: Path, config: dict, unet: UNetConfig, shapes: dict, dtype) -> dict:
+    """The parameters in the tree of `shapes`, {"unet", "vae", "text_encoder"} for instance.
+
+    `config` is what `read_config` gives. Raises as `load_single_file` does.
+    """
+    names = _names(file, _kind(config), config.get("text_encoder", {}).get("layers"))
+    return uncut(read_params(file, expected_tensors(config, unet, shapes), names, dtype))
 
 
-def _networks(config: dict, dtype) -> Networks:
-    require("scheduler", config["scheduler"], _SCHEDULE)
-    unet = unet_config(config["unet"]).to_dict()
-    return build(unet, _vae(config["vae"]), _text_encoder(config["text_encoder"]), dtype)
-
-
-def _vae(config: dict) -> dict:
-    """The entries of diffusers' vae/config.json."""
-    required = ("ch", "ch_mult", "scale_factor", *_VAE_NUMBERS)
-    _check_entries("vae", config, required, ("dropout", *_VAE_FIXED))
-    check_fixed("vae", config, _VAE_FIXED)
-    scale = config["scale_factor"]
-    if not isinstance(scale, int | float) or not scale > 0:
-        raise ValueError(f"vae config: scale_factor needs a positive number, got {scale!r}")
-    factors = config["ch_mult"]
-    if not isinstance(factors, list) or not factors:
-        raise ValueError(f"vae config: ch_mult needs a list of integers, got {factors!r}")
-    (base,) = _integers("vae", "ch", [config["ch"]])
-    return {
-        "block_out_channels": [base * n for n in _integers("vae", "ch_mult", factors)],
-        "scaling_factor": scale,
-        **_renamed("vae", config, _VAE_NUMBERS),
-    }
-
-
-def _text_encoder(config: dict) -> dict:
-    """The entries of transformers' text_encoder/config.json."""
-    _check_entries("text_encoder", config, ("kind", *_TEXT_NUMBERS), ("mlp_ratio", "quick_gelu"))
-    kind = config["kind"]
-    if kind not in _TEXT:
-        raise ValueError(
-            f"text_encoder config: kind = {kind!r} is not supported, only {' and '.join(_TEXT)}"
-        )
-    entries = _renamed("text_encoder", config, _TEXT_NUMBERS)
-    entries["num_hidden_layers"] -= kind == "openclip"
-    width, vocabulary = entries["hidden_size"], entries["vocab_size"]
-    return {
-        **entries,
-        "intermediate_size": int(width * config.get("mlp_ratio", 4)),
-        "hidden_act": "quick_gelu" if config.get("quick_gelu", kind == "clip") else "gelu",
-        "bos_token_id": vocabulary - 2,
-        "eos_token_id": vocabulary - 1,
-        "projection_dim": width,
-    }
-
-
-def _check_entries(part: str, config: dict, required, optional) -> None:
-    """Raises ValueError for the first entry that is unknown or missing."""
-    for name in config:
-        if name not in {*required, *optional}:
-            raise ValueError(f"{part} config: entry {name} is not supported")
-    require(part, config, required)
-
-
-def _renamed(part: str, config: dict, table: dict[str, str]) -> dict[str, int]:
-    """The positive integers of `config` that `table` names, under the names it gives them."""
-    return {ours: _integers(part, name, [config[name]])[0] for name, ours in table.items()}
-
-
-def _integers(part: str, name: str, values: list) -> list[int]:
-    for value in values:
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{part} config: {name} needs a positive integer, got {value!r}")
-    return values
-
-
-# ---- tensors --------------------------------------------------------------------------------
-
-
-def _expected(networks: Networks, kind: str) -> dict:
+def expected_tensors(config: dict, unet: UNetConfig, shapes: dict) -> dict:
     """{name in the file: (our path, our shape if the tensors were cut as in the file)}, by name."""
-    shapes = param_shapes(networks)
-    theirs = {ours: name for name, ours in modules(networks.unet.config).items()}
-    levels = len(networks.vae.config.block_out_channels)
-    text, text_key = shapes["text_encoder"], str
-    if kind == "openclip":
-        text, text_key = _fused(text), openclip_key
-    parts = (
-        ("unet", _UNET, shapes["unet"], lambda key: rename(key, theirs)),
-        ("vae", _VAE, _convolutional(shapes["vae"]), lambda key: vae_key(key, levels)),
-        ("text_encoder", _TEXT[kind], text, text_key),
-    )
-    expected = {
-        prefix + name(key): ((part, *path), leaf)
-        for part, prefix, tree, name in parts
-        for key, (path, leaf) in keys.flatten(tree).items()
-    }
+    kind, levels = _kind(config), len(config["vae"]["ch_mult"])
+    expected = {}
+    for part, tree in shapes.items():
+        if part == "unet":
+            found = {UNET + key: place for key, place in ldm.expected(unet, tree).items()}
+        elif part == "cc_projection":
+            found = keys.flatten(tree, "cc_projection.")
+        elif part == "vae":
+            flat = keys.flatten(cut(part, kind, tree))
+            found = {VAE + vae_key(key, levels): place for key, place in flat.items()}
+        else:
+            flat = keys.flatten(cut(part, kind, tree))
+            found = {ENCODERS[kind] + encoder_key(key, kind): flat[key] for key in flat}
+        expected |= {name: ((part, *path), leaf) for name, (path, leaf) in found.items()}
     return {name: expected[name] for name in sorted(expected)}
 
 
-def vae_key(key: str, levels: int) -> str:
-    """Diffusers' name of a VAE's tensor -> the original one, which counts up from the finest level.
+def _kind(config: dict) -> str:
+    """Which of `ENCODERS` a model has."""
+    return config["text_encoder"]["kind"] if "text_encoder" in config else "image"
 
-    "decoder.up_blocks.0.resnets.1.conv1.bias" -> "decoder.up.3.block.1.conv1.bias" of 4 levels.
+
+def _names(file: Path, kind: str, layers: int | None) -> Callable:
+    """The `names` of `read_params`: all but what belongs to none of the networks.
+
+    `layers` of OpenCLIP's encoder, of which the last is not read.
     """
-    key = re.sub(r"up_blocks\.(\d+)", lambda match: f"up.{levels - 1 - int(match[1])}", key)
-    return _substituted(key, _VAE_NAMES)
-
-
-def openclip_key(key: str) -> str:
-    """Transformers' name of a text encoder's tensor, without "text_model.", -> OpenCLIP's.
-
-    Query, key and value, which are one tensor there, have to be called in_proj.
-    """
-    return _substituted(key, _OPENCLIP_NAMES)
-
-
-def _substituted(key: str, table) -> str:
-    for pattern, name in table:
-        key = re.sub(pattern, name, key)
-    return key
-
-
-def _flat(tree: dict) -> dict[keys.Path, Any]:
-    return dict(traverse_util.flatten_dict(tree))
-
-
-def _convolutional(shapes: dict) -> dict:
-    """A VAE's shapes, linear layers [c, c] of its attention being convolutions [1, 1, c, c]."""
-    return jax.tree.map(
-        lambda leaf: leaf if leaf.ndim != 2 else jax.ShapeDtypeStruct((1, 1, *leaf.shape), "f4"),
-        shapes,
-    )
-
-
-def _fused(shapes: dict) -> dict:
-    """A text encoder's shapes with query, key and value side by side as one layer, in_proj."""
-    fused = {}
-    for path, leaf in _flat(shapes).items():
-        if path[-2] == _PROJECTIONS[0]:
-            shape = (*leaf.shape[:-1], 3 * leaf.shape[-1])
-            fused[*path[:-2], "in_proj", path[-1]] = jax.ShapeDtypeStruct(shape, leaf.dtype)
-        elif path[-2] not in _PROJECTIONS:
-            fused[path] = leaf
-    return traverse_util.unflatten_dict(fused)
-
-
-def _split(params: dict) -> dict:
-    """Undoes `_convolutional` and `_fused`, on the parameters of all networks."""
-    split = {}
-    for path, leaf in _flat(params).items():
-        if path[-2] == "in_proj":
-            for name, part in zip(_PROJECTIONS, np.split(leaf, 3, -1), strict=True):
-                split[*path[:-2], name, path[-1]] = np.ascontiguousarray(part)
-        else:
-            linear = path[0] == "vae" and "attentions_0" in path and path[-1] == "kernel"
-            split[path] = leaf[0, 0] if linear else leaf
-    return traverse_util.unflatten_dict(split)
-
-
-def _names(file: Path, kind: str, layers: int) -> Callable:
-    """The `names` of `read_params`: all but what belongs to none of the networks."""
-    prefix = _TEXT[kind]
-    last = f"{prefix}transformer.resblocks.{layers - 1}."
-    ignored = {
-        "clip": (f"{prefix}embeddings.position_ids",),
-        "openclip": (f"{prefix}text_projection", f"{prefix}logit_scale", last),
-    }[kind]
+    ignored = re.compile(f"{_IGNORED}|{_LEFT_OVER[kind]}")
+    last = f"{ENCODERS['openclip']}transformer.resblocks.{(layers or 0) - 1}."
 
     def names(stored: set[str]) -> dict[str, str]:
-        if kind == "openclip" and not any(name.startswith(last) for name in stored):
-            raise ValueError(f"{file}: tensors {last}* are missing; are there as many layers?")
-        kept = (n for n in stored if not _IGNORED.fullmatch(n) and not n.startswith(ignored))
-        return {name: name for name in kept}
+        kept = {name: name for name in stored if not ignored.fullmatch(name)}
+        if kind == "image":
+            return kept | _averages(file, stored)
+        if kind == "openclip":
+            if not any(name.startswith(last) for name in stored):
+                raise ValueError(f"{file}: tensors {last}* are missing; are there as many layers?")
+            kept = {name: name for name in kept if not name.startswith(last)}
+        return kept
 
     return names
+
+
+def _averages(file: Path, stored: set[str]) -> dict[str, str]:
+    """{tensor of the UNet: its moving average, whose name has no dots}, nothing if there are none.
+
+    Raises ValueError for the first that is missing.
+    """
+    if not any(name.startswith("model_ema.diffusion_model") for name in stored):
+        return {}
+    averages = {
+        name: "model_ema." + name.removeprefix("model.").replace(".", "")
+        for name in sorted(stored)
+        if name.startswith(UNET)
+    }
+    for name in averages.values():
+        if name not in stored:
+            raise ValueError(f"{file}: tensor {name} is missing")
+    return averages

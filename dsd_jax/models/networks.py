@@ -46,11 +46,10 @@ def build(unet: dict, vae: dict, text_encoder: dict, dtype=jnp.float32) -> Netwo
 
 def param_shapes(networks: Networks) -> dict:
     """A jax.ShapeDtypeStruct for each parameter, {"unet": ..., "vae": ..., "text_encoder": ...}."""
-    v = networks.vae.config
-    image, ids = jnp.zeros((1, v.factor, v.factor, v.in_channels)), jnp.zeros((1, 1), jnp.int32)
+    ids = jnp.zeros((1, 1), jnp.int32)
     return {
         "unet": unet_param_shapes(networks.unet),
-        "vae": _shapes(networks.vae, image),
+        "vae": vae_param_shapes(networks.vae),
         "text_encoder": _shapes(networks.text_encoder, ids),
     }
 
@@ -62,6 +61,12 @@ def unet_param_shapes(unet: UNet) -> dict:
     x, text = jnp.zeros((1, h, h, c.in_channels)), jnp.zeros((1, 1, c.cross_attention_dim))
     camera = None if c.camera_dim is None else jnp.zeros((1, c.camera_dim))
     return _shapes(unet, x, jnp.zeros(1), text, camera)
+
+
+def vae_param_shapes(vae: AutoencoderKL) -> dict:
+    """A jax.ShapeDtypeStruct for each parameter of an autoencoder."""
+    v = vae.config
+    return _shapes(vae, jnp.zeros((1, v.factor, v.factor, v.in_channels)))
 
 
 def _shapes(module, *args) -> dict:

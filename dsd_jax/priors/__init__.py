@@ -1,31 +1,41 @@
-"""What supplies a denoiser: exact Gaussian mixtures, and Stable Diffusion with its family."""
+"""What supplies a denoiser: exact Gaussian mixtures, Stable Diffusion's family, Zero-1-to-3's."""
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 
 from dsd_jax.models.hub import fetch, is_repo_id
-from dsd_jax.models.weights import PICKLES
-from dsd_jax.priors.stable_diffusion import Prior, load, load_file
+from dsd_jax.models.ldm_config import read_config
+from dsd_jax.models.tensor_files import PICKLES
+from dsd_jax.models.zero123 import is_image_model
+from dsd_jax.priors import stable_diffusion, zero123
 
 EMBEDDED = {"toybox": Path(__file__).parents[1] / "assets" / "toybox"}
 
 
-def load_prior(name_or_path: str | Path, dtype=jnp.float32, param_dtype=None) -> Prior:
+def load_prior(name_or_path: str | Path, dtype=jnp.float32, param_dtype=None) -> Any:
     """The embedded prior of that name, or one in diffusers layout: a folder, or a repository.
 
     A repository of the Hugging Face hub is called "owner/name"; a folder of the same name goes
     first. What ends in .safetensors is a checkpoint in one file, as in `models.ldm_pipeline`.
     `dtype` and `param_dtype` are as in `stable_diffusion.load`.
+    Returns a `stable_diffusion.Prior`, or a `zero123.Prior` for a model that takes an image.
     Raises ValueError, with the nearest name, for what is none of these, and for a pickle;
     FileNotFoundError for an embedded prior whose weights are not installed; and what
-    `models.hub.fetch`, `stable_diffusion.load` and `stable_diffusion.load_file` raise.
+    `models.hub.fetch` and the loaders of the two kinds raise.
     """
     path = Path(name_or_path)
     if path.suffix == ".safetensors" and not path.is_dir():
-        return load_file(path, dtype, param_dtype)
-    return load(_folder(str(name_or_path)), dtype, param_dtype)
+        config = read_config(path)
+        kind = zero123 if "image_encoder" in config else stable_diffusion
+        return kind.load_file(path, dtype, param_dtype, config)
+    folder = _folder(str(name_or_path))
+    if is_image_model(path.name for path in folder.iterdir()):
+        pose_kind = zero123.pose_kind_of(path.resolve().name)
+        return zero123.load(folder, dtype, param_dtype, pose_kind)
+    return stable_diffusion.load(folder, dtype, param_dtype)
 
 
 def _folder(name: str) -> Path:

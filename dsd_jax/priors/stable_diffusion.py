@@ -19,6 +19,7 @@ from dsd_jax.models.flax_pipeline import convert
 from dsd_jax.models.ldm_pipeline import load_single_file
 from dsd_jax.models.networks import Networks
 from dsd_jax.models.weights import Pipeline, load_pipeline
+from dsd_jax.priors import latent
 from dsd_jax.schedule import NoiseSchedule
 
 
@@ -66,18 +67,11 @@ class Prior:
 
         The posterior's mean times the scaling factor, float32; differentiable in `image`.
         """
-        size = (self.image_size, self.image_size, 3)
-        image = jax.image.resize(image, size, "bilinear")
-        vae = self.networks.vae
-        mean, _ = vae.apply({"params": params["vae"]}, image[None] * 2 - 1, method="encode")
-        return mean[0].astype(jnp.float32) * vae.config.scaling_factor
+        return latent.encode(self.networks.vae, params["vae"], image, self.image_size)
 
     def decode(self, params, x: Float[Array, "h w c"]) -> Float[Array, "H W 3"]:
         """Image of a latent, clipped to [0, 1], float32."""
-        vae = self.networks.vae
-        z = x[None] / vae.config.scaling_factor
-        image = vae.apply({"params": params["vae"]}, z, method="decode")[0]
-        return jnp.clip(image.astype(jnp.float32) / 2 + 0.5, 0, 1)
+        return latent.decode(self.networks.vae, params["vae"], x)
 
     def encode_prompt(self, params, prompts: list[str]) -> Float[Array, "n l d"]:
         """Text embeddings, float32; tokenises, so not jittable.
@@ -157,14 +151,14 @@ def load(folder, dtype=jnp.float32, param_dtype=None) -> Prior:
     return _prior(load_pipeline(folder, dtype, param_dtype), Path(folder))
 
 
-def load_file(file, dtype=jnp.float32, param_dtype=None) -> Prior:
+def load_file(file, dtype=jnp.float32, param_dtype=None, config: dict | None = None) -> Prior:
     """Read a latent-diffusion checkpoint, as `load` does a folder.
 
     The tokenizer is the folder `tokenizer/` beside it. Raises FileNotFoundError without one, and
-    as `models.ldm_pipeline.load_single_file` does.
+    as `models.ldm_pipeline.load_single_file` does, which also says what `config` is.
     """
     folder = Path(file).parent
-    pipeline = load_single_file(file, dtype, param_dtype)
+    pipeline = load_single_file(file, dtype, param_dtype, config)
     return _prior(pipeline, folder, _read_tokenizer(folder / "tokenizer"))
 
 

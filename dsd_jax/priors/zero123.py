@@ -1,21 +1,69 @@
-"""What conditions Zero-1-to-3 (arXiv 2303.11328) on an image and on a move of the camera.
+"""Zero-1-to-3 (arXiv 2303.11328), Zero123-XL and Stable Zero123: views of what one image shows.
 
-Its UNet takes the noisy latent and the image's latent, concatenated on channels, and as text the
-image's CLIP embedding, told of the move by `project`. Both are zeros for the unconditional
-prediction. The weights are read by `models.ldm`.
+The UNet takes the noisy latent and the image's latent, concatenated on channels, and as text the
+image's CLIP embedding, told of the move by `project`. The image's latent is the posterior's mean
+without the scaling factor; without condition both it and the projected embedding are zeros (the
+authors' gradio_new.py: `encode_first_stage(...).mode()`, `zeros_like(c)` after `cc_projection`; the
+same in threestudio's zero123_guidance.py).
+
+Stable Zero123 is the same network with another meaning of the pose's last number: not the change
+of distance, but the polar angle of the image's camera (threestudio's stable_zero123_guidance.py).
+Nothing in the weights tells, so the JSON beside a file says it ("pose", see `models.ldm_config`),
+and a folder or repository counts as Stable Zero123 if its name contains "stable".
+
+Letters: l d length (1) and width of the context, h w c a latent, H W an image. Angles in radians.
 """
 
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Float
 
+from dsd_jax.guidance import DenoiserAt, Network, classifier_free
+from dsd_jax.models.clip_vision import preprocess
+from dsd_jax.models.ldm_config import POSES, read_config
+from dsd_jax.models.zero123 import ImageNetworks, ImagePipeline, load_folder, load_single_file
+from dsd_jax.priors import latent
+from dsd_jax.schedule import NoiseSchedule
 
-def pose_vector(delta_polar, delta_azimuth, delta_radius) -> Float[Array, "*n 4"]:
-    """(polar, sin azimuth, cos azimuth, radius) of target camera minus image's camera.
 
-    Angles in radians, all of one shape [*n]; the polar angle is measured from the pole.
+class View(NamedTuple):
+    """Where a camera stands that looks at the origin.
+
+    Attributes:
+        elevation, azimuth: radians; azimuth counts counterclockwise, seen from above.
+        distance: in units of which the object fills about one: 1.5 to 2.2 in training.
     """
-    polar, azimuth, radius = map(jnp.asarray, (delta_polar, delta_azimuth, delta_radius))
-    return jnp.stack([polar, jnp.sin(azimuth), jnp.cos(azimuth), radius], -1)
+
+    elevation: Any
+    azimuth: Any
+    distance: Any
+
+
+class ImageConditioning(NamedTuple):
+    """What an image tells the prior.
+
+    Attributes:
+        embedding: [l, d] of CLIP's vision encoder, before the projection.
+        latent: [h, w, c], not scaled.
+    """
+
+    embedding: Float[Array, "l d"]
+    latent: Float[Array, "h w c"]
+
+
+def pose_vector(delta_polar, delta_azimuth, last) -> Float[Array, "*n 4"]:
+    """(polar, sin azimuth, cos azimuth) of target camera minus image's camera, and a last number.
+
+    Angles in radians, all of one shape [*n]; the polar angle is measured from the pole. `last` is
+    the distance of the target minus that of the image's camera, or, for Stable Zero123, the polar
+    angle of the image's camera.
+    """
+    polar, azimuth, last = map(jnp.asarray, (delta_polar, delta_azimuth, last))
+    return jnp.stack([polar, jnp.sin(azimuth), jnp.cos(azimuth), last], -1)
 
 
 def project(
@@ -23,8 +71,136 @@ def project(
 ) -> Float[Array, "*n l d"]:
     """The UNet's text input: a linear layer of image embedding and pose.
 
-    `cc_projection` is what `models.ldm.load_cc_projection` returns.
+    `cc_projection` is {"kernel": [d + 4, d], "bias": [d]}.
     """
     pose = jnp.broadcast_to(pose[..., None, :], (*image_embedding.shape[:-1], pose.shape[-1]))
     joined = jnp.concatenate([image_embedding, pose], -1)
     return joined @ cc_projection["kernel"] + cc_projection["bias"]
+
+
+@struct.dataclass
+class Prior:
+    """A latent diffusion model of views: weights, and pure functions that take them as an argument.
+
+    Attributes:
+        params: {"unet", "vae", "image_encoder", "cc_projection"}, pass it (or its copy on devices)
+            to the methods.
+        schedule: noise schedule.
+        networks: Flax modules.
+        folder: where it was read from.
+        pose_kind: what the pose's last number is, "distance" or "elevation" (Stable Zero123).
+    """
+
+    params: Any
+    schedule: NoiseSchedule
+    networks: ImageNetworks = struct.field(pytree_node=False)
+    folder: Path = struct.field(pytree_node=False)
+    pose_kind: str = struct.field(pytree_node=False, default=POSES[0])
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images it was trained on, pixels."""
+        return self.networks.unet.config.sample_size * self.networks.vae.config.factor
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of a latent."""
+        side = self.networks.unet.config.sample_size
+        return side, side, self.networks.unet.config.out_channels
+
+    def encode(self, params, image: Float[Array, "H W 3"]) -> Float[Array, "h w c"]:
+        """Latent to be denoised of an image in [0, 1], as `latent.encode` makes it."""
+        return latent.encode(self.networks.vae, params["vae"], image, self.image_size)
+
+    def decode(self, params, x: Float[Array, "h w c"]) -> Float[Array, "H W 3"]:
+        """Image of a latent, clipped to [0, 1], float32."""
+        return latent.decode(self.networks.vae, params["vae"], x)
+
+    def encode_image(self, params, image: Float[Array, "H W 3"]) -> ImageConditioning:
+        """What the prior is to know of an image in [0, 1] of any size, on white, float32.
+
+        The image is resized bilinearly to `image_size` for both of its parts; jittable.
+        """
+        size, encoder = self.image_size, self.networks.image_encoder
+        image = jax.image.resize(image, (size, size, 3), "bilinear")
+        seen = preprocess(image, encoder.config.image_size)[None]
+        embedding = encoder.apply({"params": params["image_encoder"]}, seen)
+        z = latent.encode_unscaled(self.networks.vae, params["vae"], image, size)
+        return ImageConditioning(jnp.asarray(embedding, jnp.float32), z)
+
+    def encode_prompt(self, params, prompts: list[str]):
+        """Raises ValueError: this prior takes an image."""
+        raise ValueError(
+            f"{self.folder} is of the Zero-1-to-3 family, which takes an image and not a prompt"
+        )
+
+    def pose(self, target: View, source: View) -> Float[Array, "4"]:
+        """The pose vector of the view `target` of an object whose image is taken from `source`."""
+        last = target.distance - source.distance
+        if self.pose_kind == "elevation":
+            last = jnp.pi / 2 - source.elevation
+        delta_polar = source.elevation - target.elevation
+        return pose_vector(delta_polar, target.azimuth - source.azimuth, last)
+
+    def network(self, params) -> Network:
+        """(x [n, h, w, c], t [n], conditioning with leading n) -> eps [n, h, w, c], float32.
+
+        The conditioning is {"text": [l, d], as `project` gives it, "latent": [h, w, c]}.
+        """
+
+        def network(x, t, conditioning):
+            inputs = jnp.concatenate([x, conditioning["latent"]], -1)
+            prediction = self.networks.unet.apply(
+                {"params": params["unet"]}, inputs, t, conditioning["text"]
+            )
+            return self.schedule.to_eps(jnp.asarray(prediction, jnp.float32), x, t)
+
+        return network
+
+    def denoiser_at(self, params, image: ImageConditioning, pose: Float[Array, "4"]) -> DenoiserAt:
+        """Guidance scale -> denoiser of [h, w, c], the view of the object of `image` at `pose`.
+
+        Args:
+            params: weights.
+            image: of `encode_image`.
+            pose: of `pose`.
+        """
+        text = project(params["cc_projection"], image.embedding, pose)
+        conditioning = {"text": text.astype(jnp.float32), "latent": image.latent}
+        return classifier_free(
+            self.network(params), conditioning, jax.tree.map(jnp.zeros_like, conditioning)
+        )
+
+
+def load(folder, dtype=jnp.float32, param_dtype=None, pose_kind: str | None = None) -> Prior:
+    """Read a port to diffusers; weights go to the default device.
+
+    `dtype` is the type of the networks' computation, `param_dtype` (default `dtype`) that of the
+    weights; `pose_kind` follows from the folder's name where it is not given.
+    Raises as `models.zero123.load_folder` does.
+    """
+    folder = Path(folder)
+    pipeline = load_folder(folder, dtype, param_dtype)
+    return _prior(pipeline, folder, pose_kind or pose_kind_of(folder.resolve().name))
+
+
+def load_file(file, dtype=jnp.float32, param_dtype=None, config: dict | None = None) -> Prior:
+    """Read a checkpoint of the original code, as `load` does a folder.
+
+    Raises as `models.zero123.load_single_file` does.
+    """
+    file = Path(file)
+    config = read_config(file) if config is None else config
+    pipeline = load_single_file(file, dtype, param_dtype, config)
+    return _prior(pipeline, file.parent, config["pose"])
+
+
+def pose_kind_of(name: str) -> str:
+    """ "elevation" for the name of a folder or repository of Stable Zero123, else "distance"."""
+    return POSES["stable" in name.lower()]
+
+
+def _prior(pipeline: ImagePipeline, folder: Path, pose_kind: str) -> Prior:
+    schedule = NoiseSchedule.from_config(pipeline.scheduler)
+    params = jax.device_put(pipeline.params)
+    return Prior(params, schedule, pipeline.networks, folder, pose_kind)

@@ -188,45 +188,19 @@ def _ldm_vae(key, tensor):
 @pytest.fixture(scope="session")
 def ldm_config():
     """The JSON file of `ldm_checkpoint`."""
-    return {
-        "unet": {
-            "image_size": 64,
-            "in_channels": 4,
-            "out_channels": 4,
-            "model_channels": 32,
-            "channel_mult": [1, 2],
-            "num_res_blocks": 1,
-            "attention_resolutions": [1],
-            "num_head_channels": 16,
-            "use_spatial_transformer": True,
-            "use_linear_in_transformer": True,
-            "context_dim": 32,
-        },
-        "vae": {
-            "ch": 32,
-            "ch_mult": [1, 1, 1, 1],
-            "num_res_blocks": 1,
-            "z_channels": 4,
-            "in_channels": 3,
-            "out_ch": 3,
-            "resolution": 512,
-            "attn_resolutions": [],
-            "double_z": True,
-            "dropout": 0.0,
-            "scale_factor": 0.18215,
-        },
-        "text_encoder": {
-            "kind": "clip",
-            "vocab_size": 519,
-            "width": 32,
-            "layers": 2,
-            "heads": 2,
-            "context_length": 77,
-            "mlp_ratio": 2,
-            "quick_gelu": False,
-        },
-        "scheduler": json.loads((TINY_SD / "scheduler/scheduler_config.json").read_text()),
-    }
+    return json.loads((Path(__file__).parent / "tiny_sd_ldm.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def changed():
+    """(tensors, {name: shape of zeros to put there, or None to drop it}) -> changed tensors."""
+
+    def change(tensors, changes):
+        kept = {name: tensor for name, tensor in tensors.items() if name not in changes}
+        put = {name: np.zeros(shape) for name, shape in changes.items() if shape is not None}
+        return kept | put
+
+    return change
 
 
 @pytest.fixture

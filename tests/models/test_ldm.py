@@ -3,6 +3,7 @@
 MVDream's and Zero-1-to-3's own values: tests/parity.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,18 +22,8 @@ FOLDER = Path(__file__).parents[1] / "golden"
 PREFIX = "model.diffusion_model."
 # golden/tiny_sd (attention at the fine level and in the middle), with a camera added.
 TINY = {
-    "image_size": 64,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 32,
-    "channel_mult": [1, 2],
-    "num_res_blocks": 1,
-    "attention_resolutions": [1],
-    "num_head_channels": 16,
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": True,
+    **json.loads((Path(__file__).parent / "tiny_sd_ldm.json").read_text())["unet"],
     "transformer_depth": 1,
-    "context_dim": 32,
     "camera_dim": 6,
     "use_checkpoint": False,
     "legacy": False,
@@ -120,32 +111,23 @@ def test_parameters_take_the_type_asked_for(tensors, tmp_path):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.bfloat16)}
 
 
-def drop(*names):
-    return lambda tensors: [tensors.pop(PREFIX + name) for name in names]
-
-
-def put(name, *shape):
-    return lambda tensors: tensors.update({PREFIX + name: np.zeros(shape)})
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "message"),
     [
         (
-            drop("out.2.bias", "input_blocks.1.1.proj_in.weight"),
+            {"out.2.bias": None, "input_blocks.1.1.proj_in.weight": None},
             r"tensor input_blocks\.1\.1\.proj_in\.weight \[32, 32\] is missing",
         ),
         (
-            put("time_embed.0.weight", 32, 128),
+            {"time_embed.0.weight": (32, 128)},
             r"time_embed\.0\.weight has shape \[32, 128\], .* asks for \[128, 32\]",
         ),
-        (put("label_emb.0.0.bias", 128), r"tensor label_emb\.0\.0\.bias \[128\] has no place"),
-        (put("output_blocks.1.2.conv.bias", 64), r"output_blocks\.1\.2\.conv\.bias .* no place"),
+        ({"label_emb.0.0.bias": (128,)}, r"tensor label_emb\.0\.0\.bias \[128\] has no place"),
+        ({"output_blocks.1.2.conv.bias": (64,)}, r"output_blocks\.1\.2\.conv\.bias .* no place"),
     ],
 )
-def test_the_first_tensor_that_does_not_fit_is_named(tensors, tmp_path, change, message):
-    spoilt = {PREFIX + key: tensor for key, tensor in tensors.items()}
-    change(spoilt)
+def test_the_first_tensor_that_does_not_fit_is_named(tensors, changed, tmp_path, changes, message):
+    spoilt = {PREFIX + key: tensor for key, tensor in changed(tensors, changes).items()}
     save_file(spoilt, tmp_path / "unet.safetensors")
     with pytest.raises(ValueError, match=message) as error:
         load_unet(tmp_path / "unet.safetensors", TINY)

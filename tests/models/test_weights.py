@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from dsd_jax.models import weights
-from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline, shards
+from dsd_jax.models.tensor_files import shards
+from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_sd"
 UNET = "unet/diffusion_pytorch_model.safetensors"

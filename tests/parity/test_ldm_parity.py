@@ -7,6 +7,7 @@ in the folder that the environment variable DSD_GOLDEN names; too large to be ke
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,10 @@ import pytest
 
 from dsd_jax.models.ldm import load_cc_projection, load_unet
 from dsd_jax.models.unet import UNet
-from dsd_jax.priors.zero123 import pose_vector, project
+from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
+from dsd_jax.models.zero123 import ImageNetworks
+from dsd_jax.priors.zero123 import ImageConditioning, Prior, pose_vector, project
+from dsd_jax.schedule import NoiseSchedule
 
 FOLDER = os.environ.get("DSD_GOLDEN")
 pytestmark = [
@@ -51,17 +55,35 @@ def test_mvdream(eps):
     assert relative(found, arrays[eps]) < 1e-5
 
 
-@pytest.mark.parametrize("eps", ["eps_conditional", "eps_unconditional"])
-def test_zero123(eps):
+@pytest.fixture(scope="module")
+def zero123():
+    """The miniature as a prior, without VAE and image encoder, and its arrays."""
     file, config, arrays = miniature("zero123_tiny")
-    shape, params = load_unet(file, config)
+    shape, unet = load_unet(file, config)
+    params = {"unet": unet, "cc_projection": load_cc_projection(file, config)}
+    networks: Any = ImageNetworks(UNet(shape), None, None)  # pyright: ignore[reportArgumentType]
+    schedule = NoiseSchedule.from_config(STABLE_DIFFUSION_SCHEDULER)
+    return Prior(params, schedule, networks, Path()), arrays
+
+
+@pytest.mark.parametrize(
+    ("scale", "weights"), [(1.0, (1, 0)), (0.0, (0, 1)), (3.0, (3, -2))], ids=["text", "zeros", "3"]
+)
+def test_zero123(zero123, scale, weights):
+    """The denoiser at guidance 1 and 0 is conditional and unconditional, at 3 their combination."""
+    prior, arrays = zero123
     polar, azimuth = (np.radians(arrays[f"delta_{name}_deg"]) for name in ("polar", "azimuth"))
     pose = pose_vector(polar, azimuth, arrays["delta_radius"])
-    context = project(load_cc_projection(file, config), arrays["image_embedding"], pose)
+    context = project(prior.params["cc_projection"], arrays["image_embedding"], pose)
     assert relative(context, arrays["context"]) < 1e-6
-    latent = arrays["image_latent"]
-    if eps == "eps_unconditional":
-        latent, context = np.zeros_like(latent), np.zeros_like(context)
-    x = jnp.concatenate([arrays["x"], latent], -1)
-    found = jax.jit(UNet(shape).apply)({"params": params}, x, arrays["timesteps"], context)
-    assert relative(found, arrays[eps]) < 1e-5
+
+    @jax.jit
+    def denoise(params, x, t, embedding, latent, pose):
+        image = ImageConditioning(embedding, latent)
+        return prior.denoiser_at(params, image, pose)(scale)(x, t)
+
+    names = ("x", "timesteps", "image_embedding", "image_latent")
+    inputs = [jnp.asarray(arrays[name]) for name in names]
+    found = jax.vmap(denoise, (None, 0, 0, 0, 0, 0))(prior.params, *inputs, pose)
+    expected = weights[0] * arrays["eps_conditional"] + weights[1] * arrays["eps_unconditional"]
+    assert relative(found, expected) < 1e-5

@@ -1,12 +1,19 @@
-"""zero123.py: poses and projection by hand. The authors' values: tests/parity."""
+"""zero123.py: poses and projection by hand, and the prior. The authors' values: tests/parity."""
 
 import math
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from dsd_jax.priors.zero123 import pose_vector, project
+from dsd_jax.models.clip_vision import preprocess
+from dsd_jax.priors import load_prior
+from dsd_jax.priors.zero123 import Prior, View, load, pose_vector, project
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_pose_vector():
@@ -28,3 +35,95 @@ def test_project_is_linear_in_embedding_then_pose():
     np.testing.assert_allclose(project(layer, embedding, pose), expected, rtol=1e-5, atol=1e-5)
     mapped = jax.vmap(project, (None, 0, 0))(layer, embedding, pose)
     np.testing.assert_allclose(mapped, expected, rtol=1e-5, atol=1e-5)
+
+
+# ---- the prior ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prior(zero123_folder):
+    return load_prior(zero123_folder)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return jax.random.uniform(jax.random.key(0), (24, 24, 3))
+
+
+@pytest.fixture(scope="module")
+def conditioning(prior, image):
+    return jax.jit(prior.encode_image)(prior.params, image)
+
+
+def test_load_prior_knows_the_kind(prior, zero123_file):
+    assert isinstance(prior, Prior) and prior.pose_kind == "distance"
+    assert prior.image_size == 16 and prior.latent_shape == (8, 8, 4)
+    assert prior.schedule.num_train_timesteps == 1000
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(prior.params))
+    file = load_prior(str(zero123_file), jnp.bfloat16, jnp.float32)
+    assert file.networks.image_encoder.dtype == jnp.bfloat16
+    assert file.folder == zero123_file.parent
+    jax.tree.map(np.testing.assert_array_equal, file.params, prior.params)
+
+
+def test_it_takes_no_prompt(prior):
+    with pytest.raises(ValueError, match=r"family, which takes an image and not a prompt$"):
+        prior.encode_prompt(prior.params, ["a chair"])
+
+
+def test_an_image_is_embedded_and_encoded_without_scaling(prior, image, conditioning):
+    """The latent for concatenation is not scaled; the one to be denoised is."""
+    x = jax.jit(prior.encode)(prior.params, image)
+    assert conditioning.latent.shape == x.shape == (8, 8, 4)
+    np.testing.assert_allclose(conditioning.latent * 0.18215, x, rtol=1e-5, atol=1e-6)
+    resized = jax.image.resize(image, (16, 16, 3), "bilinear")
+    encode = jax.jit(prior.networks.image_encoder.apply)
+    expected = encode({"params": prior.params["image_encoder"]}, preprocess(resized, 12)[None])
+    assert conditioning.embedding.shape == (1, 32) and jnp.abs(expected).max() > 1e-2
+    np.testing.assert_allclose(conditioning.embedding, expected, rtol=1e-4, atol=1e-5)
+    decoded = jax.jit(prior.decode)(prior.params, x)
+    assert decoded.shape == (16, 16, 3) and decoded.min() >= 0 and decoded.max() <= 1
+
+
+def test_the_denoiser_is_guided_from_zeros(prior, conditioning):
+    """eps_0 + w (eps_image - eps_0), where eps_0 knows neither the context nor the latent."""
+    x, pose = jax.random.normal(jax.random.key(1), (8, 8, 4)), pose_vector(0.1, 0.5, 0.0)
+
+    @jax.jit
+    def denoise(params, pose):
+        return prior.denoiser_at(params, conditioning, pose)(3.0)(x, 300)
+
+    @jax.jit
+    def unet(params, latent, context):
+        inputs = jnp.concatenate([x, latent], -1)[None]
+        return prior.networks.unet.apply({"params": params}, inputs, jnp.array([300]), context)[0]
+
+    params = prior.params
+    context = project(params["cc_projection"], conditioning.embedding[None], pose[None])
+    told = unet(params["unet"], conditioning.latent, context)
+    untold = unet(params["unet"], jnp.zeros((8, 8, 4)), jnp.zeros((1, 1, 32)))
+    assert jnp.abs(told - untold).max() > 1e-2
+    guided = denoise(params, pose)
+    np.testing.assert_allclose(guided, untold + 3 * (told - untold), rtol=1e-4, atol=1e-4)
+    other = denoise(params, pose_vector(0.1, -0.5, 0.0))
+    assert jnp.abs(guided - other).max() > 1e-5
+
+
+SOURCE, TARGET = View(0.3, 0.2, 1.5), View(0.1, 0.2 + math.pi / 6, 1.8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "last"), [("distance", 0.3), ("elevation", math.pi / 2 - 0.3)], ids=str
+)
+def test_poses_of_both_kinds(prior, kind, last):
+    """The target is lower, so that its polar angle is larger."""
+    pose = prior.replace(pose_kind=kind).pose(TARGET, SOURCE)
+    np.testing.assert_allclose(pose, [0.2, 0.5, 3**0.5 / 2, last], rtol=1e-5)
+
+
+def test_stable_zero123_is_known_by_its_name(zero123_folder, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(zero123_folder, tmp_path / "stable-zero123"))
+    assert load_prior(folder).pose_kind == "elevation"
+    assert load(folder, pose_kind="distance").pose_kind == "distance"
+    monkeypatch.chdir(folder)
+    assert load_prior(".").pose_kind == "elevation"
