@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,8 +68,11 @@ class Args:
     """Where the run's folder goes."""
     resume: bool = False
     """Go on from the checkpoints of the same command."""
-    memory_gib: float = 0.0
-    """Memory that the seeds may use on one device; 0 asks the device."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Type of the prior's weights and of what its networks compute; left out, float32 on a CPU and
+    bfloat16 on an accelerator. All else is float32 always."""
+    max_memory_gb: float = 0.0
+    """Memory that the run may use on one device, in 1e9 bytes; 0 asks the device."""
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
 
 
@@ -91,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         if job.args.resume and validate.is_complete(job.folder):
             print(f"{job.folder} is complete: nothing to resume")
             return 0
-        plan = make_plan(job.task, job.seeds, job.args.memory_gib)
+        plan = make_plan(job.task, job.seeds, job.args.max_memory_gb)
         validate.make_folder(job.folder)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -120,7 +123,8 @@ def prepare(args: Args) -> Job:
     check(args.settings)
     validate.writable(args.out)
     on_cpu = jax.default_backend() == "cpu"
-    prior = load_prior(args.prior, jnp.float32 if on_cpu else jnp.bfloat16)
+    precision = args.precision or ("float32" if on_cpu else "bfloat16")
+    prior = load_prior(args.prior, jnp.dtype(precision))
     for warning in validate.warnings(args.prompt, prior.folder):
         print(f"warning: {warning}", file=sys.stderr)
     config = {
@@ -129,6 +133,7 @@ def prepare(args: Args) -> Job:
         "method": args.method,
         "prior": args.prior,
         "preset": args.preset,
+        "precision": precision,
         "settings": dataclasses.asdict(args.settings),
         "version": dsd_jax.__version__,
     }
@@ -142,6 +147,8 @@ def run(job: Job, plan: Plan, began: float) -> int:
     write_json(job.folder / "config.json", job.config)
     scene, settings = job.task.scene, job.args.settings
     mesh = seed_mesh(len(plan.chunks[0]))
+    if plan.warning:
+        print(f"warning: {plan.warning}", file=sys.stderr)
     with Reporter(job.folder, plan.chunks, scene, settings, mesh) as reporter:
         reporter.say(f"{job.folder}: {plan}; compiling ...")
         with interruptible() as stop:
@@ -153,6 +160,7 @@ def run(job: Job, plan: Plan, began: float) -> int:
         views = write_results(job, chunks, mesh, reporter)
         metrics = {
             **summary(job, chunks, reporter, views),
+            "planned_memory_gb": planned_memory_gb(plan),
             "interrupted": stopped,
             "seconds": {
                 "loading": round(loaded - began, 1),
@@ -230,16 +238,22 @@ def summary(job: Job, chunks, reporter: Reporter, views: np.ndarray) -> dict[str
         "seeds": per_seed,
         "device": jax.devices()[0].device_kind,
         "devices": jax.local_device_count(),
-        "peak_memory_gib": peak_memory_gib(),
+        "peak_memory_gb": peak_memory_gb(),
     }
 
 
-def peak_memory_gib() -> dict[str, float]:
-    """Most memory held so far, by the process and by the device that held most."""
+def planned_memory_gb(plan: Plan) -> dict[str, float]:
+    """What `plan` expects one device to hold, in 1e9 bytes: the parts, and in all."""
+    parts = {**plan.needs._asdict(), "in_all": plan.bytes_needed}
+    return {name: round(size / 1e9, 6) for name, size in parts.items()}
+
+
+def peak_memory_gb() -> dict[str, float]:
+    """Most 1e9 bytes held so far, by the process and by the device that held most."""
     peaks = [(d.memory_stats() or {}).get("peak_bytes_in_use", 0) for d in jax.local_devices()]
     unit = 1 if sys.platform == "darwin" else 1024
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"host": round(resident / 2**30, 2), "device": round(max(peaks) / 2**30, 2)}
+    return {"host": round(resident / 1e9, 2), "device": round(max(peaks) / 1e9, 2)}
 
 
 if __name__ == "__main__":

@@ -54,6 +54,8 @@ def test_every_variant_is_valid(ablate):
         method, settings = ablate.variant(name, ablate.PRESETS["standard"])
         assert method in ablate.METHODS
         ablate.check(settings)
+    folders = {ablate.slug(name) for name in ablate.VARIANTS}
+    assert len(folders) == len(ablate.VARIANTS)
 
 
 def test_bad_input_leaves_nothing_behind(ablate, tmp_path, capsys):

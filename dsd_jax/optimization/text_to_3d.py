@@ -4,6 +4,7 @@ Letters: n seeds in all, c seeds a chunk.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,47 +46,72 @@ class Plan(NamedTuple):
 
     Attributes:
         chunks: seeds that run together; all chunks have one length, see `chunk_seeds`.
-        bytes_per_seed: estimated memory of one seed.
+        needs: estimated memory.
         devices: how many local devices share a chunk.
+        limit: bytes that one device may use.
     """
 
     chunks: list[list[int]]
-    bytes_per_seed: int
+    needs: memory.Needs
     devices: int
+    limit: int
+
+    @property
+    def bytes_needed(self) -> int:
+        """Estimated memory of the busiest moment on one device."""
+        return self.needs.prior + len(self.chunks[0]) // self.devices * self.needs.per_seed
 
     def __str__(self) -> str:
         n, c = len({s for chunk in self.chunks for s in chunk}), len(self.chunks[0])
-        text = f"{n} seed{'s' * (n > 1)}, about {self.bytes_per_seed / 2**20:.0f} MiB each"
+        text = f"{n} seed{'s' * (n > 1)}"
         if len(self.chunks) > 1:
-            text += f", in {len(self.chunks)} chunks of {c}"
-        return text + (f", over {self.devices} devices" if self.devices > 1 else "")
+            text += f" in {len(self.chunks)} chunks of {c}"
+        if self.devices > 1:
+            text += f" over {self.devices} devices"
+        return f"{text}; memory: {self.needs}, in all {memory.gb(self.bytes_needed)}"
+
+    @property
+    def warning(self) -> str | None:
+        """What to say where even one seed is estimated not to fit, else None."""
+        if self.bytes_needed <= self.limit or len(self.chunks[0]) > self.devices:
+            return None
+        return _too_much(self.needs, f"the device has {memory.gb(self.limit)}")
 
 
 def make_task(prior: Prior, prompt: str, method: Callable, settings: Settings) -> Task:
-    """Everything that all seeds of a prompt share."""
-    return Task(
-        prior, make_scene(settings), method, settings, embed_prompt(prior, prompt, settings)
-    )
+    """Everything that all seeds of a prompt share; the prior without its text encoder."""
+    text = embed_prompt(prior, prompt, settings)
+    params = {name: tree for name, tree in prior.params.items() if name != "text_encoder"}
+    prior = dataclasses.replace(prior, params=params)
+    return Task(prior, make_scene(settings), method, settings, text)
 
 
-def make_plan(task: Task, seeds: list[int], memory_gib: float = 0.0) -> Plan:
+def make_plan(task: Task, seeds: list[int], max_memory_gb: float = 0.0) -> Plan:
     """Split seeds into chunks that fit.
 
     Args:
-        memory_gib: what one device may use; 0 asks the device.
+        max_memory_gb: what one device may use, the prior included; 0 asks the device.
+
+    Raises:
+        ValueError: one seed does not fit into `max_memory_gb`, or that is no size.
     """
-    perp_neg = not task.prior.has_camera and task.settings.view_prompts == "perp-neg"
-    per_seed = memory.bytes_per_seed(
-        task.scene,
-        task.settings,
-        task.prior.image_size,
-        task.prior.latent_shape,
-        conditionings=4 if perp_neg else 2,
+    needs, devices = memory.needs(task.prior, task.scene, task.settings), jax.local_device_count()
+    if not 0 <= max_memory_gb < math.inf:
+        raise ValueError(f"--max-memory-gb must be a number from 0 on, not {max_memory_gb}")
+    limit = int(max_memory_gb * 1e9) if max_memory_gb else needs.prior + memory.bytes_available()
+    fit = (limit - needs.prior) // needs.per_seed
+    if fit < 1 and max_memory_gb:
+        raise ValueError(_too_much(needs, f"--max-memory-gb is {max_memory_gb:g}"))
+    chunks = chunk_seeds(seeds, devices * max(1, fit))
+    return Plan(chunks, needs, loop.seed_mesh(len(chunks[0])).size, limit)
+
+
+def _too_much(needs: memory.Needs, have: str) -> str:
+    """One line for a user whose device is too small for one seed."""
+    return (
+        f"one seed needs about {memory.gb(needs.prior + needs.per_seed)} of memory ({needs}), "
+        f"but {have}; make --resolution, --samples or --views smaller, or take a smaller prior"
     )
-    available = int(memory_gib * 2**30) or memory.bytes_available()
-    devices = jax.local_device_count()
-    chunks = chunk_seeds(seeds, memory.seeds_that_fit(per_seed, available, devices))
-    return Plan(chunks, per_seed, loop.seed_mesh(len(chunks[0])).size)
 
 
 def make_blocks(task: Task, mesh) -> list[tuple[int, loop.Block]]:

@@ -11,7 +11,7 @@ import pytest
 
 from dsd_jax.optimization import checkpoint, loop
 from dsd_jax.optimization.preview import make_camerawork, shoot
-from dsd_jax.optimization.text_to_3d import initial_states, make_blocks, make_plan, optimise_chunk
+from dsd_jax.optimization.text_to_3d import initial_states, make_blocks, optimise_chunk
 
 # Companions change the shapes that XLA compiles for, hence the order of some sums, and Adam passes
 # the sign of the smallest gradients on. Measured 2e-6 after 20 steps.
@@ -151,33 +151,6 @@ def test_phases_follow_one_another():
     assert [c[1] for c in calls[1:]] == [c[2] for c in calls[:-1]]
     assert ("late", 5, 6) in calls
     assert calls[-1][2] == 7
-
-
-def test_plan_splits_what_does_not_fit(task):
-    plan = make_plan(task, list(range(6)), memory_gib=100)
-    assert plan.chunks == [list(range(6))]
-    small = make_plan(task, list(range(6)), memory_gib=2.5 * plan.bytes_per_seed / 2**30)
-    assert small.chunks == [[0, 1], [2, 3], [4, 5]]
-    assert "3 chunks of 2" in str(small)
-
-
-def test_estimate_of_memory_is_near_what_xla_says(task):
-    """Within a factor of three: it decides about chunks, not about bytes.
-
-    With two conditionings: the stand-in's network needs no memory, however many go through it.
-    """
-    import dataclasses
-
-    from dsd_jax.optimization.step import Recipe, make_step
-
-    settings = dataclasses.replace(
-        task.settings, resolution=32, late_resolution=32, samples=32, view_prompts="words"
-    )
-    plan = make_plan(task._replace(settings=settings), [0], memory_gib=1)
-    step = make_step(Recipe(task.scene, task.prior, task.method, settings))
-    states = jax.tree.map(lambda leaf: leaf[0], initial_states(task, [0]))
-    used = jax.jit(step).lower(states, _shared(task)).compile().memory_analysis()
-    assert plan.bytes_per_seed / 3 < used.temp_size_in_bytes < plan.bytes_per_seed * 3
 
 
 def _shared(task):
