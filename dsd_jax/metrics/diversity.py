@@ -28,7 +28,7 @@ def cosine_similarity(
 
 def pairwise_cosine_distance(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n n"]:
     """1 - cos between all rows, in [0, 2]; the diagonal is 0."""
-    distance = 1.0 - cosine_similarity(features, features)
+    distance = np.maximum(1.0 - cosine_similarity(features, features), 0.0)
     np.fill_diagonal(distance, 0.0)
     return distance
 

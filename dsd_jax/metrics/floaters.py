@@ -37,4 +37,4 @@ def floating_share(opacity: Float[np.ndarray, "g g g"], solid: float = SOLID) ->
     opacity = np.asarray(opacity, np.float64)
     components = np.asarray(label(opacity >= solid, connectivity=3))
     sums = np.bincount(components.ravel(), opacity.ravel())
-    return float(1 - sums[1:].max() / sums.sum()) if len(sums) > 1 else 1.0
+    return max(0.0, float(1 - sums[1:].max() / sums.sum())) if len(sums) > 1 else 1.0

@@ -13,7 +13,7 @@ from typing import Literal
 class Settings:
     """How one object per seed is optimised. The defaults are the preset `standard`."""
 
-    steps: int = 1000
+    steps: int = 600
     """Optimisation steps."""
 
     # Distillation.
@@ -47,7 +47,7 @@ class Settings:
     """How t falls in between: fast at first and slowly later as published, or evenly."""
     t_prime_offset: float = 0.1
     """How far above t DSD's t' may lie, as a fraction of t - 320 (0: t' is t)."""
-    views: int = 1
+    views: int = 4
     """Views a step: 1, or as many as the prior denoises together, evenly spread in azimuth."""
     view_noise: Literal["shared", "own", "attached"] = "shared"
     """The seed noise of a view: the same for all; with several views one for each; or noise that
@@ -65,13 +65,13 @@ class Settings:
     fov_deg: float = 40.0
 
     # Rendering.
-    resolution: int = 96
+    resolution: int = 64
     """Side of the rendered view in pixels."""
-    late_resolution: int = 96
+    late_resolution: int = 64
     """Side of the rendered view from `late_from` on."""
     late_from: float = 0.5
     """Part of the steps after which the "late" settings hold."""
-    samples: int = 48
+    samples: int = 32
     """Samples a ray, drawn where the occupancy grid says there is matter."""
     late_samples: int | None = None
     """The same from `late_from` on (None: no change)."""
@@ -90,15 +90,15 @@ class Settings:
     """How often a shaded view is rendered without colour."""
 
     # Field.
-    levels: int = 8
+    levels: int = 6
     """Levels of the hash grid."""
     features: int = 2
     """Features of a level."""
-    log2_entries: int = 17
+    log2_entries: int = 16
     """Base-2 logarithm of the entries of a level's table."""
-    base_resolution: int = 16
+    base_resolution: int = 12
     """Cells a side of the coarsest level."""
-    growth: float = 1.447
+    growth: float = 1.5
     """Factor from one level's resolution to the next."""
     width: int = 32
     """Width of the MLP behind the grid."""
@@ -110,10 +110,10 @@ class Settings:
     """Raw density that the field starts with at the centre."""
     blob_std: float = 0.5
     """Radius at which that raw density reaches 0."""
-    density_floor: float = 0.0
+    density_floor: float = 10.0
     """What is taken off the density in the end, so that no haze stays around the surface: nothing
     until `late_from`, all of it from 0.9 of the steps on and in the results."""
-    start_levels: float = 8
+    start_levels: float = 6
     """Levels open at the first step; the others open one after another until `levels_until`."""
     levels_until: float = 0.5
     """Part of the steps after which all levels are open."""
@@ -147,7 +147,7 @@ class Settings:
     """Compact matter along a ray (late)."""
     entropy: float = 0.0
     """Few samples of a ray that matter (late)."""
-    total_variation: float = 0.0
+    total_variation: float = 1.0
     """Even colours inside the object (late)."""
     normal_smoothness: float = 0.0
     """Surfaces whose normals turn little from pixel to pixel (late)."""
@@ -191,19 +191,46 @@ PRESETS: dict[str, Settings] = {
     "quick": dataclasses.replace(
         _STANDARD,
         steps=400,
-        resolution=64,
-        late_resolution=64,
-        samples=32,
-        levels=6,
-        log2_entries=16,
-        base_resolution=12,
-        growth=1.5,
-        start_levels=6,
+        views=1,
         final_samples=48,
         turntable_frames=36,
         turntable_resolution=160,
     ),
     "standard": _STANDARD,
+    # What the authors' configuration says, for Stable Diffusion (arXiv 2412.06780).
+    "authors": dataclasses.replace(
+        _STANDARD,
+        steps=10_000,
+        guidance_scale=7.5,
+        anchor="interpolated",
+        eta=0.0,
+        t_min=0.32,
+        views=1,
+        resolution=128,
+        late_resolution=128,
+        samples=128,
+        background="directional",
+        shading_from=0.1,
+        shading_probability=0.75,
+        textureless_probability=0.75,
+        levels=16,
+        log2_entries=19,
+        base_resolution=16,
+        growth=1.447,
+        width=64,
+        density="softplus",
+        blob_scale=10.0,
+        density_floor=0.0,
+        start_levels=8,
+        levels_until=0.6,
+        final_rate=1.0,
+        sparsity=0.15,
+        opaque=0.1,
+        convexity=1.0,
+        z_variance=1.0,
+        total_variation=0.0,
+        final_samples=256,
+    ),
 }
 
 

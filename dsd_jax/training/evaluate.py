@@ -14,6 +14,7 @@ from dsd_jax.data import captions, pictures
 from dsd_jax.data.objects import DISTANCE, FOV_Y, Objects
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.run_folder import write_json
+from dsd_jax.guidance import below
 from dsd_jax.metrics import judge
 from dsd_jax.metrics.bank import Bank, load_bank
 from dsd_jax.metrics.diversity import diversity
@@ -25,6 +26,7 @@ from dsd_jax.training.views import composite
 
 SEEDS = 8
 GUIDANCE = 5.0
+LIMITED = 0.6  # share of the timesteps, counted from the clean end, that is guided at all
 DIRECTED = ("car", "chair", "sofa", "fish")
 DIVERSE = ("house", "chair", "tree", "fish", "car")
 
@@ -38,11 +40,13 @@ def sample(
     guidance: float = GUIDANCE,
     steps: int = 30,
     shared_noise: bool = True,
+    guidance_below: float = 1.0,
 ) -> np.ndarray:
     """DDIM samples [prompts, seeds, views, H, W, 3] in [0, 1] at the given azimuths.
 
     Four azimuths are sampled together, with cross-view attention, any other number one by one.
     Seed k starts from the same noise for every prompt, and for every view if `shared_noise`.
+    Guidance acts up to the share `guidance_below` of all timesteps, see `guidance.below`.
     """
     azimuth = jnp.radians(jnp.asarray(azimuths_deg))
     matrices = orbit(azimuth, jnp.radians(elevation_deg), DISTANCE, FOV_Y).camera_to_world
@@ -55,7 +59,9 @@ def sample(
 
     def group(params, text, uncond, noise, camera):
         """Views of one object, [v, ...] for cross-view attention or [...] for a single view."""
-        denoiser = prior.denoiser_at(params, text, uncond, camera, num_views=views)(guidance)
+        denoiser_at = prior.denoiser_at(params, text, uncond, camera, num_views=views)
+        t_high = guidance_below * prior.schedule.num_train_timesteps
+        denoiser = below(denoiser_at, t_high)(guidance)
         x = ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
         x = x if views > 1 else x[None]
         return jnp.clip(jax.vmap(partial(prior.decode, params))(x), 0, 1)
@@ -104,11 +110,15 @@ def categories(prior: Prior, bank: Bank, network, data: Objects, out: Path) -> d
         for name, rows in zip(names, features, strict=True)
         if name in bank.categories
     }
-    spread = {
-        name: diversity(features[names.index(name)]) for name in DIVERSE if name in names
+    spread = {name: diversity(features[names.index(name)]) for name in DIVERSE if name in names}
+    prompts = [captions.with_article(name) for name in DIVERSE]
+    limited = features_in_batches(network, sample(prior, prompts, SEEDS, guidance_below=LIMITED))
+    return {
+        "accepted": float(np.mean(list(accepted.values()))),
+        "accepted_per_category": accepted,
+        "diversity": spread,
+        "diversity_guided_late": dict(zip(DIVERSE, map(diversity, limited), strict=True)),
     }
-    mean = float(np.mean(list(accepted.values())))
-    return {"accepted": mean, "accepted_per_category": accepted, "diversity": spread}
 
 
 def directions(prior: Prior, bank: Bank, network, out: Path) -> dict:

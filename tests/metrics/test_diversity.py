@@ -57,3 +57,8 @@ def test_vendi_score_counts_different_objects():
     two_pairs = np.repeat(np.eye(2), 2, axis=0)
     assert vendi_score(views(two_pairs)) == pytest.approx(2)
     assert vendi_score(views([[1, 0]])) == pytest.approx(1)
+
+
+def test_rounding_makes_no_distance_negative():
+    same = np.random.default_rng(0).normal(size=(1, 3, 50)).repeat(20, 0) / 3
+    assert pairwise_cosine_distance(object_features(same)).min() == 0

@@ -28,3 +28,9 @@ def test_share_by_hand():
 @pytest.mark.parametrize("haze", [0.0, 0.05])
 def test_nothing_solid_is_all_afloat(haze):
     assert floaters.floating_share(jnp.full((4, 4, 4), haze)) == 1.0
+
+
+def test_rounding_makes_no_share_negative():
+    rng = np.random.default_rng(0)
+    grids = rng.uniform(0.2, 1.0, (200, 3, 3, 3)).astype(np.float32)
+    assert min(floaters.floating_share(grid) for grid in grids) >= 0

@@ -21,7 +21,7 @@ from dsd_jax.priors import EMBEDDED
 from dsd_jax.priors.stable_diffusion import Prior
 from dsd_jax.schedule import NoiseSchedule
 
-SETTINGS = PRESETS["standard"]
+SETTINGS = dataclasses.replace(PRESETS["standard"], views=1)
 
 
 @pytest.fixture(scope="module")
