@@ -22,6 +22,11 @@ import tyro
 
 from dsd_jax.export.files import atomic_path
 
+# Classes that training code of Lightning names as keys of a checkpoint's "callbacks".
+_CALLBACKS = tuple(
+    f"{package}.callbacks.model_checkpoint.ModelCheckpoint"
+    for package in ("pytorch_lightning", "lightning.pytorch")
+)
 _COPIED = (".json", ".txt", ".safetensors")
 
 
@@ -97,14 +102,20 @@ def converted_name(name: str) -> str:
     return re.sub(r"\.bin(?=$|\.index\.)", ".safetensors", name.removeprefix("pytorch_"))
 
 
+class _Nothing:
+    """Stands for a class that a checkpoint only names, so that none of its code is loaded."""
+
+
 def load_pickle(file: Path):
     """What torch.save wrote, on the CPU, if it is plain data.
 
     Raises ValueError for a file that is not, or that PyTorch cannot read.
     """
     torch = _torch()
+    harmless = [(_Nothing, name) for name in _CALLBACKS]
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(harmless):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         why = f"it holds a {foreign[1]}, which could run code" if foreign else "is it complete?"

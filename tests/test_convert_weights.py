@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -126,6 +127,24 @@ def test_a_checkpoint(script, torch, tmp_path, capsys):
     np.testing.assert_array_equal(found["brain"], [3.0])
     with safe_open(out, framework="np") as file:
         assert file.metadata() == {"format": "pt"}
+
+
+def test_callbacks_named_by_lightning_are_passed_over(script, torch, tmp_path, monkeypatch):
+    """Checkpoints of Zero-1-to-3 carry one; the class is neither imported nor needed."""
+    name = "pytorch_lightning.callbacks.model_checkpoint"
+    modules = [".".join(name.split(".")[: i + 1]) for i in range(3)]
+    source, out = tmp_path / "a.ckpt", tmp_path / "a.safetensors"
+    with monkeypatch.context() as patch:
+        for module in modules:
+            patch.setitem(sys.modules, module, types.ModuleType(module))
+        callback = type("ModelCheckpoint", (), {"__module__": name})
+        sys.modules[name].ModelCheckpoint = callback
+        state = {"w": torch.ones(2)}
+        torch.save({"state_dict": state, "callbacks": {callback: {"best": 1.0}}}, source)
+    assert not any(module in sys.modules for module in modules)
+    convert(script, source, out)
+    with safe_open(out, framework="np") as file:
+        assert list(file.keys()) == ["w"]
 
 
 def test_bad_pickles_leave_nothing(script, torch, tmp_path):
