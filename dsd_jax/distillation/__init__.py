@@ -9,6 +9,13 @@ scalars worth logging; every method reports "gradient_norm". To descend, pull th
 through the renderer with `jax.vjp`. A new method costs one file and one line here.
 """
 
-from dsd_jax.distillation import dsd, sds
+from dsd_jax.distillation import csd, dsd, fsd, ism, sdi, sds
 
-METHODS = {"dsd": dsd.gradient, "sds": sds.gradient}
+METHODS = {
+    "dsd": dsd.gradient,
+    "sds": sds.gradient,
+    "csd": csd.gradient,
+    "ism": ism.gradient,
+    "sdi": sdi.gradient,
+    "fsd": fsd.gradient,
+}

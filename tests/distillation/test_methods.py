@@ -68,12 +68,25 @@ def test_vmap_over_seeds_is_a_loop_over_seeds(method):
 
 
 @every_method
-def test_randomness_is_the_key_alone(method):
+def test_randomness_is_the_key_or_the_seed_noise(method):
+    """The same inputs, the same gradient; what a method draws from or ignores is its own affair."""
     x, noise = inputs()
     first, again = (jitted(method, KEY, x, noise, 700)[0] for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    other = jitted(method, jax.random.key(1), x, noise, 700)[0]
-    assert np.abs(other - first).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "by_key", "by_seed"),
+    [("dsd", True, True), ("sds", True, False), ("csd", True, False), ("sdi", True, False),
+     ("fsd", False, True), ("ism", False, False)],
+)  # fmt: skip
+def test_what_the_gradient_depends_on(name, by_key, by_seed):
+    x, noise = inputs()
+    method, other = METHODS[name], jax.random.key(1)
+    first = jitted(method, KEY, x, noise, 700)[0]
+    moved_by_key = np.abs(jitted(method, other, x, noise, 700)[0] - first).max() > 1e-3
+    moved_by_seed = np.abs(jitted(method, KEY, x, noise[::-1], 700)[0] - first).max() > 1e-3
+    assert (moved_by_key, moved_by_seed) == (by_key, by_seed)
 
 
 @every_method
