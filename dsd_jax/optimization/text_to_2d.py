@@ -1,0 +1,210 @@
+"""Text to pictures: the same methods on a free image per seed, without a renderer.
+
+Letters: n seeds, h w c a latent, H W pixels, k pictures of a strip. What is optimised is, by space,
+    latents   x itself, [h, w, c]
+    pixels    an image in logits, [H, W, 3], whose latent is x
+    network   a small network from coordinates to colours, whose image's latent is x
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+from scipy.special import logit
+
+from dsd_jax import ode
+from dsd_jax.distillation import dsd
+from dsd_jax.optimization import annealing
+from dsd_jax.optimization.conditioning import Viewpoint, condition, embed_prompt
+from dsd_jax.optimization.presets import Settings
+from dsd_jax.optimization.state import seed_noise, step_key
+from dsd_jax.optimization.step import Shared, method_settings
+from dsd_jax.priors.stable_diffusion import Prior
+from dsd_jax.rendering.cameras import orbit
+from dsd_jax.rendering.scene import GREY
+
+SPACES = ("latents", "pixels", "network")
+STRIP = 8
+
+
+class Task(NamedTuple):
+    """One prompt to be made into pictures.
+
+    Attributes:
+        method: a value of `distillation.METHODS`.
+        settings: those of the method and of t; `grid_rate` is Adam's rate, `views` is 1.
+        shared: weights and prompt.
+        azimuth, elevation: radians, what a prior with a camera input is told.
+        space: of `SPACES`.
+    """
+
+    prior: Prior
+    method: Callable
+    settings: Settings
+    shared: Shared
+    azimuth: float
+    elevation: float
+    space: str
+
+
+class Result(NamedTuple):
+    """Pictures in [0, 1]: the last ones [n, H, W, 3], and on the way there [n, k, H, W, 3]."""
+
+    images: Float[Array, "n H W 3"]
+    strip: Float[Array, "n k H W 3"]
+
+
+class CoordinateNetwork(nn.Module):
+    """Points [n, 2] in [-1, 1] -> logits of colours [n, 3], by sines of random waves and an MLP.
+
+    Fourier features (Tancik et al. 2020, arXiv 2006.10739).
+    """
+
+    waves: int = 64
+    scale: float = 6.0
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, points: Float[Array, "n 2"]) -> Float[Array, "n 3"]:
+        directions = jax.random.normal(jax.random.key(0), (2, self.waves)) * self.scale
+        phase = points @ directions
+        hidden = jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], -1)
+        for _ in range(2):
+            hidden = nn.relu(nn.Dense(self.width)(hidden))
+        return nn.Dense(3, bias_init=nn.initializers.constant(float(logit(GREY))))(hidden)
+
+
+def make_task(
+    prior: Prior, prompt: str, method: Callable, settings: Settings, azimuth, elevation, space: str
+) -> Task:
+    """Everything that all seeds of a prompt share; raises ValueError for another space."""
+    if space not in SPACES:
+        raise ValueError(f"--space {space!r} is not one of {', '.join(SPACES)}")
+    shared = Shared(prior.params, embed_prompt(prior, prompt, settings))
+    return Task(prior, method, settings, shared, azimuth, elevation, space)
+
+
+def noises(task: Task, seeds) -> Float[Array, "n h w c"]:
+    """The noise of each seed; the same that it has in 3D."""
+    draw = partial(seed_noise, latent_shape=task.prior.latent_shape, settings=task.settings)
+    return jax.vmap(draw)(jnp.asarray(seeds, jnp.uint32))
+
+
+def denoiser_at(task: Task, shared: Shared):
+    """Guidance scale -> denoiser of the task's view."""
+    settings = task.settings
+    place = Viewpoint(jnp.asarray(task.azimuth), jnp.asarray(task.elevation))
+    camera = orbit(*place, settings.distance, jnp.deg2rad(settings.fov_deg))
+    return condition(task.prior, shared.prior, shared.text, place, camera, settings)
+
+
+def ddim(task: Task, seeds, steps: int) -> Float[Array, "n H W 3"]:
+    """The prior's own picture of each seed, by DDIM over `steps` grid points."""
+
+    @jax.jit
+    def sample(shared, noise):
+        denoiser = denoiser_at(task, shared)(task.settings.guidance_scale)
+        grid = ode.linear_grid(steps)
+        end = ode.integrate(denoiser, task.prior.schedule, noise, grid, grid[-1])
+        return task.prior.decode(shared.prior, end.xhat_t)
+
+    return jax.lax.map(partial(sample, task.shared), noises(task, seeds))
+
+
+def follow(task: Task, seeds, on_step=lambda step: None) -> Result:
+    """DSD* on latents: plain gradient steps of size one along each seed's ODE.
+
+    See `dsd.exact_gradient`. With as many steps as DDIM has grid points this is DDIM.
+    """
+    settings, schedule = task.settings, task.prior.schedule
+    grid = ode.linear_grid(settings.steps)
+    first = jax.vmap(lambda noise: ode.start(schedule, noise, grid[0]))(noises(task, seeds))
+
+    @jax.jit
+    def step(shared, x, eps, t):
+        def one(x, eps):
+            denoiser = denoiser_at(task, shared)(settings.guidance_scale)
+            grad, eps = dsd.exact_gradient(denoiser, schedule, x, eps, t)
+            return x - grad, eps
+
+        return jax.vmap(one)(x, eps)
+
+    x, eps, kept = first.xhat_t, first.eps_t, []
+    for i, t in enumerate(grid):
+        x, eps = step(task.shared, x, eps, t)
+        if i in _strip(settings.steps):
+            kept.append(x)
+        on_step(i + 1)
+    return _pictures(task, jnp.stack(kept, 1))
+
+
+def optimise(task: Task, seeds, on_step=lambda step: None) -> Result:
+    """Adam on the method's gradient, from the same grey start for each seed; t falls as in 3D."""
+    settings, seeds = task.settings, jnp.asarray(seeds, jnp.uint32)
+    start, latent = _variable(task)
+    adam = optax.adam(settings.grid_rate, settings.beta1, settings.beta2)
+    schedule = task.prior.schedule
+
+    def one(shared, params, opt_state, seed, noise, i):
+        t = annealing.timestep(
+            i, settings.steps, settings.t_max, settings.t_min,
+            linear=settings.annealing == "linear",
+            num_train_timesteps=schedule.num_train_timesteps,
+        )  # fmt: skip
+        part = t / schedule.num_train_timesteps
+        method = partial(task.method, **method_settings(task.method, part, i, settings))
+        x, pull_back = jax.vjp(partial(latent, shared), params)
+        key = step_key(seed, i)
+        grad, _ = method(key, denoiser_at(task, shared), schedule, x, noise, t)
+        updates, opt_state = adam.update(pull_back(grad)[0], opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    step = jax.jit(jax.vmap(one, (None, 0, 0, 0, 0, None)))
+    show = jax.jit(jax.vmap(latent, (None, 0)))
+    params = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(seeds)), start)
+    opt_state, noise, kept = jax.vmap(adam.init)(params), noises(task, seeds), []
+    for i in range(settings.steps):
+        params, opt_state = step(task.shared, params, opt_state, seeds, noise, jnp.asarray(i))
+        if i in _strip(settings.steps):
+            kept.append(show(task.shared, params))
+        on_step(i + 1)
+    return _pictures(task, jnp.stack(kept, 1))
+
+
+def _variable(task: Task) -> tuple[Any, Callable]:
+    """What is optimised at the start, and (shared, variable) -> x [h, w, c]."""
+    prior, side = task.prior, task.prior.image_size
+    if task.space == "latents":
+        grey = prior.encode(task.shared.prior, jnp.full((side, side, 3), GREY))
+        return grey, lambda shared, params: params
+    if task.space == "pixels":
+        image = jnp.full((side, side, 3), float(logit(GREY)))
+        return image, lambda shared, p: prior.encode(shared.prior, nn.sigmoid(p))
+    network, line = CoordinateNetwork(), jnp.linspace(-1, 1, side)
+    points = jnp.stack(jnp.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
+
+    def latent(shared, params):
+        logits = jnp.asarray(network.apply({"params": params}, points))
+        return prior.encode(shared.prior, nn.sigmoid(logits).reshape(side, side, 3))
+
+    return network.init(jax.random.key(1), points[:1])["params"], latent
+
+
+def _pictures(task: Task, latents: Float[Array, "n k h w c"]) -> Result:
+    """Decoded one by one, so that memory does not depend on how many there are."""
+    decode = jax.jit(task.prior.decode)
+    flat = latents.reshape(-1, *latents.shape[2:])
+    images = jnp.stack([decode(task.shared.prior, x) for x in flat])
+    images = images.reshape(*latents.shape[:2], *images.shape[1:])
+    return Result(images[:, -1], images)
+
+
+def _strip(steps: int) -> set[int]:
+    """Steps after which a picture is kept: at most `STRIP`, evenly spread, the last included."""
+    count = min(STRIP, steps)
+    return {round((i + 1) * steps / count) - 1 for i in range(count)}

@@ -1,0 +1,97 @@
+"""experiments/image2d.py in miniature."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from dsd_jax.distillation import METHODS
+from dsd_jax.optimization import text_to_2d
+from dsd_jax.optimization.presets import Settings
+from dsd_jax.priors import load_prior
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def image2d(quick_compilation):
+    path = ROOT / "experiments" / "image2d.py"
+    spec = importlib.util.spec_from_file_location("image2d", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["image2d"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def prior(tiny_prior_folder, quick_compilation):
+    return load_prior(str(tiny_prior_folder), jnp.float32)
+
+
+def task(prior, method="dsd", space="latents", **changes):
+    settings = Settings(**{"steps": 3, "views": 1, "eta": 0.0, "grid_rate": 0.05} | changes)
+    return text_to_2d.make_task(prior, "a red house", METHODS[method], settings, 0.5, 0.2, space)
+
+
+def run(image2d, prior_folder, out, *flags):
+    command = ["--prompt", "a red house", "--prior", str(prior_folder), "--out", str(out)]
+    return image2d.main([*command, "--steps", "4", "--ddim-steps", "4", *flags])
+
+
+def test_dsd_with_the_steps_of_ddim_is_ddim(image2d, tiny_prior_folder, tmp_path, capsys):
+    assert run(image2d, tiny_prior_folder, tmp_path, "--seeds", "3,5") == 0
+    (folder,) = tmp_path.iterdir()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["max_abs_difference_to_ddim"] < 1e-4
+    assert metrics["nearest_to_own_ddim"] == 1.0
+    printed = float(capsys.readouterr().out.split("max_abs_difference_to_ddim ")[1].split()[0])
+    assert printed == pytest.approx(metrics["max_abs_difference_to_ddim"], rel=0.01)
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"config.json", "metrics.json", "grid.png", "strip.png", "seed_0003.png",
+                     "seed_0005.png"}  # fmt: skip
+    with Image.open(folder / "seed_0003.png") as first, Image.open(folder / "seed_0005.png") as b:
+        assert first.size == b.size and np.ptp(np.asarray(first)) > 0
+        assert (np.asarray(first) != np.asarray(b)).any()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--method", "sdds"], "--method 'sdds' is not one of csd, dsd, fsd, ism, sdi, sds"),
+        (["--seeds", "4:2"], "is an empty range"),
+        (["--prompt", " "], "--prompt is empty"),
+        (["--ddim-steps", "1"], "--steps and --ddim-steps must be at least 2"),
+        (["--t-min", "0.99"], "--t-min must be below --t-max"),
+    ],
+)
+def test_bad_input_gets_one_line(image2d, tiny_prior_folder, tmp_path, capsys, flags, message):
+    assert run(image2d, tiny_prior_folder, tmp_path / "runs", *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("space", text_to_2d.SPACES)
+def test_every_space_moves_towards_the_prior(prior, space):
+    """Down the gradient of SDS the pictures change, each seed by itself."""
+    found = text_to_2d.optimise(task(prior, "sds", space), [0, 1])
+    assert found.strip.shape[:2] == (2, 3) and found.images.shape[0] == 2
+    np.testing.assert_array_equal(found.strip[:, -1], found.images)
+    assert np.abs(found.strip[:, 0] - found.images).max() > 1e-4
+    alone = text_to_2d.optimise(task(prior, "sds", space), [1])
+    np.testing.assert_allclose(found.images[1], alone.images[0], atol=2e-3)
+
+
+def test_an_unknown_space_is_refused(prior):
+    with pytest.raises(ValueError, match="--space 'voxels' is not one of latents, pixels, network"):
+        task(prior, space="voxels")
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(1, {0}), (3, {0, 1, 2}), (16, set(range(1, 16, 2)))])
+def test_the_strip_is_spread_evenly_and_ends_with_the_last_step(steps, kept):
+    assert text_to_2d._strip(steps) == kept
