@@ -144,7 +144,10 @@ def follow(task: Task, seeds, on_step=lambda step: None) -> Result:
 
 
 def optimise(task: Task, seeds, on_step=lambda step: None) -> Result:
-    """Adam on the method's gradient, from the same grey start for each seed; t falls as in 3D."""
+    """Adam on the method's gradient, from one start for all seeds; t falls as in 3D.
+
+    Latents start at 0, their mean; images start in the background's grey.
+    """
     settings, seeds = task.settings, jnp.asarray(seeds, jnp.uint32)
     start, latent = _variable(task)
     adam = optax.adam(settings.grid_rate, settings.beta1, settings.beta2)
@@ -180,8 +183,7 @@ def _variable(task: Task) -> tuple[Any, Callable]:
     """What is optimised at the start, and (shared, variable) -> x [h, w, c]."""
     prior, side = task.prior, task.prior.image_size
     if task.space == "latents":
-        grey = prior.encode(task.shared.prior, jnp.full((side, side, 3), GREY))
-        return grey, lambda shared, params: params
+        return jnp.zeros(prior.latent_shape), lambda shared, params: params
     if task.space == "pixels":
         image = jnp.full((side, side, 3), float(logit(GREY)))
         return image, lambda shared, p: prior.encode(shared.prior, nn.sigmoid(p))
