@@ -20,7 +20,7 @@ from dsd_jax.ode import Denoiser
 from dsd_jax.schedule import left_aligned
 
 # guidance scale (a Python float, or a traced scalar) -> Denoiser
-DenoiserAt = Callable[[float], Denoiser]
+DenoiserAt = Callable[[Any], Denoiser]
 
 # (x_t [n, ...], t [n], conditioning: pytree of [n, ...]) -> eps [n, ...]
 Network = Callable[[jax.Array, jax.Array, Any], jax.Array]

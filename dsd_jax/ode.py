@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dsd_jax.schedule import CLEAN, NoiseSchedule
+from dsd_jax.schedule import CLEAN, NoiseSchedule, left_aligned
 
 # (x_t, t) -> eps, with weights, conditioning and guidance scale already bound. eps has the shape
 # of x_t; t is one integer timestep, possibly traced.
@@ -95,6 +95,53 @@ def trajectory(denoiser: Denoiser, schedule: NoiseSchedule, x_T: jax.Array, grid
 
     grid = jnp.asarray(grid)
     return lax.scan(step, start(schedule, x_T, grid[0]), grid)[1]
+
+
+def nodes(denoiser: Denoiser, schedule: NoiseSchedule, x_T: jax.Array, grid) -> jax.Array:
+    """x_t on the grid, [len(grid), ...], of the ODE from x_T [...] at grid[0].
+
+    Costs one evaluation a grid point but the last; `on_nodes` gives every x_t in between.
+    """
+    grid = jnp.asarray(grid)
+    points = trajectory(denoiser, schedule, x_T, grid[:-1])
+    last = ddim_step(schedule, points.x_t[-1], points.eps_t[-1], grid[-2], grid[-1])
+    return jnp.concatenate([points.x_t, last[None]])
+
+
+def on_nodes(schedule: NoiseSchedule, x_nodes: jax.Array, grid, t) -> jax.Array:
+    """x_t [...] of the trajectory through x_nodes [len(grid), ...], at t in grid[-1] .. grid[0].
+
+    A DDIM step is a straight line in (s_t, x_t / alpha_t), so that this is the x_t at which
+    `integrate` asks for its last eps, with no evaluation; t may be traced.
+    """
+    alpha = left_aligned(schedule.alpha(jnp.asarray(grid)), x_nodes)
+    return schedule.alpha(t) * interpolate(schedule, x_nodes / alpha, grid, t)
+
+
+def interpolate(schedule: NoiseSchedule, values: jax.Array, grid, t) -> jax.Array:
+    """Values [len(grid), ...] on a falling grid, linearly in s_t at t: [...], at least float32.
+
+    t, in grid[-1] .. grid[0], may be traced.
+    """
+    grid = jnp.asarray(grid)
+    below = jnp.clip(steps_to(grid, t), 1, len(grid) - 1)
+    high, low = schedule.s(grid[below - 1]), schedule.s(grid[below])
+    part = (schedule.s(t) - low) / (high - low)
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return part * values[below - 1] + (1 - part) * values[below]
+
+
+def interpolation_error(schedule: NoiseSchedule, values: jax.Array, grid) -> jax.Array:
+    """What `interpolate` loses: root mean square over that of the values [len(grid), ...], [].
+
+    A quarter of what the interpolation between every point's neighbours misses at that point: the
+    gaps are half as wide, and the error of straight lines goes with the square. At least 3 points.
+    """
+    values = values.astype(jnp.float32)
+    s = left_aligned(schedule.s(jnp.asarray(grid)), values)
+    part = (s[1:-1] - s[2:]) / (s[:-2] - s[2:])
+    missed = values[1:-1] - part * values[:-2] - (1 - part) * values[2:]
+    return 0.25 * jnp.sqrt(jnp.mean(jnp.square(missed)) / jnp.mean(jnp.square(values)))
 
 
 def invert(

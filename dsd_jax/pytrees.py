@@ -20,8 +20,8 @@ def save_tree(path: str | Path, tree: Any, metadata: dict[str, str] | None = Non
     """
     from safetensors.numpy import save_file
 
-    leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(tree))[0]
-    arrays = {_name(keys): np.array(leaf, order="C") for keys, leaf in leaves}
+    leaves = named_leaves(jax.device_get(tree))
+    arrays = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -46,15 +46,28 @@ def load_tree(path: str | Path, like: Any) -> Any:
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-    expected = {_name(keys): leaf for keys, leaf in leaves}
     try:
         with safe_open(path, framework="numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
+    return from_named(path, found, like)
+
+
+def named_leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of `tree` by their paths, behind `prefix`."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {prefix + _name(keys): leaf for keys, leaf in leaves}
+
+
+def from_named(path: str | Path, found: dict[str, np.ndarray], like: Any) -> Any:
+    """The pytree shaped as `like` whose `named_leaves` were found at `path`.
+
+    Raises ValueError as `load_tree` does.
+    """
+    expected = named_leaves(like)
     _check(path, found, expected)
-    return jax.tree_util.tree_unflatten(structure, [found[name] for name in expected])
+    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in expected])
 
 
 def load_metadata(path: str | Path) -> dict[str, str]:

@@ -144,7 +144,12 @@ def main(settings: Settings) -> int:
     state, finished = step.train(dataclasses.replace(training, latents=latents), scaling, deadline)
     params = {"vae": params["vae"], **jax.device_get(state.average)}
     export.save(
-        settings.out / "export", settings.resolution, settings.small, params, scaling, data,
+        settings.out / "export",
+        settings.resolution,
+        settings.small,
+        params,
+        scaling,
+        data,
         settings.out / "tokenizer",
     )
     log(f"exported {settings.out / 'export'}, {(time.time() - start) / 60:.1f} min in all")
@@ -167,8 +172,12 @@ def render(data, indices, views, settings, mesh, unet_step):
         unet_step.wait()
         devices = [compiling]
     rgba = pictures.render_views(
-        data, np.arange(len(data)), views, resolution=settings.resolution,
-        batch=8 * len(devices), devices=devices,
+        data,
+        np.arange(len(data)),
+        views,
+        resolution=settings.resolution,
+        batch=8 * len(devices),
+        devices=devices,
     )
     log(f"rendered {rgba.shape[0] * rgba.shape[1]} views in {time.time() - start:.0f} s")
     rgba = common.shard_objects(mesh, rgba[indices])
@@ -185,9 +194,17 @@ def train_vae(networks, params, rgba, weight, settings, mesh, deadline):
         mesh, autoencoder.make_loss(networks.vae, settings.vae_batch), max_decay=0.998
     )
     state, finished = stage.train(
-        common.replicate(mesh, common.init_state(params)), step, views, {},
-        jax.random.key(settings.seed + 1), folder=settings.out, name="vae",
-        minutes=settings.vae_minutes, peak_rate=settings.vae_rate, deadline=deadline, log=log,
+        common.replicate(mesh, common.init_state(params)),
+        step,
+        views,
+        {},
+        jax.random.key(settings.seed + 1),
+        folder=settings.out,
+        name="vae",
+        minutes=settings.vae_minutes,
+        peak_rate=settings.vae_rate,
+        deadline=deadline,
+        log=log,
     )
     sample = np.asarray(rgba[:: max(1, len(rgba) // 64), 0])
     psnr = autoencoder.psnr(networks.vae, state.average, np.asarray(composite(sample)))
@@ -235,10 +252,17 @@ class UNetStep:
     def train(self, training, scaling: float, deadline: float):
         """Final state, and whether the budget of minutes is spent."""
         return stage.train(
-            self.state, self.compiled.result(), common.shard_objects(self.mesh, training),
-            self.constants(scaling), self.key, folder=self.settings.out, name="unet",
-            minutes=self.settings.unet_minutes, peak_rate=self.settings.unet_rate,
-            deadline=deadline, log=log,
+            self.state,
+            self.compiled.result(),
+            common.shard_objects(self.mesh, training),
+            self.constants(scaling),
+            self.key,
+            folder=self.settings.out,
+            name="unet",
+            minutes=self.settings.unet_minutes,
+            peak_rate=self.settings.unet_rate,
+            deadline=deadline,
+            log=log,
         )
 
 

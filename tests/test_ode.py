@@ -164,3 +164,49 @@ def test_inversion_finds_the_noise():
     np.testing.assert_allclose(exact, NOISE, atol=1e-3)
     simple = ode.invert(denoiser, SCHEDULE, x_0, grid)
     assert 1e-3 < np.abs(simple - NOISE).max() < 0.3
+
+
+# ---- points that are kept ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("t_end", [999, 950, 899, 650, 100, 1, 0])
+def test_x_on_the_nodes_is_the_integrated_one(t_end):
+    counter = Counter()
+    x_nodes = jax.jit(lambda x: ode.nodes(counter, SCHEDULE, x, GRID))(NOISE)
+    jax.effects_barrier()
+    assert counter.evaluations == len(GRID) - 1
+    x_t = jax.jit(lambda t: ode.on_nodes(SCHEDULE, x_nodes, GRID, t))(t_end)
+    expected = ode.integrate(denoiser, SCHEDULE, NOISE, GRID, t_end).x_t
+    np.testing.assert_allclose(x_t, expected, atol=1e-5)
+
+
+def test_interpolation_is_linear_in_s():
+    slope = jnp.array([2.0, -1.0])
+    values = 0.5 + SCHEDULE.s(jnp.array(GRID))[:, None] * slope
+    times = jnp.array([999, 998, 899, 500, 42, 0])
+    got = jax.vmap(lambda t: ode.interpolate(SCHEDULE, values, GRID, t))(times)
+    np.testing.assert_allclose(got, 0.5 + SCHEDULE.s(times)[:, None] * slope, rtol=1e-5)
+    stored = values.astype(jnp.bfloat16)
+    for i, t in enumerate(GRID):
+        got = ode.interpolate(SCHEDULE, stored, GRID, t)
+        assert got.dtype == jnp.float32
+        np.testing.assert_array_equal(got, stored[i].astype(jnp.float32))
+    assert float(ode.interpolation_error(SCHEDULE, values, GRID)) < 1e-6
+
+
+def test_interpolation_error_is_what_is_missed_and_falls_with_the_square_of_the_gaps():
+    def eps(times):
+        return jnp.sin(3 * jnp.log1p(SCHEDULE.s(times)))[:, None] * jnp.array([1.0, -2.0])
+
+    times = jnp.arange(150, 1000)
+    estimated, missed = [], []
+    for points in (25, 50, 100):
+        grid = ode.linear_grid(points, end=150)
+        values = eps(jnp.array(grid))
+        got = jax.vmap(lambda t, v=values, g=grid: ode.interpolate(SCHEDULE, v, g, t))(times)
+        error = jnp.sqrt(jnp.mean((got - eps(times)) ** 2) / jnp.mean(eps(times) ** 2))
+        estimated.append(float(ode.interpolation_error(SCHEDULE, values, grid)))
+        missed.append(float(error))
+    for i in range(3):
+        assert missed[i] < estimated[i] < 2 * missed[i]
+    np.testing.assert_allclose(np.divide(estimated[:-1], estimated[1:]), 4, rtol=0.2)

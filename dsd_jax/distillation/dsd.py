@@ -10,7 +10,7 @@ the noise. `exact_gradient` follows the ODE itself (DSD*, for one free image); `
 for a rendering x that shares its parameters with other views and so has drifted off the ODE.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import chex
@@ -39,6 +39,7 @@ def gradient(
     t_prime_min: jax.Array | int = 1,
     t_prime_max: jax.Array | int = 999,
     t_prime: jax.Array | int | None = None,
+    eps_at: Callable[[jax.Array], jax.Array] | None = None,
     anchor: Literal["interpolated", "trajectory"] = "interpolated",
     eta: jax.Array | float = 0.0,
     weight=NoiseSchedule.variance,
@@ -49,8 +50,9 @@ def gradient(
 
         gradient = weight_t (eps_w(z_t, t) - eps_w'(z_t', t')).
 
-    Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'. The defaults are the
-    authors' for text-to-3D with Stable Diffusion.
+    Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'; with `eps_at` one at w, one
+    at w', and what `eps_at` asks for. The defaults are the authors' for text-to-3D with Stable
+    Diffusion.
 
     With `anchor` "trajectory" the second prediction is eps itself, the one on the ODE. That is the
     same while x keeps to the ODE; where x has strayed the gradient is
@@ -79,6 +81,7 @@ def gradient(
         offset_fraction, offset_floor, t_prime_min, t_prime_max: the range of t', see `later`.
             `optimization.annealing.t_prime_min` gives the authors' late rise of the lower clamp.
         t_prime: takes the place of the draw.
+        eps_at: t' -> eps [...] of the seed's ODE there, in place of following it from its start.
         anchor: where the second prediction is taken, on the interpolated z_t' as published or on
             the trajectory.
         eta: share of fresh noise, 0 .. 1, possibly traced.
@@ -90,11 +93,11 @@ def gradient(
         u = jax.random.uniform(key)
         t_prime = later(u, t, offset_fraction, offset_floor, t_prime_min, t_prime_max)
     denoiser = denoiser_at(guidance_scale)
-    on_ode = denoiser
-    if ode_guidance_below is not None:
-        t_high = ode_guidance_below * schedule.num_train_timesteps
-        on_ode = below(denoiser_at, t_high)(guidance_scale)
-    eps = ode.integrate(on_ode, schedule, seed_noise, grid, t_prime).eps_t
+    if eps_at is None:
+        guided = on_ode(denoiser_at, schedule, guidance_scale, ode_guidance_below)
+        eps = ode.integrate(guided, schedule, seed_noise, grid, t_prime).eps_t
+    else:
+        eps = eps_at(jnp.asarray(t_prime))
     fresh = jax.random.normal(jax.random.fold_in(key, 1), eps.shape, eps.dtype)
     eps = jnp.sqrt(1 - jnp.square(eta)) * eps + eta * fresh
     eps_t = denoiser(schedule.add_noise(x, eps, t), t)
@@ -106,6 +109,15 @@ def gradient(
     grad = weight(schedule, t) * (eps_t - eps_prime)
     aux = {"gradient_norm": jnp.linalg.norm(grad), "t_prime": jnp.asarray(t_prime)}
     return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+
+
+def on_ode(
+    denoiser_at: DenoiserAt, schedule: NoiseSchedule, guidance_scale, ode_guidance_below=None
+) -> ode.Denoiser:
+    """The denoiser that the simulated ODE follows; the arguments are those of `gradient`."""
+    if ode_guidance_below is not None:
+        denoiser_at = below(denoiser_at, ode_guidance_below * schedule.num_train_timesteps)
+    return denoiser_at(guidance_scale)
 
 
 def later(u, t, fraction, floor, t_min, t_max) -> jax.Array:

@@ -21,6 +21,10 @@ from jaxtyping import Array, Float
 from dsd_jax.fields.folding import folded
 from dsd_jax.fields.interpolation import Level, Place, corner_weights, interpolate
 
+# Rows over which the gradient of a coarse level's table is spread on a GPU, see `level_copies`.
+GPU_SPREAD = 0
+_MOST_COPIES = 32
+
 
 def level_resolutions(levels: int, base_resolution: int, growth: float) -> tuple[int, ...]:
     """Cells along an axis of every level: floor(base_resolution * growth^l)."""
@@ -32,11 +36,21 @@ def level_entries(resolution: int, log2_entries: int) -> int:
     return min((resolution + 1) ** 3, 2**log2_entries)
 
 
+def level_copies(entries: int, spread: int) -> int:
+    """Copies of a table's rows that its gradient is added up in: at most 32, a power of two.
+
+    As many as `spread` rows hold; one for tables that are larger than half of it.
+    """
+    fit = min(max(spread // entries, 1), _MOST_COPIES)
+    return 2 ** (fit.bit_length() - 1)
+
+
 def encode(
     tables: Sequence[Float[Array, "e f"]],
     points: Float[Array, "n 3"],
     resolutions: Sequence[int],
     open_levels=None,
+    spread: int | None = None,
 ) -> Float[Array, "n lf"]:
     """Trilinearly interpolated features of all levels, coarsest first: [n, l * f].
 
@@ -44,12 +58,16 @@ def encode(
     open_levels: how many levels take part, a float that may be traced (None: all). Level i is
     multiplied by clip(open_levels - i, 0, 1), so a fractional part fades a level in; the features
     of closed levels and their gradients are exactly zero.
+    spread: rows that gradients of coarse levels may be spread over, see `level_copies` (None:
+    `GPU_SPREAD` on a GPU, else 0). It changes the order of additions alone.
     """
+    if spread is None:
+        spread = GPU_SPREAD if jax.default_backend() == "gpu" else 0
 
     def lookup(tables, points, number):
         points = _keep(points)
         features: list[jax.Array] = [
-            _encode_level(table, points, number, resolution)
+            _encode_level(table, points, number, resolution, spread)
             for table, resolution in zip(tables, resolutions, strict=True)
         ]
         return (), jnp.concatenate(features, -1)
@@ -62,7 +80,7 @@ def encode(
     return features * jnp.repeat(gates, tables[0].shape[-1]).astype(features.dtype)
 
 
-def _encode_level(table, points, number, resolution: int) -> jax.Array:
+def _encode_level(table, points, number, resolution: int, spread: int) -> jax.Array:
     """Features [n, f] from tables [k, e, f]; number [n] says which of the k is a point's own."""
     tables, entries, features = table.shape
     unit = jnp.clip((points + 1) * 0.5, 0, 1)
@@ -73,7 +91,8 @@ def _encode_level(table, points, number, resolution: int) -> jax.Array:
     x, y, z = (low.astype(jnp.int32).astype(jnp.uint32) for low in lower)
     place = Place((x, y, z), number * np.uint32(entries))
     rows = table.reshape(tables * entries, features)
-    return interpolate(Level(resolution, entries), rows, place, corner_weights(fraction))
+    level = Level(resolution, entries, level_copies(entries, spread))
+    return interpolate(level, rows, place, corner_weights(fraction))
 
 
 def _keep(points: Float[Array, "n 3"]) -> Float[Array, "n 3"]:

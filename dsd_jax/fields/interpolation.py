@@ -12,6 +12,10 @@ the table. So gradients of gradients (normals inside a loss) stay on the same pa
 The forward pass is one sum of eight gathers, which XLA fuses with the hashing: nothing of size
 [n, 8] is stored. The backward pass computes the rows again and is one float32 scatter-add. Plain
 autodiff of the same sum writes one table for each corner and takes two to three times longer.
+
+A GPU adds to one address at a time, and in a coarse level many points share a cell. There the
+scatter-add can go to several copies of each row, side by side, of which point i takes copy
+i mod copies; their sum is the gradient. Neighbours on a ray then add to neighbouring addresses.
 """
 
 from functools import partial
@@ -38,10 +42,17 @@ class Place(NamedTuple):
 
 
 class Level(NamedTuple):
-    """The fixed numbers of a level: cells along an axis, entries of one table."""
+    """The fixed numbers of a level.
+
+    Attributes:
+        resolution: cells along an axis.
+        entries: of one table.
+        copies: of each row that the backward pass adds to.
+    """
 
     resolution: int
     entries: int
+    copies: int = 1
 
 
 def corner_rows(level: Level, place: Place) -> list[jax.Array]:
@@ -95,10 +106,15 @@ def dot_corners(level: Level, table, place: Place, values):
 
 def scatter(level: Level, rows: int, place: Place, weights, values):
     """The table [rows, f] in which weights[c] values [n, f] has been added up at row_c."""
-    zeros = jnp.zeros((rows, values.shape[-1]), values.dtype)
+    n, features = values.shape
+    zeros = jnp.zeros((rows * level.copies, features), values.dtype)
     updates = jnp.concatenate([weight[:, None] * values for weight in weights])
-    where = jnp.concatenate(corner_rows(level, place))
-    return zeros.at[where].add(updates, mode="promise_in_bounds")
+    where = corner_rows(level, place)
+    if level.copies > 1:
+        copy = jnp.arange(n, dtype=jnp.uint32) % np.uint32(level.copies)
+        where = [row * np.uint32(level.copies) + copy for row in where]
+    table = zeros.at[jnp.concatenate(where)].add(updates, mode="promise_in_bounds")
+    return table.reshape(rows, level.copies, features).sum(1) if level.copies > 1 else table
 
 
 def _interpolate_forward(level, table, place, weights):

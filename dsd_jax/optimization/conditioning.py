@@ -14,9 +14,11 @@ from jaxtyping import Array, Float
 from dsd_jax.guidance import DenoiserAt, ViewPrompts, blend_views
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.priors.stable_diffusion import Prior, camera_embedding_input
-from dsd_jax.rendering.cameras import Camera
+from dsd_jax.rendering.cameras import Camera, orbit
 
 VIEWS = ("front view", "side view", "back view", "overhead view")
+# The elevation above which a view is an overhead view.
+OVERHEAD = jnp.pi / 3
 
 
 class Text(NamedTuple):
@@ -51,11 +53,27 @@ def embed_prompt(prior: Prior, prompt: str, settings: Settings) -> Text:
     return Text(embedded[0], embedded[1:-1], embedded[-1])
 
 
+def sample_viewpoints(key: jax.Array, settings: Settings) -> tuple[Viewpoint, Camera]:
+    """Random viewpoints with leading axis v, evenly spread in azimuth, of one elevation."""
+    azimuth_key, elevation_key = jax.random.split(key)
+    turn = jnp.arange(settings.views) * (2 * jnp.pi / settings.views)
+    azimuth = jax.random.uniform(azimuth_key, (), maxval=2 * jnp.pi) + turn
+    low, high = jnp.deg2rad(settings.elevation_min_deg), jnp.deg2rad(settings.elevation_max_deg)
+    elevation = jax.random.uniform(elevation_key, (), minval=low, maxval=high)
+    viewpoint = Viewpoint(azimuth, jnp.broadcast_to(elevation, azimuth.shape))
+    return viewpoint, camera_at(viewpoint, settings)
+
+
+def camera_at(viewpoint: Viewpoint, settings: Settings) -> Camera:
+    """The camera there in the run's framing, leaves with the viewpoint's axes."""
+    return orbit(*viewpoint, settings.distance, jnp.deg2rad(settings.fov_deg))
+
+
 def view_index(viewpoint: Viewpoint) -> jax.Array:
     """Index into `VIEWS`: within 45 degrees of the front, of the back, above 60, or from a side."""
     azimuth = jnp.abs(jnp.mod(viewpoint.azimuth + jnp.pi, 2 * jnp.pi) - jnp.pi)
     index = jnp.where(azimuth < jnp.pi / 4, 0, jnp.where(azimuth > 3 * jnp.pi / 4, 2, 1))
-    return jnp.where(viewpoint.elevation > jnp.pi / 3, 3, index)
+    return jnp.where(viewpoint.elevation > OVERHEAD, 3, index)
 
 
 def blend(text: Text, viewpoint: Viewpoint) -> ViewPrompts:

@@ -1,15 +1,18 @@
-"""The loop around a step: blocks of steps on the device, callbacks between them.
+"""The loop around a step: blocks of steps on the devices, callbacks between them.
 
 One compiled program makes a step of all seeds; a block is some steps that the host does not wait
-for. The seed axis is split over the mesh axis "seed"; no device ever waits for another. Letters:
-n seeds on the first axis.
+for. The seed axis is split over the mesh axis "seed", along which no device waits for another. The
+prior's weights are whole on each device, or split over a second axis "model", along which XLA
+divides the work on one seed. Letters: n seeds on the first axis.
 """
 
 import signal
+import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,34 +21,79 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from dsd_jax.optimization import hosts
 from dsd_jax.optimization.seeds import dividing_devices
 from dsd_jax.optimization.state import State
 
 Metrics = dict[str, Any]
 Step = Callable[[State, Any], tuple[State, Metrics]]
 Refresh = Callable[[State], State]
+Fill = Callable[[State, Any], State]
 # (states, start, stop, shared), start < stop
 Block = Callable[[State, int, int, Any], tuple[State, Metrics]]
 
 BLOCK_SECONDS = 2.0
 MAX_BLOCK = 1000
+PROFILED_STEPS = 5
 
 
-def seed_mesh(n: int, devices=None) -> Mesh:
-    """The mesh axis "seed" over as many local devices as divide n seeds evenly."""
+def devices_of_all(each: int = 0) -> list[Any]:
+    """The first `each` devices of every process (0: all), process by process.
+
+    Raises:
+        ValueError: this process has not so many.
+    """
+    have = jax.local_device_count()
+    if not 0 <= each <= have:
+        raise ValueError(f"--devices must be from 1 to the {have} that there are, not {each}")
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    by_process = [
+        [device for device in devices if device.process_index == i]
+        for i in range(jax.process_count())
+    ]
+    return [device for own in by_process for device in own[: each or have]]
+
+
+def seed_mesh(n: int, devices=None, model: int = 1) -> Mesh:
+    """A mesh whose axis "seed" has as many devices as divide n seeds evenly.
+
+    Args:
+        devices: those that there are; left out, all local ones.
+        model: how many devices share one copy of the weights. From two on there is a second axis
+            "model", and along "seed" stand groups of so many devices.
+    """
     devices = jax.local_devices() if devices is None else devices
-    return Mesh(np.array(devices[: dividing_devices(n, len(devices))]), ("seed",))
+    groups = dividing_devices(n, len(devices) // model)
+    if model == 1:
+        return Mesh(np.array(devices[:groups]), ("seed",))
+    return Mesh(np.array(devices[: groups * model]).reshape(groups, model), ("seed", "model"))
 
 
 def place(mesh: Mesh, states: State, shared: Any) -> tuple[State, Any]:
-    """n states on the mesh, split by seed, and `shared` (weights, text), whole on each device."""
-    return (
-        jax.device_put(states, NamedSharding(mesh, P("seed"))),
-        jax.device_put(shared, NamedSharding(mesh, P())),
-    )
+    """n states on the mesh, split by seed, and `shared` (weights, text).
+
+    `shared` is whole on each device, or, where the mesh has an axis "model", split along it.
+    """
+    shardings = jax.tree.map(partial(weight_sharding, mesh), shared)
+    return hosts.put(states, NamedSharding(mesh, P("seed"))), hosts.put(shared, shardings)
 
 
-def make_block(step: Step, refresh: Refresh, refresh_every: int, mesh: Mesh) -> Block:
+def weight_sharding(mesh: Mesh, leaf: Any) -> NamedSharding:
+    """How a weight lies on the mesh: its largest axis that can be is split over "model".
+
+    Vectors are too small to be worth it.
+    """
+    parts = mesh.shape.get("model", 1)
+    able = [i for i, size in enumerate(np.shape(leaf)) if size % parts == 0]
+    if parts == 1 or np.ndim(leaf) < 2 or not able:
+        return NamedSharding(mesh, P())
+    axis = max(able, key=lambda i: np.shape(leaf)[i])
+    return NamedSharding(mesh, P(*[None] * axis, "model"))
+
+
+def make_block(
+    step: Step, refresh: Refresh, refresh_every: int, mesh: Mesh, fill: Fill | None = None
+) -> Block:
     """A function (states [n, ...], start, stop, shared) -> (states at step `stop`, metrics).
 
     The states given are donated. Metrics are means over the block's steps, [n] each. How a run is
@@ -59,16 +107,26 @@ def make_block(step: Step, refresh: Refresh, refresh_every: int, mesh: Mesh) -> 
         step: one step of one seed, given what all seeds share.
         refresh: housekeeping of one seed (its occupancy grid), run before every
             `refresh_every`-th step.
+        fill: gives the state of one seed the cache that its steps use, where it has none yet.
     """
     seeds, whole = P("seed"), P()
-    spread = partial(jax.shard_map, mesh=mesh, out_specs=seeds, check_vma=False)
-    step_all = spread(jax.vmap(step, in_axes=(0, None)), in_specs=(seeds, whole))
-    step_all = jax.jit(step_all, donate_argnums=0)
-    refresh_all = jax.jit(spread(jax.vmap(refresh), in_specs=(seeds,)), donate_argnums=0)
-    add = jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0)
+    spread = partial(
+        jax.shard_map, mesh=mesh, out_specs=seeds, axis_names={"seed"}, check_vma=False
+    )
+    by_seed = NamedSharding(mesh, seeds)
+    jit = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
+
+    def given_shared(one):
+        return jit(spread(jax.vmap(one, in_axes=(0, None)), in_specs=(seeds, whole)))
+
+    step_all, fill_all = given_shared(step), given_shared(fill) if fill else None
+    refresh_all = jit(spread(jax.vmap(refresh), in_specs=(seeds,)))
+    add = jit(partial(jax.tree.map, jnp.add))
 
     def block(states: State, start: int, stop: int, shared: Any) -> tuple[State, Metrics]:
         sums = None
+        if fill_all and states.cache is None:
+            states = fill_all(states, shared)
         for i in range(start, stop):
             if i % refresh_every == 0:
                 states = refresh_all(states)
@@ -93,32 +151,46 @@ def run(
     states: State,
     shared: Any,
     on_block: Callable[[Progress], None],
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], int] = lambda: 0,
     on_phase: Callable[[], None] = lambda: None,
+    profile: str | Path = "",
 ) -> State:
     """Run the states through phases until the last one's end, or until `should_stop` says so.
 
     The first block of a phase is one step long, since it compiles; the others take about
-    `BLOCK_SECONDS`.
+    `BLOCK_SECONDS`. The host waits for the devices at the end of a block only.
 
     Args:
         blocks: (end step, block function) of each phase, ends ascending.
         on_phase: called before a phase's first block, which may have to compile.
+        profile: folder for JAX's trace of a few steps, those after the first block.
     """
-    done = int(np.asarray(states.step)[0])
+    done = int(hosts.own_rows(states.step)[0])
     for end, block in blocks:
-        length = 1
+        length, compiled = 1, False
         if done < end:
             on_phase()
         while done < end and not should_stop():
             length = min(length, end - done)
+            trace = nullcontext()
+            if profile and compiled:
+                length, trace = min(length, PROFILED_STEPS), _trace(profile)
+                profile = ""
             began = time.perf_counter()
-            states, metrics = jax.block_until_ready(block(states, done, done + length, shared))
+            with trace:
+                states, metrics = jax.block_until_ready(block(states, done, done + length, shared))
             seconds = (time.perf_counter() - began) / length
-            done += length
-            on_block(Progress(states, done, jax.device_get(metrics), seconds))
+            seconds = float(hosts.everyones(seconds)[0, 0])
+            done, compiled = done + length, True
+            metrics = hosts.all_rows(hosts.own_rows(metrics))
+            on_block(Progress(states, done, metrics, seconds))
             length = _next_length(length, seconds)
     return states
+
+
+def _trace(folder: str | Path):
+    """JAX's profiler: a trace for TensorBoard or xprof, and one that ui.perfetto.dev opens."""
+    return jax.profiler.trace(str(folder), create_perfetto_trace=True)
 
 
 def _next_length(length: int, seconds_per_step: float) -> int:
@@ -129,24 +201,30 @@ def _next_length(length: int, seconds_per_step: float) -> int:
 
 @contextmanager
 def interruptible():
-    """Turn the first Ctrl-C into a flag: yields a function that says whether it was pressed.
+    """Turn Ctrl-C and SIGTERM into a flag: yields a function that says which came, or 0.
 
-    A second Ctrl-C raises KeyboardInterrupt as usual. Outside the main thread, where Python sets
-    no signal handlers, Ctrl-C keeps its usual meaning.
+    All processes get the same answer, and wait for it together. A second Ctrl-C raises
+    KeyboardInterrupt as usual. Outside the main thread, where Python sets no signal handlers, both
+    keep their usual meaning.
     """
-    pressed = False
+    pressed = 0
 
     def handler(number, frame):
         nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        pressed = max(pressed, number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    try:
-        previous = signal.signal(signal.SIGINT, handler)
-    except ValueError:
-        yield lambda: False
+    def which() -> int:
+        return int(hosts.everyones(pressed).max())
+
+    if threading.current_thread() is not threading.main_thread():
+        yield which
         return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, handler) for number in numbers]
     try:
-        yield lambda: pressed
+        yield which
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, before in zip(numbers, previous, strict=True):
+            signal.signal(number, before)

@@ -39,6 +39,15 @@ class Settings:
     """The same from `late_from` on (None: no change)."""
     ode_points: int = 11
     """DDIM grid points of the simulated ODE from pure noise to clean."""
+    ode: Literal["exact", "nodes", "table"] = "exact"
+    """The seed's ODE is followed at every step as published; or once for each view bin, to keep its
+    nodes, from which a step goes on to t', or a table of predictions that a step interpolates."""
+    ode_azimuth_bins: int = 16
+    """View bins of the kept ODE all around the object; a multiple of `views`."""
+    ode_elevation_bins: int = 3
+    """View bins from the lowest to the highest elevation, for priors with camera."""
+    ode_table_points: int = 24
+    """Timesteps of the table."""
     t_max: float = 0.98
     """Where t starts, as a fraction of the prior's timesteps."""
     t_min: float = 0.15
@@ -243,11 +252,13 @@ def check(settings: Settings) -> None:
     s = settings
     if s.ode_points < 2:
         raise ValueError(f"--ode-points must be at least 2, not {s.ode_points}")
+    if s.ode_table_points < 3:
+        raise ValueError(f"--ode-table-points must be at least 3, not {s.ode_table_points}")
     at_least_one = ("steps", "views", "resolution", "late_resolution", "samples",
                     "late_samples", "levels", "features", "log2_entries", "base_resolution",
                     "width", "hidden_layers", "occupancy_every", "occupancy_resolution",
                     "final_samples", "turntable_frames", "turntable_resolution",
-                    "preview_resolution")  # fmt: skip
+                    "preview_resolution", "ode_azimuth_bins", "ode_elevation_bins")  # fmt: skip
     for name in at_least_one:
         value = getattr(s, name)
         if value is not None and value < 1:
@@ -259,6 +270,13 @@ def check(settings: Settings) -> None:
     for name in fractions:
         if not 0 <= (getattr(s, name) or 0) <= 1:
             raise ValueError(f"--{flag(name)} must lie in 0..1, not {getattr(s, name)}")
+    if s.ode != "exact":
+        if s.view_noise == "attached":
+            raise ValueError(f"--ode {s.ode} needs a noise that stays; with --view-noise attached "
+                             "it must be exact")  # fmt: skip
+        if s.ode_azimuth_bins % s.views:
+            raise ValueError(f"--ode-azimuth-bins must be a multiple of --views, {s.views}, "
+                             f"not {s.ode_azimuth_bins}")  # fmt: skip
     if s.t_min >= s.t_max:
         raise ValueError(f"--t-min must be below --t-max, not {s.t_min} and {s.t_max}")
     if s.eta_at is not None and s.eta_at >= s.t_max:

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
 from dsd_jax.export.pictures import to_uint8
+from dsd_jax.optimization import hosts
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import State
 from dsd_jax.optimization.step import open_levels
@@ -68,7 +69,7 @@ def shoot(
     settings: Settings,
     on_view: Callable[[], None] = lambda: None,
 ) -> UInt8[np.ndarray, "n v h w 3"]:
-    """All n seeds from each azimuth, in the run's framing.
+    """All n seeds that this process has, from each azimuth, in the run's framing.
 
     Args:
         on_view: called after each view.
@@ -79,12 +80,12 @@ def shoot(
     for azimuth in np.deg2rad(np.asarray(azimuths_deg, float)):
         camera = orbit(azimuth, elevation, settings.distance, fov_y)
         rgb = camerawork(states.params, states.occupancy, levels, camera)
-        views.append(to_uint8(np.asarray(rgb)))
+        views.append(to_uint8(hosts.own_rows(rgb)))
         on_view()
     return np.stack(views, axis=1)
 
 
 def levels_in_use(states: State, settings: Settings) -> float | None:
     """Open levels of the hash grid at the states' step; None means all."""
-    levels = open_levels(jnp.asarray(states.step)[0], settings)
+    levels = open_levels(jnp.asarray(hosts.own_rows(states.step)[0]), settings)
     return None if levels is None else float(levels)

@@ -1,7 +1,6 @@
 """What a person sees while a run goes on: one progress bar, a contact sheet, TensorBoard curves."""
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from jax.sharding import Mesh
 
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.metrics.judge import ELEVATION_DEG
+from dsd_jax.optimization import hosts
 from dsd_jax.optimization.loop import Progress
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.preview import make_camerawork, shoot
@@ -21,7 +21,10 @@ SHEET = "seeds.png"
 
 
 class Reporter:
-    """Use as a context manager around one run; `watch` gives the callback of one chunk."""
+    """Use as a context manager around one run; `watch` gives the callback of one chunk.
+
+    Of several processes the first one reports.
+    """
 
     def __init__(
         self, run: Path, chunks: list[list[int]], scene: Scene, settings: Settings, mesh: Mesh
@@ -30,11 +33,11 @@ class Reporter:
 
         self._run, self._chunks, self._settings = run, chunks, settings
         self._bar, self._task = _progress_bar(len(chunks) * settings.steps)
-        self._board = SummaryWriter(str(run))
+        self._board = SummaryWriter(str(run), write_to_disk=hosts.is_first())
         self._camerawork = make_camerawork(
             scene, settings.preview_resolution, settings.samples, mesh
         )
-        self._sheet_at = time.monotonic()
+        self._sheet_at = hosts.clock()
         self._timed_steps, self._timed_seconds = 0, 0.0
         self.latest: dict[int, dict[str, float]] = {}
 
@@ -67,7 +70,7 @@ class Reporter:
             self._timed_seconds += steps * progress.seconds_per_step
             self._record(chunk, progress)
             self._show(index, progress)
-            if time.monotonic() - self._sheet_at > self._settings.preview_seconds:
+            if hosts.clock() - self._sheet_at > self._settings.preview_seconds:
                 self._draw(chunk, progress)
 
         return on_block
@@ -108,13 +111,15 @@ class Reporter:
         )  # fmt: skip
 
     def _draw(self, chunk: list[int], progress: Progress) -> None:
-        """Refresh the contact sheet with this chunk's seeds."""
-        n = unpadded(chunk)
+        """Refresh the contact sheet with this chunk's seeds, the first process's of them."""
         pictures = shoot(
             self._camerawork, progress.states, PREVIEW_AZIMUTHS_DEG, ELEVATION_DEG, self._settings
         )
-        save_png(self._run / SHEET, contact_sheet(pictures[:n], labels(chunk[:n]), tile=128))
-        self._sheet_at = time.monotonic()
+        if hosts.is_first():
+            seeds = chunk[: min(unpadded(chunk), len(pictures))]
+            sheet = contact_sheet(pictures[: len(seeds)], labels(seeds), tile=128)
+            save_png(self._run / SHEET, sheet)
+        self._sheet_at = hosts.clock()
 
 
 def labels(seeds: list[int]) -> list[str]:
@@ -135,6 +140,6 @@ def _progress_bar(total: int):
         TextColumn("{task.fields[rate]}"),
         TextColumn("ETA"),
         Remaining(),
-        console=Console(file=sys.stderr),
+        console=Console(file=sys.stderr, quiet=not hosts.is_first()),
     )
     return bar, bar.add_task("compiling ...", total=total, loss="", rate="")

@@ -3,6 +3,8 @@
 Letters: n seeds, v views, h w pixels.
 """
 
+import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from dsd_jax.export.run_folder import seed_folder, view_name
 from dsd_jax.export.scenes import SavedScene, save_scene
 from dsd_jax.export.video import save_video, turntable_azimuths_deg
 from dsd_jax.metrics import bank, diversity, efficientnet, judge
+from dsd_jax.optimization import hosts
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.preview import levels_in_use, make_camerawork, shoot
 from dsd_jax.optimization.state import State
+from dsd_jax.optimization.text_to_3d import Plan
 from dsd_jax.rendering.scene import Scene
 
 VIEW_SIZE = 256
@@ -36,6 +40,8 @@ def write_seeds(
 ) -> UInt8[np.ndarray, "n 8 h w 3"]:
     """Write everything that a seed's folder holds, for n seeds, and return their 8 views.
 
+    Each process writes its own seeds and returns the views of all.
+
     Args:
         states: of these seeds, and perhaps of fillers behind them.
         mesh: devices that share the work.
@@ -47,8 +53,9 @@ def write_seeds(
     camerawork = make_camerawork(scene, settings.turntable_resolution, settings.final_samples, mesh)
     azimuths = turntable_azimuths_deg(settings.turntable_frames)
     frames = shoot(camerawork, states, azimuths, elevation, settings, on_view)
-    levels, params = levels_in_use(states, settings), jax.device_get(states.params)
-    for i, seed in enumerate(seeds):
+    levels, params = levels_in_use(states, settings), hosts.own_rows(states.params)
+    first = hosts.own_slice(states.step.shape[0]).start
+    for i, seed in enumerate(seeds[first : first + len(views)]):
         folder = seed_folder(run, seed)
         for azimuth, picture in zip(judge.AZIMUTHS_DEG, views[i], strict=True):
             save_png(folder / "views" / view_name(azimuth), picture)
@@ -56,7 +63,7 @@ def write_seeds(
         save_video(folder / "turntable.mp4", frames[i], fps)
         own = jax.tree.map(lambda leaf, i=i: leaf[i], params)
         save_scene(folder, SavedScene(scene, own, levels))
-    return views[: len(seeds)]
+    return hosts.all_rows(views)[: len(seeds)]
 
 
 def views_to_write(settings: Settings) -> int:
@@ -82,3 +89,51 @@ def score(prompt: str, views: UInt8[np.ndarray, "n 8 h w 3"]) -> dict[str, Any]:
         "diversity_per_seed": diversity.per_object_diversity(features).tolist(),
         "fidelity": fidelity,
     }
+
+
+def summary(
+    prompt: str,
+    steps: dict[int, int],
+    latest: dict[int, dict[str, float]],
+    views: UInt8[np.ndarray, "n 8 h w 3"],
+) -> dict[str, Any]:
+    """What metrics.json says about the result, overall and per seed.
+
+    Args:
+        steps: steps done, of the n seeds in the order of their views.
+        latest: metrics of each seed's last steps.
+    """
+    scores = score(prompt, views)
+    fidelity = scores["fidelity"]
+    return {
+        "diversity": scores["diversity"],
+        "fidelity": {k: fidelity.get(k) for k in ("category", "accepted", "reason")},
+        "seeds": {
+            str(seed): {
+                "steps": steps[seed],
+                "diversity": scores["diversity_per_seed"][i],
+                "accepted": fidelity["per_seed"] and fidelity["per_seed"][i],
+                "neighbours": fidelity["neighbours"] and fidelity["neighbours"][i],
+                **latest.get(seed, {}),
+            }
+            for i, seed in enumerate(steps)
+        },
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "peak_memory_gb": peak_memory_gb(),
+    }
+
+
+def planned_memory_gb(plan: Plan) -> dict[str, float]:
+    """What `plan` expects one device to hold, in 1e9 bytes: the parts, and in all."""
+    parts = {**plan.needs._asdict(), "in_all": plan.bytes_needed}
+    return {name: round(size / 1e9, 6) for name, size in parts.items()}
+
+
+def peak_memory_gb() -> dict[str, float]:
+    """Most 1e9 bytes held so far, by the process and by the device that held most."""
+    peaks = [(d.memory_stats() or {}).get("peak_bytes_in_use", 0) for d in jax.local_devices()]
+    unit = 1 if sys.platform == "darwin" else 1024
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"host": round(resident / 1e9, 2), "device": round(max(peaks) / 1e9, 2)}

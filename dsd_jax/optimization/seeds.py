@@ -49,18 +49,30 @@ def _parse_part(part: str, text: str) -> range | list[int]:
     return range(start, stop, step)
 
 
-def chunk_seeds(seeds: list[int], fit: int) -> list[list[int]]:
-    """Split n seeds into the fewest chunks of at most `fit`, as even as they come.
+def chunk_length(n: int, each: int, devices: int = 1, all_of_them: bool = False) -> int:
+    """How many of n seeds, spread over devices that hold `each` of them, run together.
 
-    All chunks have one length c, so that one compiled program serves them all: the last one is
-    filled up by repeating its last seed (`unpadded` drops the copies).
+    As few as the fewest possible chunks need, as few on a device as these need, and so many devices
+    that none of them is idle. A multiple of the number of devices used.
+
+    Args:
+        all_of_them: use every device, be it for copies.
     """
-    if fit < 1:
-        raise ValueError(f"a chunk must hold at least one seed, not {fit}")
-    k = -(-len(seeds) // fit)
-    c = -(-len(seeds) // k)
-    chunks = [seeds[i : i + c] for i in range(0, len(seeds), c)]
-    return [chunk + [chunk[-1]] * (c - len(chunk)) for chunk in chunks]
+    if each < 1:
+        raise ValueError(f"a device must hold at least one seed, not {each}")
+    chunks = -(-n // (each * devices))
+    together = -(-n // chunks)
+    on_each = -(-together // devices)
+    return on_each * (devices if all_of_them else -(-together // on_each))
+
+
+def chunk_seeds(seeds: list[int], length: int) -> list[list[int]]:
+    """Split seeds into chunks of one length, so that one compiled program serves them all.
+
+    The last one is filled up by repeating its last seed (`unpadded` drops the copies).
+    """
+    chunks = [seeds[i : i + length] for i in range(0, len(seeds), length)]
+    return [chunk + [chunk[-1]] * (length - len(chunk)) for chunk in chunks]
 
 
 def unpadded(chunk: list[int]) -> int:

@@ -4,6 +4,7 @@ Every random number of a seed comes from `fold_in(key(seed), ...)` of its own se
 knows nothing of its companions. Stack states for several seeds.
 """
 
+import dataclasses
 from collections.abc import Hashable
 from typing import Any
 
@@ -33,6 +34,8 @@ class State:
         params: {"field": ..., "background": ...}
         opt_state: of `optimiser`.
         occupancy: where there may be matter.
+        cache: the seed's `ode_cache.Cache` where the run keeps one; a function of the rest, so no
+            part of a checkpoint.
     """
 
     seed: UInt[Array, ""]
@@ -41,6 +44,7 @@ class State:
     params: Any
     opt_state: Any
     occupancy: occupancy.OccupancyGrid
+    cache: Any = None
 
 
 def step_key(seed, step) -> jax.Array:
@@ -79,6 +83,11 @@ def init_state(seed, latent_shape: tuple[int, ...], scene: Scene, settings: Sett
         opt_state=optimiser(settings).init(params),
         occupancy=occupancy.init(settings.occupancy_resolution),
     )
+
+
+def without_cache(state: State) -> State:
+    """What a checkpoint holds of a state, or of several: the rest is built from it anew."""
+    return dataclasses.replace(state, cache=None)
 
 
 def make_scene(settings: Settings) -> Scene:

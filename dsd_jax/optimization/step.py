@@ -16,13 +16,13 @@ import optax
 from dsd_jax.fields.background import random_colour
 from dsd_jax.fields.radiance import analytic_normals
 from dsd_jax.ode import linear_grid
-from dsd_jax.optimization import annealing, attached_noise, regularisers
-from dsd_jax.optimization.conditioning import Text, Viewpoint, condition
+from dsd_jax.optimization import annealing, attached_noise, ode_cache, regularisers
+from dsd_jax.optimization.conditioning import Text, condition, sample_viewpoints
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import State, noise_key, optimiser, step_key
 from dsd_jax.priors.stable_diffusion import Prior
 from dsd_jax.rendering import occupancy
-from dsd_jax.rendering.cameras import Camera, orbit
+from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.shading import PointLight, sample_light
 from dsd_jax.rendering.volume import Rendering
@@ -77,6 +77,18 @@ def make_refresh(recipe: Recipe) -> Callable[[State], State]:
     return refresh
 
 
+def make_cache(recipe: Recipe) -> Callable[[State, Shared], State] | None:
+    """What gives one seed's state its `ode_cache`; None where the method or `ode` needs none."""
+    if not ode_cache.is_used(recipe.method, recipe.settings):
+        return None
+
+    def fill(state: State, shared: Shared) -> State:
+        cache = ode_cache.build(recipe.prior, *shared, state.seed_noise, recipe.settings)
+        return dataclasses.replace(state, cache=cache)
+
+    return fill
+
+
 def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str, jax.Array]]:
     settings = recipe.settings
     keys = jax.random.split(step_key(state.seed, state.step), 4)
@@ -109,18 +121,6 @@ def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,
     ), jax.tree.map(lambda m: m.astype(jnp.float32), metrics)
-
-
-def sample_viewpoints(key: jax.Array, settings: Settings) -> tuple[Viewpoint, Camera]:
-    """Random viewpoints with leading axis v, evenly spread in azimuth, of one elevation."""
-    azimuth_key, elevation_key = jax.random.split(key)
-    turn = jnp.arange(settings.views) * (2 * jnp.pi / settings.views)
-    azimuth = jax.random.uniform(azimuth_key, (), maxval=2 * jnp.pi) + turn
-    low, high = jnp.deg2rad(settings.elevation_min_deg), jnp.deg2rad(settings.elevation_max_deg)
-    elevation = jax.random.uniform(elevation_key, (), minval=low, maxval=high)
-    elevation = jnp.broadcast_to(elevation, azimuth.shape)
-    camera = orbit(azimuth, elevation, settings.distance, jnp.deg2rad(settings.fov_deg))
-    return Viewpoint(azimuth, elevation), camera
 
 
 def open_levels(step, settings: Settings) -> jax.Array | None:
@@ -257,25 +257,28 @@ def _distil(recipe: Recipe, shared: Shared, key, x, t, state: State, viewpoint, 
 
     Several views are denoised together by a prior that knows cameras, else one by one.
     """
-    settings = recipe.settings
-    part = t / recipe.prior.schedule.num_train_timesteps
+    prior, settings = recipe.prior, recipe.settings
+    part = t / prior.schedule.num_train_timesteps
     method = partial(recipe.method, **method_settings(recipe.method, part, state.step, settings))
 
-    def gradient(key, x, noise, viewpoint, camera):
-        denoiser_at = condition(
-            recipe.prior, shared.prior, shared.text, viewpoint, camera, settings
-        )
-        return method(key, denoiser_at, recipe.prior.schedule, x, noise, t)
+    def gradient(cache, key, x, noise, viewpoint, camera):
+        denoiser_at = condition(prior, shared.prior, shared.text, viewpoint, camera, settings)
+        if cache is None:
+            return method(key, denoiser_at, prior.schedule, x, noise, t)
+        eps_at = ode_cache.eps_at(cache, prior, *shared, viewpoint, settings)
+        grad, aux = method(key, denoiser_at, prior.schedule, x, noise, t, eps_at=eps_at)
+        return grad, aux | cache.metrics
 
-    noise = state.seed_noise
+    noise, cache = state.seed_noise, state.cache
     if settings.views == 1:
         one = jax.tree.map(lambda leaf: leaf[0], (x, viewpoint, camera))
-        grad, aux = gradient(key, one[0], noise, *one[1:])
+        grad, aux = gradient(cache, key, one[0], noise, *one[1:])
         return grad[None], aux
-    if recipe.prior.has_camera:
-        return gradient(key, x, noise, viewpoint, camera)
+    if prior.has_camera:
+        return gradient(cache, key, x, noise, viewpoint, camera)
     keys = jnp.broadcast_to(key, (settings.views,))
-    return jax.vmap(gradient)(keys, x, noise, viewpoint, camera)
+    axes = 0 if ode_cache.own_noises(prior, settings) else None, 0, 0, 0, 0, 0
+    return jax.vmap(gradient, in_axes=axes)(cache, keys, x, noise, viewpoint, camera)
 
 
 def method_settings(method: Callable, t, step, settings: Settings) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from dsd_jax.data.captions import unknown_words
+from dsd_jax.export.run_folder import plain, run_folder
 
 # jaxlib versions that compile float32 scatter-add on GPU to a slow loop.
 _SLOW_SCATTER = ((0, 10, 2), (0, 11, 0))
@@ -49,6 +51,44 @@ def nearest(name: str, valid: Sequence[str]) -> str:
     """ "; did you mean ...?" where a valid name resembles this one, else nothing."""
     close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.3)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def minutes(value: float) -> None:
+    """Refuse an interval of checkpoints that is none."""
+    if not value >= 0:
+        raise ValueError(f"--checkpoint-minutes must be a number from 0 on, not {value}")
+
+
+def folder_of(out: Path, prompt: str, config: dict[str, Any]) -> Path:
+    """The folder of a run: `out` where that holds a run itself, else one in it by prompt and hash.
+
+    Raises ValueError where it holds a run of another configuration; says what differs.
+    """
+    own, given = run_folder(out, prompt, config), out
+    for folder in (given, own):
+        try:
+            before = json.loads((folder / "config.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if folder == given and "prompt" not in before:
+            continue
+        differences = _differences(before, plain(config))
+        if differences:
+            more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+            raise ValueError(
+                f"{folder} holds a run with {', '.join(differences[:3])}{more}; "
+                "give the same flags, or another --out"
+            )
+        return folder
+    return own
+
+
+def _differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """ "--steps 12, not 24" for each value that differs between two configurations."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = dict.fromkeys([*now, *before])
+        return [d for k in names for d in _differences(before.get(k), now.get(k), k)]
+    return [] if before == now else [f"--{name.replace('_', '-')} {before!r}, not {now!r}"]
 
 
 def writable(folder: Path) -> None:
@@ -99,13 +139,30 @@ def slow_scatter(backend: str, version: str) -> str | None:
     return f"jaxlib {version} is slow on hash grids; pip install -U jax to 0.11.1 or later"
 
 
-def set_up_jax() -> None:
+def set_up_jax(argv: Sequence[str] = ()) -> None:
     """Settings of a program, to be made before JAX is first used.
 
-    Compiled programs are kept in the user's cache folder, unless JAX was told where. Without an
-    accelerator each core is a device, so that seeds run side by side.
+    Compiled programs are kept in the user's cache folder, unless JAX was told where
+    (JAX_COMPILATION_CACHE_DIR) or nothing can be written there. Without an accelerator each core is
+    a device, so that seeds run side by side; or there are as many as `--devices` in `argv` says.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "dsd_jax" / "xla"))
-    jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MAX_CPU_DEVICES))
+        jax.config.update("jax_compilation_cache_dir", _cache_folder())
+    if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        wanted = flag_value(argv, "devices") or ""
+        devices = int(wanted) if wanted.isdigit() else 0
+        if not 1 <= devices <= MAX_CPU_DEVICES:
+            devices = min(os.cpu_count() or 1, MAX_CPU_DEVICES)
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _cache_folder() -> str | None:
+    """dsd_jax/xla in $XDG_CACHE_HOME or ~/.cache, made if need be; None if it cannot be written."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    folder = cache.absolute() / "dsd_jax" / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    except OSError:
+        return None

@@ -24,6 +24,11 @@ def _interpolated(guidance_scale_prime: float) -> Changes:
     return {"anchor": "interpolated", "guidance_scale_prime": guidance_scale_prime}
 
 
+def _kept(mode: str, azimuths: int) -> Changes:
+    """The ODE kept in so many bins around the object."""
+    return {"ode": mode, "ode_azimuth_bins": azimuths}
+
+
 def _pixels(early: int, late: int) -> Changes:
     """Sides of the rendered view."""
     return {"resolution": early, "late_resolution": late}
@@ -57,6 +62,13 @@ _DISTILLATION: dict[str, Changes] = {
     "ODE guided at all t": {"ode_guidance_below": None},
     "ODE guided below 0.7": {"ode_guidance_below": 0.7},
     "ODE guided below 0.5": {"ode_guidance_below": 0.5},
+    "ODE exact": {"ode": "exact"},
+    "ODE nodes": {"ode": "nodes"},
+    "ODE nodes, 8 azimuths": _kept("nodes", 8),
+    "ODE nodes, 32 azimuths": _kept("nodes", 32),
+    "ODE table": {"ode": "table"},
+    "ODE table, 32 azimuths": _kept("table", 32),
+    "ODE table, 48 points": {"ode": "table", "ode_table_points": 48},
     "eta 1 from t = 0.5": {"eta": 1.0, "eta_at": 0.5},
     "interpolated, w' = 1 (published)": _interpolated(1.0),
     "interpolated, w' = 5": _interpolated(5.0),

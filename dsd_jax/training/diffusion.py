@@ -90,8 +90,13 @@ def draw_singles(key, data: Latents, empty, b: int, own_palette: float, dropout:
 
 
 def make_loss(
-    unet, text_encoder, schedule: NoiseSchedule, groups: int,
-    own_palette: float = 0.5, dropout: float = 0.12, shared_noise: float = 0.5,
+    unet,
+    text_encoder,
+    schedule: NoiseSchedule,
+    groups: int,
+    own_palette: float = 0.5,
+    dropout: float = 0.12,
+    shared_noise: float = 0.5,
 ):
     """Loss for `common.make_step`: mean squared error of the predicted noise.
 
@@ -111,7 +116,11 @@ def make_loss(
         text = text.reshape(b, distinct.shape[1], *text.shape[1:])
         text = jnp.broadcast_to(text, (b, VIEWS, *text.shape[2:]))
         return unet.apply(
-            {"params": params["unet"]}, _flat(x_t), _flat(t), _flat(text), _flat(batch.camera),
+            {"params": params["unet"]},
+            _flat(x_t),
+            _flat(t),
+            _flat(text),
+            _flat(batch.camera),
             num_views=num_views,
         ).reshape(x_t.shape)
 

@@ -149,6 +149,21 @@ def test_evaluations_are_only_those_needed():
     assert sorted(evaluations) == sorted(expected)
 
 
+def test_eps_of_the_ode_can_be_given():
+    """At t' it is asked for once; the gradient is that of following the ODE, which is not done."""
+    asked = []
+
+    def eps_at(t_prime):
+        asked.append(t_prime)
+        return ode.integrate(guided, SCHEDULE, noise, ode.linear_grid(), t_prime).eps_t
+
+    noise, guided = jnp.array([1.0, -0.3]), MIXTURE.denoiser_at(SCHEDULE, MIXTURE.only(0))(7.5)
+    followed, aux = run(700, noise=noise)
+    given, _ = run(700, noise=noise, grid=(999, 1), eps_at=eps_at)
+    np.testing.assert_allclose(given, followed, rtol=1e-5)
+    assert asked == [aux["t_prime"]]
+
+
 def on_the_ode():
     """A fine grid, a noise, all points of its ODE, and the index of t' = 600."""
     grid = tuple(range(999, -1, -3))

@@ -2,13 +2,21 @@
 plain one."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.fields.hash_grid import HashGrid, encode, level_entries, level_resolutions
+from dsd_jax.fields import hash_grid
+from dsd_jax.fields.hash_grid import (
+    HashGrid,
+    encode,
+    level_copies,
+    level_entries,
+    level_resolutions,
+)
 
 RESOLUTIONS = (4, 9, 30)  # 5^3 = 125 and 10^3 = 1000 fit into 2^10 entries, 31^3 does not
 ENTRIES = (125, 1000, 1024)
@@ -85,7 +93,15 @@ def test_matches_brute_force(features):
     np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
-def test_gradients_match_plain_autodiff():
+def test_copies_fill_the_rows_that_gradients_may_be_spread_over():
+    assert [level_copies(entries, 2**12) for entries in (100, 125, 1000, 2048, 2049, 9999)] == [
+        32, 32, 4, 2, 1, 1,
+    ]  # fmt: skip
+    assert level_copies(125, 0) == 1
+
+
+@pytest.mark.parametrize("spread", [0, 2**12])
+def test_gradients_match_plain_autodiff(spread):
     tables = make_tables(jax.random.key(0))
     points = make_points(jax.random.key(1))[:60]
     cotangent = jax.random.normal(jax.random.key(2), (60, 6))
@@ -93,7 +109,8 @@ def test_gradients_match_plain_autodiff():
     def loss(function, tables, points):
         return jnp.sum(jnp.sin(function(tables, points, RESOLUTIONS)) * cotangent)
 
-    got = jax.jit(jax.grad(lambda t, x: loss(encode, t, x), (0, 1)))(tables, points)
+    ours = partial(encode, spread=spread)
+    got = jax.jit(jax.grad(lambda t, x: loss(ours, t, x), (0, 1)))(tables, points)
     expected = jax.jit(jax.grad(lambda t, x: loss(plain, t, x), (0, 1)))(tables, points)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert a.dtype == jnp.float32
@@ -138,7 +155,8 @@ def test_vmap_of_value_and_gradient_is_a_loop(shared_tables):
             np.testing.assert_allclose(a[s], b, atol=1e-5)
 
 
-def test_nested_vmap_and_gradient_of_vmap():
+@pytest.mark.parametrize("spread", [0, 2**11])
+def test_nested_vmap_and_gradient_of_vmap(spread):
     tables = jax.tree.map(
         lambda *x: jnp.stack(x), *[make_tables(jax.random.key(s)) for s in range(2)]
     )
@@ -148,7 +166,7 @@ def test_nested_vmap_and_gradient_of_vmap():
         views = jax.vmap(lambda t, x: jax.vmap(lambda y: function(t, y, RESOLUTIONS))(x))
         return jnp.sum(jnp.sin(views(tables, points)))
 
-    got = jax.jit(jax.value_and_grad(lambda t: loss(t, encode)))(tables)
+    got = jax.jit(jax.value_and_grad(lambda t: loss(t, partial(encode, spread=spread))))(tables)
     expected = jax.jit(jax.value_and_grad(lambda t: loss(t, plain)))(tables)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
@@ -174,6 +192,20 @@ def test_open_levels_close_features_and_gradients():
     assert not np.any(gradient[2])
     assert np.any(gradient[1])
     np.testing.assert_allclose(at(3.0)[1], full, atol=1e-5)
+
+
+def test_gradients_are_spread_by_default_on_a_gpu_alone(monkeypatch):
+    """The scatter-add of a table of 125 rows goes to 32 times as many."""
+    tables, points = make_tables(jax.random.key(0)), make_points(jax.random.key(1))
+    monkeypatch.setattr(hash_grid, "GPU_SPREAD", 2**12)
+
+    def program():
+        slope = jax.grad(lambda t, x: jnp.sum(encode(t, x, RESOLUTIONS)))
+        return str(jax.make_jaxpr(slope)(tables, points))
+
+    assert "f32[4000,2]" not in program()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "f32[4000,2]" in program()
 
 
 def test_module_has_small_float32_tables():

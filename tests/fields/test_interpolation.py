@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dsd_jax.fields.interpolation import (
     CORNERS,
@@ -45,18 +46,21 @@ def test_weights_by_hand():
     )
 
 
-def test_scatter_and_dot_corners_are_adjoint_to_interpolate():
+@pytest.mark.parametrize("copies", [1, 2, 8])
+def test_scatter_and_dot_corners_are_adjoint_to_interpolate(copies):
     """<interpolate(T, w), v> = <T, scatter(w, v)> = sum_c <w_c, dot_corners(T, v)_c>."""
     keys = jax.random.split(jax.random.key(0), 5)
     cell = tuple(jax.random.randint(k, (40,), 0, 30).astype(jnp.uint32) for k in keys[:3])
     level, place = (
-        Level(30, 32),
+        Level(30, 32, copies),
         Place(cell, jnp.where(jnp.arange(40) < 20, 0, 32).astype("uint32")),
     )
     table, values = jax.random.normal(keys[3], (64, 2)), jax.random.normal(keys[4], (40, 2))
     weights = list(jax.random.uniform(keys[0], (8, 40)))
     forward = jnp.vdot(interpolate(level, table, place, weights), values)
-    by_table = jnp.vdot(table, scatter(level, 64, place, weights, values))
+    added_up = scatter(level, 64, place, weights, values)
+    assert added_up.shape == table.shape
+    by_table = jnp.vdot(table, added_up)
     dots = dot_corners(level, table, place, values)
     by_weights = sum(jnp.vdot(w, d) for w, d in zip(weights, dots, strict=True))
     np.testing.assert_allclose(by_table, forward, rtol=1e-4)

@@ -20,12 +20,13 @@ SIZE = 4
 
 @dataclasses.dataclass(frozen=True)
 class FlatColours:
-    """Stands in for `Prior`: every image of the prompt is one flat colour, red; others are blue."""
+    """Stands in for `Prior`: images of the prompt are red, others blue, flat but for a variance."""
 
     params: object = None
     has_camera: bool = False
     image_size: int = SIZE
     latent_shape: tuple = (SIZE, SIZE, 3)
+    variance: float = 1e-3
 
     @property
     def schedule(self):
@@ -40,7 +41,7 @@ class FlatColours:
     def denoiser_at(self, params, text, uncond, camera=None, num_views=1):
         colours = jnp.array([[1.0, -1.0, -1.0], [-1.0, -1.0, 1.0]])[:, None, None]
         mean = jnp.broadcast_to(colours, (2, *self.latent_shape))
-        mixture = GaussianMixture(jnp.zeros(2), mean, jnp.full_like(mean, 1e-3))
+        mixture = GaussianMixture(jnp.zeros(2), mean, jnp.full_like(mean, self.variance))
         return mixture.denoiser_at(self.schedule, text[0])
 
     def perp_neg_at(self, params, view_prompts, uncond):
@@ -58,8 +59,9 @@ def settings():
     """Small, and given in full where tuning the presets could change what a test sees."""
     return Settings(
         density="softplus",
+        density_floor=0.0,
         blob_scale=10.0,
-        steps=40, resolution=8, late_resolution=8, samples=8, levels=2, start_levels=2,
+        steps=40, views=1, resolution=8, late_resolution=8, samples=8, levels=2, start_levels=2,
         log2_entries=8, width=8, occupancy_resolution=8, occupancy_every=4, shading_from=1.0,
         guidance_scale=1.0, t_min=0.3, final_rate=1.0, sparsity=0.1, opaque=0.1,
     )  # fmt: skip

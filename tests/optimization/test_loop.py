@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.optimization import checkpoint, loop
+from dsd_jax.optimization import loop
 from dsd_jax.optimization.preview import make_camerawork, shoot
-from dsd_jax.optimization.text_to_3d import initial_states, make_blocks, optimise_chunk
+from dsd_jax.optimization.text_to_3d import initial_states, load_states, make_blocks, optimise_chunk
 
 # Companions change the shapes that XLA compiles for, hence the order of some sums, and Adam passes
 # the sign of the smallest gradients on. Measured 2e-6 after 20 steps.
@@ -26,8 +26,8 @@ class Machine:
         self.mesh = loop.seed_mesh(1)
         self.blocks = make_blocks(task, self.mesh)
 
-    def run(self, chunk, folder, stop=None, on_block=lambda p: None, resume=False):
-        """Up to step `stop`, if given, in blocks of growing length."""
+    def run(self, chunk, folder, stop=None, on_block=lambda p: None, **options):
+        """Up to step `stop`, if given, from the folder's last checkpoint."""
         last = {"done": 0}
 
         def watch(progress):
@@ -37,8 +37,9 @@ class Machine:
         def enough():
             return stop is not None and last["done"] >= stop
 
+        saved = load_states(self.task, folder, chunk)
         return optimise_chunk(
-            self.task, chunk, self.blocks, self.mesh, folder, watch, enough, resume=resume
+            self.task, chunk, self.blocks, self.mesh, folder, watch, enough, saved=saved, **options
         )
 
 
@@ -70,10 +71,10 @@ def test_objects_become_what_the_prior_says(task, machine, unbroken):
 def test_resumed_run_is_the_unbroken_one_bit_for_bit(machine, unbroken, tmp_path):
     stopped = machine.run([3], tmp_path, stop=9)
     assert 9 <= int(stopped.step[0]) < machine.task.settings.steps
-    resumed = machine.run([3], tmp_path, resume=True)
+    resumed = machine.run([3], tmp_path)
     assert int(resumed.step[0]) == machine.task.settings.steps
     chex.assert_trees_all_equal(jax.device_get(resumed), jax.device_get(unbroken))
-    again = machine.run([3], tmp_path, resume=True)
+    again = machine.run([3], tmp_path)
     chex.assert_trees_all_equal(jax.device_get(again), jax.device_get(unbroken))
 
 
@@ -98,16 +99,6 @@ def test_metrics_of_a_block_are_means_over_its_steps(machine, task):
         np.testing.assert_allclose(value, (first[name] + second[name]) / 2, rtol=1e-5)
 
 
-def test_checkpoint_of_other_seeds_is_refused(task, tmp_path):
-    states = initial_states(task, [1, 2])
-    checkpoint.save(tmp_path, [1, 2], states)
-    os.rename(checkpoint.path_of(tmp_path, [1, 2]), checkpoint.path_of(tmp_path, [1, 7]).parent
-              / checkpoint.path_of(tmp_path, [1, 7]).name)  # fmt: skip
-    with pytest.raises(ValueError, match="other seeds"):
-        checkpoint.load(tmp_path, [1, 7], states)
-    assert checkpoint.load(tmp_path, [4], states) is None
-
-
 def test_ctrl_c_stops_between_blocks_with_the_state_of_the_steps_done():
     """One Ctrl-C while a block runs: that block is finished, none is begun after it."""
     seen = []
@@ -122,15 +113,47 @@ def test_ctrl_c_stops_between_blocks_with_the_state_of_the_steps_done():
 
     handler = signal.getsignal(signal.SIGINT)
     with loop.interruptible() as pressed:
-        assert not pressed()
+        assert pressed() == 0
         states = loop.run(
             [(1000, block)], States(step=0), None, lambda p: seen.append(p.done), pressed
         )
-        assert pressed()
+        assert pressed() == signal.SIGINT
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is handler
     assert states["step"] == seen[-1] == 9
     assert seen == [1, 9]
+
+
+def test_sigterm_is_noticed_and_outranks_ctrl_c():
+    with loop.interruptible() as which:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert which() == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGINT)
+        assert which() == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_trace_of_compiled_steps_is_written(machine, tmp_path):
+    """The second block, of a few steps: what perfetto and what TensorBoard reads."""
+    seen = []
+    machine.run([3], tmp_path / "run", 9, lambda p: seen.append(p.done), profile=tmp_path / "trace")
+    assert seen[:2] == [1, 1 + loop.PROFILED_STEPS]
+    (folder,) = (tmp_path / "trace" / "plugins" / "profile").iterdir()
+    names = [path.name for path in folder.iterdir()]
+    assert "perfetto_trace.json.gz" in names
+    assert any(name.endswith(".xplane.pb") for name in names)
+
+
+def test_a_block_reads_nothing_back_and_its_states_are_given_away(machine, task):
+    """Between the steps the host only dispatches; the next states take the place of the last."""
+    states, shared = loop.place(machine.mesh, initial_states(task, [3]), _shared(task))
+    states, _ = machine.blocks[0][1](states, 0, 1, shared)
+    with jax.transfer_guard_device_to_host("disallow"):
+        after, metrics = machine.blocks[0][1](states, 1, 4, shared)
+    assert isinstance(metrics["loss"], jax.Array)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(states.params))
+    assert int(after.step[0]) == 4
 
 
 def test_phases_follow_one_another():

@@ -46,6 +46,16 @@ def test_unset_late_share_keeps_the_early_one():
         ({"late_samples": 0}, "--late-samples must be at least 1, not 0"),
         ({"t_prime_offset": -0.1}, "--t-prime-offset must lie in 0..1"),
         ({"density_floor": -1.0}, "--density-floor must not be negative"),
+        ({"ode_table_points": 2}, "--ode-table-points must be at least 3, not 2"),
+        ({"ode_elevation_bins": 0}, "--ode-elevation-bins must be at least 1, not 0"),
+        (
+            {"ode": "table", "views": 4, "ode_azimuth_bins": 15},
+            "--ode-azimuth-bins must be a multiple of --views, 4, not 15",
+        ),
+        (
+            {"ode": "nodes", "view_noise": "attached"},
+            "--ode nodes needs a noise that stays; with --view-noise attached it must be exact",
+        ),
     ],
 )
 def test_refused_settings(changes, message):

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsd_jax.optimization.seeds import chunk_seeds, dividing_devices, parse_seeds, unpadded
+from dsd_jax.optimization.seeds import (
+    chunk_length,
+    chunk_seeds,
+    dividing_devices,
+    parse_seeds,
+    unpadded,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,20 +57,37 @@ def test_refuses_in_one_line(text, said):
     assert "\n" not in str(caught.value)
 
 
-@given(st.lists(st.integers(0, 99), min_size=1, unique=True), st.integers(1, 40))
-def test_chunks_hold_every_seed_once_and_have_one_length(seeds, fit):
-    chunks = chunk_seeds(seeds, fit)
+@given(
+    st.lists(st.integers(0, 99), min_size=1, unique=True),
+    st.integers(1, 20),
+    st.integers(1, 9),
+)
+def test_chunks_hold_every_seed_once_and_spread_evenly(seeds, each, devices):
+    c = chunk_length(len(seeds), each, devices)
+    chunks = chunk_seeds(seeds, c)
     assert [seed for chunk in chunks for seed in chunk[: unpadded(chunk)]] == seeds
-    assert {len(chunk) for chunk in chunks} == {len(chunks[0])}
-    assert len(chunks[0]) <= fit
-    assert len(chunks) == -(-len(seeds) // fit)
+    assert {len(chunk) for chunk in chunks} == {c}
+    assert len(chunks) == -(-len(seeds) // (each * devices))
+    used = dividing_devices(c, devices)
+    on_each = -(-min(-(-len(seeds) // len(chunks)), each * devices) // devices)
+    assert c // used == on_each <= each
+    every = chunk_length(len(seeds), each, devices, all_of_them=True)
+    assert every == on_each * devices
 
 
-def test_chunks_are_even():
-    assert chunk_seeds([1, 2, 3, 4, 5], 4) == [[1, 2, 3], [4, 5, 5]]
-    assert chunk_seeds([7], 4) == [[7]]
+@pytest.mark.parametrize(
+    ("n", "each", "devices", "c"),
+    [(5, 4, 1, 3), (7, 99, 1, 7), (7, 99, 4, 8), (5, 99, 4, 6), (1, 1, 8, 1), (16, 1, 8, 8)],
+)
+def test_length_of_chunks(n, each, devices, c):
+    assert chunk_length(n, each, devices) == c
+
+
+def test_chunks_are_filled_up():
+    assert chunk_seeds([1, 2, 3, 4, 5], 3) == [[1, 2, 3], [4, 5, 5]]
+    assert chunk_seeds([7], 1) == [[7]]
     with pytest.raises(ValueError, match="at least one"):
-        chunk_seeds([1], 0)
+        chunk_length(1, 0)
 
 
 @pytest.mark.parametrize(("c", "d", "used"), [(16, 8, 8), (6, 4, 3), (7, 4, 1), (1, 8, 1)])

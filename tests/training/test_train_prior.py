@@ -49,8 +49,16 @@ def trained(packed, tmp_path_factory):
     logs: list[str] = []
     script.log = logs.append
     settings = dict(
-        objects=packed, out=out, groups=1, palettes=2, small=True, resolution=32, vae_batch=4,
-        unet_batch=1, vae_minutes=0.001, unet_minutes=0.001,
+        objects=packed,
+        out=out,
+        groups=1,
+        palettes=2,
+        small=True,
+        resolution=32,
+        vae_batch=4,
+        unet_batch=1,
+        vae_minutes=0.001,
+        unet_minutes=0.001,
     )
     # no time at all: stops right after compiling the autoencoder's step
     assert script.main(script.Settings(**settings, max_minutes=0.0)) == 0
