@@ -8,8 +8,8 @@ and the field (field.safetensors, field.json; read by `dsd_jax.export.scenes.loa
 Every number of the recipe is a flag too: see --help. The same command again, whatever ended it,
 goes on from the last checkpoint.
 
-This command takes 7 minutes on 2 CPU cores, and 16 seeds with `standard` 2.4 minutes on one H100,
-compiling included; expect the judge to accept 3 of 4 houses.
+This command takes 7.5 minutes on 2 CPU cores, compiling included; expect the judge to accept 3 of 4
+houses.
 """
 
 import dataclasses
