@@ -8,6 +8,7 @@ Letters as in schedule.py. What guidance adds to SDS is the whole of it:
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.distillation.common import result
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -41,5 +42,4 @@ def gradient(
     z_t = schedule.add_noise(x, eps, t)
     classifier = denoiser_at(1.0)(z_t, t) - denoiser_at(0.0)(z_t, t)
     grad = weight(schedule, t) * guidance_scale * classifier
-    aux = {"gradient_norm": jnp.linalg.norm(grad)}
-    return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+    return result(grad, x)

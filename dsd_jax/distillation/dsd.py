@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax import ode
+from dsd_jax.distillation.common import result, with_fresh
 from dsd_jax.guidance import DenoiserAt, below
 from dsd_jax.schedule import NoiseSchedule
 
@@ -98,8 +99,7 @@ def gradient(
         eps = ode.integrate(guided, schedule, seed_noise, grid, t_prime).eps_t
     else:
         eps = eps_at(jnp.asarray(t_prime))
-    fresh = jax.random.normal(jax.random.fold_in(key, 1), eps.shape, eps.dtype)
-    eps = jnp.sqrt(1 - jnp.square(eta)) * eps + eta * fresh
+    eps = with_fresh(jax.random.fold_in(key, 1), eps, eta)
     eps_t = denoiser(schedule.add_noise(x, eps, t), t)
     if anchor == "interpolated":
         z_t_prime = schedule.add_noise(x, eps, t_prime)
@@ -107,8 +107,7 @@ def gradient(
     else:
         eps_prime = eps
     grad = weight(schedule, t) * (eps_t - eps_prime)
-    aux = {"gradient_norm": jnp.linalg.norm(grad), "t_prime": jnp.asarray(t_prime)}
-    return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+    return result(grad, x, t_prime=jnp.asarray(t_prime))
 
 
 def on_ode(

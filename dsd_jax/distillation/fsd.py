@@ -15,6 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.distillation.common import result, with_fresh
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -47,9 +48,7 @@ def gradient(
     chex.assert_equal_shape([x, seed_noise])
     x = jax.lax.stop_gradient(x)
     eps = seed_noise.astype(jnp.promote_types(x.dtype, jnp.float32))
-    fresh = jax.random.normal(key, eps.shape, eps.dtype)
-    eps = jnp.sqrt(1 - jnp.square(fresh_share)) * eps + fresh_share * fresh
+    eps = with_fresh(key, eps, fresh_share)
     z_t = schedule.add_noise(x, eps, t)
     grad = weight(schedule, t) * (denoiser_at(guidance_scale)(z_t, t) - eps)
-    aux = {"gradient_norm": jnp.linalg.norm(grad)}
-    return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+    return result(grad, x)

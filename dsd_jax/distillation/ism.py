@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax import ode
+from dsd_jax.distillation.common import result
 from dsd_jax.distillation.inversion import invert
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
@@ -50,5 +51,4 @@ def gradient(
     eps_s = uncond(x_s, s)
     x_t = ode.ddim_step(schedule, x_s, eps_s, s, t)
     grad = weight(schedule, t) * (denoiser_at(guidance_scale)(x_t, t) - eps_s)
-    aux = {"gradient_norm": jnp.linalg.norm(grad)}
-    return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+    return result(grad, x)

@@ -10,6 +10,7 @@ have at x, found by inverting x with guidance -w:
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.distillation.common import result, with_fresh
 from dsd_jax.distillation.inversion import invert
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
@@ -46,9 +47,7 @@ def gradient(
     x = jax.lax.stop_gradient(x).astype(jnp.promote_types(x.dtype, jnp.float32))
     x_t = invert(denoiser_at(-guidance_scale), schedule, x, t, inversion_steps)
     kappa = (x_t - schedule.alpha(t) * x) / schedule.sigma(t)
-    fresh = jax.random.normal(key, x.shape, x.dtype)
-    kappa = jnp.sqrt(1 - jnp.square(inversion_eta)) * kappa + inversion_eta * fresh
+    kappa = with_fresh(key, kappa, inversion_eta)
     z_t = schedule.add_noise(x, kappa, t)
     grad = weight(schedule, t) * (denoiser_at(guidance_scale)(z_t, t) - kappa)
-    aux = {"gradient_norm": jnp.linalg.norm(grad)}
-    return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+    return result(grad, x)

@@ -8,6 +8,7 @@ Letters as in schedule.py, w being the guidance scale. With fresh noise eps at e
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.distillation.common import result
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -40,5 +41,4 @@ def gradient(
     eps = jax.random.normal(key, x.shape, jnp.promote_types(x.dtype, jnp.float32))
     z_t = schedule.add_noise(x, eps, t)
     grad = weight(schedule, t) * (denoiser_at(guidance_scale)(z_t, t) - eps)
-    aux = {"gradient_norm": jnp.linalg.norm(grad)}
-    return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+    return result(grad, x)

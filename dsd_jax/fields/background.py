@@ -1,12 +1,12 @@
 """Backgrounds: functions of the viewing direction, directions [n, 3] -> rgb [n, 3] in [0, 1]."""
 
-import math
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from scipy.special import logit
 
 
 def constant_background(colour) -> Callable[[jax.Array], jax.Array]:
@@ -23,10 +23,6 @@ def random_colour(key: jax.Array) -> Float[Array, "3"]:
     return jnp.where(jax.random.bernoulli(choice_key), colour, colour[0])
 
 
-def _logit(probability: float) -> float:
-    return math.log(probability / (1 - probability))
-
-
 class LearnedColour(nn.Module):
     """One learnable colour for all directions; at the start the grey `initial`, within (0, 1)."""
 
@@ -34,7 +30,7 @@ class LearnedColour(nn.Module):
 
     @nn.compact
     def __call__(self, directions: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
-        logits = self.param("logits", nn.initializers.constant(_logit(self.initial)), (3,))
+        logits = self.param("logits", nn.initializers.constant(float(logit(self.initial))), (3,))
         return jnp.broadcast_to(nn.sigmoid(logits), directions.shape)
 
 
@@ -52,6 +48,6 @@ class DirectionalBackground(nn.Module):
         x, y, z = directions[:, 0], directions[:, 1], directions[:, 2]
         basis = [jnp.ones_like(x), x, y, z, x * y, y * z, z * x, x * x - y * y, 3 * z * z - 1]
         hidden = nn.relu(nn.Dense(self.width)(jnp.stack(basis, -1)))
-        bias = nn.initializers.constant(_logit(self.initial))
+        bias = nn.initializers.constant(float(logit(self.initial)))
         logits = nn.Dense(3, kernel_init=nn.initializers.zeros, bias_init=bias)(hidden)
         return nn.sigmoid(logits)

@@ -17,6 +17,7 @@ gradio_new.py, `model_ema.copy_to` in threestudio's guidance): a file that has t
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -55,13 +56,25 @@ def load_single_file(
     config = read_config(file) if config is None else config
     if "text_encoder" not in config:
         raise ValueError(f"{file} takes an image, not a prompt: read it by priors.load_prior")
+    return Pipeline(*read_parts(file, config, build_networks, param_shapes, dtype, param_dtype))
+
+
+def read_parts(
+    file: Path, config: dict, build_networks: Callable, param_shapes: Callable, dtype, param_dtype
+) -> tuple[Any, dict, dict]:
+    """(networks, params, scheduler) of a file that `config` describes.
+
+    Args:
+        build_networks: (config, dtype) -> networks.
+        param_shapes: networks -> a jax.ShapeDtypeStruct for each parameter.
+    """
     try:
         scheduler, networks = scheduler_config(config["scheduler"]), build_networks(config, dtype)
     except ValueError as error:
         raise ValueError(f"{file.with_suffix('.json')}: {error}") from None
     param_dtype = jnp.dtype(dtype if param_dtype is None else param_dtype)
     shapes, unet = param_shapes(networks), networks.unet.config
-    return Pipeline(networks, read_tensors(file, config, unet, shapes, param_dtype), scheduler)
+    return networks, read_tensors(file, config, unet, shapes, param_dtype), scheduler
 
 
 def build_networks(config: dict, dtype=jnp.float32) -> Networks:

@@ -22,13 +22,8 @@ from dsd_jax.models.clip_vision import ClipVision
 from dsd_jax.models.clip_vision import param_shapes as clip_vision_param_shapes
 from dsd_jax.models.config import ClipVisionConfig, UNetConfig, VAEConfig
 from dsd_jax.models.ldm import cc_projection_shapes, unet_config
-from dsd_jax.models.ldm_config import (
-    image_encoder_config,
-    read_config,
-    scheduler_config,
-    vae_config,
-)
-from dsd_jax.models.ldm_pipeline import read_tensors
+from dsd_jax.models.ldm_config import image_encoder_config, read_config, vae_config
+from dsd_jax.models.ldm_pipeline import read_parts
 from dsd_jax.models.networks import unet_param_shapes, vae_param_shapes
 from dsd_jax.models.unet import UNet
 from dsd_jax.models.vae import AutoencoderKL
@@ -145,13 +140,9 @@ def load_single_file(
     config = read_config(file) if config is None else config
     if "image_encoder" not in config:
         raise ValueError(f"{file} takes a prompt, not an image: read it by priors.load_prior")
-    try:
-        scheduler, networks = scheduler_config(config["scheduler"]), build_networks(config, dtype)
-    except ValueError as error:
-        raise ValueError(f"{file.with_suffix('.json')}: {error}") from None
-    param_dtype = jnp.dtype(dtype if param_dtype is None else param_dtype)
-    shapes, unet = param_shapes(networks), networks.unet.config
-    return ImagePipeline(networks, read_tensors(file, config, unet, shapes, param_dtype), scheduler)
+    return ImagePipeline(
+        *read_parts(file, config, build_networks, param_shapes, dtype, param_dtype)
+    )
 
 
 def build_networks(config: dict, dtype=jnp.float32) -> ImageNetworks:

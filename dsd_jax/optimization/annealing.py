@@ -6,6 +6,9 @@ Letters: p = step / steps is the progress, from 0 to 1. All functions take a tra
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.optimization.presets import Settings
+from dsd_jax.schedule import NoiseSchedule
+
 
 def t_fraction(
     step, steps: int, start: float = 0.98, end: float = 0.32, *, linear: bool = False
@@ -33,6 +36,18 @@ def timestep(
     fraction = t_fraction(step, steps, start, end, linear=linear)
     t = jnp.round(fraction * num_train_timesteps).astype(jnp.int32)
     return jnp.clip(t, 0, num_train_timesteps - 1)
+
+
+def run_timestep(step, settings: Settings, schedule: NoiseSchedule) -> jax.Array:
+    """`timestep` of a run with these settings, for a prior with this schedule."""
+    return timestep(
+        step,
+        settings.steps,
+        settings.t_max,
+        settings.t_min,
+        linear=settings.annealing == "linear",
+        num_train_timesteps=schedule.num_train_timesteps,
+    )
 
 
 def t_prime_min(step, steps: int, early: int = 1, late: int = 10, after: float = 0.75) -> jax.Array:

@@ -229,14 +229,7 @@ def _pull(recipe: Recipe, shared: Shared, key, rgb, state: State, viewpoint, cam
         x - xhat = s_t gradient / weight_t,    gradient on rgb = weight_t / s_t (rgb - D(xhat)).
     """
     settings, prior = recipe.settings, recipe.prior
-    t = annealing.timestep(
-        state.step,
-        settings.steps,
-        settings.t_max,
-        settings.t_min,
-        linear=settings.annealing == "linear",
-        num_train_timesteps=prior.schedule.num_train_timesteps,
-    )
+    t = annealing.run_timestep(state.step, settings, prior.schedule)
     encode = jax.vmap(partial(prior.encode, shared.prior))
     share = settings.image_space
     x, pull_encoder = (encode(rgb), None) if share == 1 else jax.vjp(encode, rgb)

@@ -20,12 +20,11 @@ from scipy.special import logit
 from dsd_jax import ode
 from dsd_jax.distillation import dsd
 from dsd_jax.optimization import annealing
-from dsd_jax.optimization.conditioning import Viewpoint, condition, embed_prompt
+from dsd_jax.optimization.conditioning import Viewpoint, camera_at, condition, embed_prompt
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import seed_noise, step_key
 from dsd_jax.optimization.step import Shared, method_settings
 from dsd_jax.priors.stable_diffusion import Prior
-from dsd_jax.rendering.cameras import orbit
 from dsd_jax.rendering.scene import GREY
 
 SPACES = ("latents", "pixels", "network")
@@ -99,7 +98,7 @@ def denoiser_at(task: Task, shared: Shared):
     """Guidance scale -> denoiser of the task's view."""
     settings = task.settings
     place = Viewpoint(jnp.asarray(task.azimuth), jnp.asarray(task.elevation))
-    camera = orbit(*place, settings.distance, jnp.deg2rad(settings.fov_deg))
+    camera = camera_at(place, settings)
     return condition(task.prior, shared.prior, shared.text, place, camera, settings)
 
 
@@ -154,11 +153,7 @@ def optimise(task: Task, seeds, on_step=lambda step: None) -> Result:
     schedule = task.prior.schedule
 
     def one(shared, params, opt_state, seed, noise, i):
-        t = annealing.timestep(
-            i, settings.steps, settings.t_max, settings.t_min,
-            linear=settings.annealing == "linear",
-            num_train_timesteps=schedule.num_train_timesteps,
-        )  # fmt: skip
+        t = annealing.run_timestep(i, settings, schedule)
         part = t / schedule.num_train_timesteps
         method = partial(task.method, **method_settings(task.method, part, i, settings))
         x, pull_back = jax.vjp(partial(latent, shared), params)
