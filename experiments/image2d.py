@@ -4,7 +4,9 @@
 
 With `--method dsd` on latents the optimisation follows each seed's ODE exactly (DSD*): with as many
 steps as DDIM the result is DDIM's image, and the program prints and writes by how much it differs.
-Everything else is Adam on the method's gradient.
+With `--descent plain` it takes plain steps of size one down the gradient of 3D in its published,
+interpolated form, from the seed's one-step prediction at T, which goes beside the ODE; see
+`text_to_2d.descend`. Everything else is Adam on the method's gradient.
 
 Writes to runs/<prompt>-<hash>/: config.json, metrics.json, seed_0000.png and so on, grid.png (above
 DDIM's pictures of the same seeds) and strip.png (a column a seed, the optimisation downwards).
@@ -29,10 +31,13 @@ from dsd_jax.distillation import METHODS
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.run_folder import run_folder, write_json
 from dsd_jax.optimization import text_to_2d, validate
-from dsd_jax.optimization.presets import Settings, check
+from dsd_jax.optimization.checks import check
+from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.results import score
 from dsd_jax.optimization.seeds import parse_seeds
 from dsd_jax.priors import load_prior
+
+WAYS = {"ode": text_to_2d.follow, "plain": text_to_2d.descend, "adam": text_to_2d.optimise}
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,14 @@ class Args:
     seeds: str = "0:4"
     """0:16, 0:16:2, 3 or 1,5,9."""
     method: str = "dsd"
-    """dsd, sds, csd, ism, sdi or fsd."""
+    """sds, csd, nfsd, ism, vsd, asd, sdi, fsd, cfd or dsd."""
     prior: str = "toybox"
     """As in text3d.py."""
     space: Literal["latents", "pixels", "network"] = "latents"
     """What is optimised: latents, pixels, or a small coordinate network."""
-    exact: bool = True
-    """DSD on latents in its exact form, DSD*; else by Adam as in 3D."""
+    descent: Literal["ode", "plain", "adam"] | None = None
+    """Along the ODE itself (DSD*), by plain steps, or by Adam as in 3D (None: ode for DSD on
+    latents, else adam)."""
     steps: int = 50
     """Optimisation steps."""
     ddim_steps: int = 50
@@ -61,6 +67,8 @@ class Args:
     t_max: float = 0.98
     t_min: float = 0.02
     """Where t starts and ends, as fractions of the prior's timesteps."""
+    ode_points: int = 11
+    """DDIM grid points of DSD's simulated ODE, if it does not go along the ODE itself."""
     eta: float = 0.0
     """Share of fresh noise in DSD's eps at t_min."""
     azimuth_deg: float = 30.0
@@ -80,8 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    exact = is_exact(args)
-    result = (text_to_2d.follow if exact else text_to_2d.optimise)(task, seeds, progress(args))
+    result = WAYS[descent_of(args)](task, seeds, progress(args))
     reference = text_to_2d.ddim(task, seeds, args.ddim_steps)
     images, sampled = np.asarray(result.images), np.asarray(reference)
     metrics = summary(args.prompt, images, sampled) | {"seconds": time.monotonic() - began}
@@ -102,11 +109,17 @@ def prepare(args: Args) -> tuple[text_to_2d.Task, list[int], Path]:
     validate.prompt(args.prompt)
     seeds = parse_seeds(args.seeds)
     validate.choice("method", args.method, METHODS)
-    if args.ddim_steps < 2 or (is_exact(args) and args.steps < 2):
+    descent = descent_of(args)
+    if args.ddim_steps < 2 or (descent == "ode" and args.steps < 2):
         raise ValueError("--steps and --ddim-steps must be at least 2: an ODE needs two points")
+    if descent != "adam" and args.space != "latents":
+        raise ValueError(f"--descent {descent} moves latents alone, not --space {args.space}")
+    if descent == "ode" and args.method != "dsd":
+        raise ValueError(f"--descent ode is for --method dsd alone, not {args.method}")
     settings = Settings(
         steps=args.steps, guidance_scale=args.guidance_scale, views=1, grid_rate=args.rate,
-        t_max=args.t_max, t_min=args.t_min, eta=args.eta,
+        t_max=args.t_max, t_min=args.t_min, eta=args.eta, ode_points=args.ode_points,
+        anchor="interpolated" if descent == "plain" else "trajectory",
     )  # fmt: skip
     check(settings)
     validate.writable(args.out)
@@ -120,9 +133,10 @@ def prepare(args: Args) -> tuple[text_to_2d.Task, list[int], Path]:
     return task, seeds, run_folder(args.out, args.prompt, {k: str(v) for k, v in config.items()})
 
 
-def is_exact(args: Args) -> bool:
-    """Whether this run follows the ODE itself."""
-    return args.exact and args.method == "dsd" and args.space == "latents"
+def descent_of(args: Args) -> str:
+    """How this run moves, one of `WAYS`."""
+    on_ode = args.method == "dsd" and args.space == "latents"
+    return args.descent or ("ode" if on_ode else "adam")
 
 
 def progress(args: Args):

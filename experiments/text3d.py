@@ -33,8 +33,9 @@ from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.run_folder import write_json
 from dsd_jax.optimization import hosts, validate
 from dsd_jax.optimization.checkpoint import Saved
+from dsd_jax.optimization.checks import check
 from dsd_jax.optimization.loop import interruptible
-from dsd_jax.optimization.presets import PRESETS, Settings, check
+from dsd_jax.optimization.presets import PRESETS, Settings
 from dsd_jax.optimization.reporter import SHEET, Reporter, labels
 from dsd_jax.optimization.results import planned_memory_gb, summary, views_to_write, write_seeds
 from dsd_jax.optimization.seeds import parse_seeds, unpadded
@@ -63,7 +64,7 @@ class Args:
     seeds: str = "0:4"
     """0:16, 0:16:2, 3 or 1,5,9. The same seed gives the same object."""
     method: str = "dsd"
-    """Distillation method: dsd, sds, csd, ism, sdi or fsd."""
+    """Distillation method: sds, csd, nfsd, ism, vsd, asd, sdi, fsd, cfd or dsd."""
     prior: str = "toybox"
     """toybox, a folder or hub id in diffusers layout, or a latent-diffusion .safetensors file."""
     preset: str = ""

@@ -4,9 +4,12 @@ In diffusers' folder layout; of MVDream and of Zero-1-to-3 in one file, and as t
 """
 
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
+import jaxlib
 import numpy as np
 import pytest
 
@@ -14,6 +17,37 @@ from dsd_jax.data.tokenizer import train_tokenizer
 from dsd_jax.models import keys, ldm_pipeline, zero123
 from dsd_jax.models.networks import build, param_shapes
 from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER, Pipeline, save_pipeline
+
+# Halves what compiling takes. A jaxlib that does not know the flag would end the process.
+QUICK_XLA = "xla_cpu_use_fusion_emitters"
+KNOWN_BY = "0.10."
+_own_cache: list[str] = []
+
+
+def pytest_configure(config):
+    """All processes of a session share one cache of compiled programs, also of the smallest.
+
+    JAX_COMPILATION_CACHE_DIR holds where it is given, and so does XLA_FLAGS: with
+    --xla_cpu_use_fusion_emitters=true programs are compiled as users' are.
+    """
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        _own_cache.append(tempfile.mkdtemp(prefix="dsd_jax_tests_"))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = _own_cache[0]
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if jaxlib.__version__.startswith(KNOWN_BY) and QUICK_XLA not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{QUICK_XLA}=false".strip()
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    seconds = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+
+
+def pytest_unconfigure(config):
+    """The cache goes with the process that made it, the last one to end."""
+    for folder in _own_cache:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

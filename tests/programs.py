@@ -1,13 +1,16 @@
-"""What tests of the real text3d.py share: a tiny command, and how its processes are started."""
+"""What tests of programs share: scripts as modules, a tiny text3d.py, and how it is started."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "experiments"
 # A step a block, so that a run of milliseconds has moments to be cut off at.
 _PROGRAM = """
 import runpy, sys
@@ -23,22 +26,47 @@ SMALL = [
     "--preview-resolution", "8", "--final-samples", "4",
 ]  # fmt: skip
 
+# A unet of two levels, for experiments/parity.py.
+SMALL_UNET = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": [32, 64],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "layers_per_block": 1,
+    "attention_head_dim": 2,
+    "cross_attention_dim": 16,
+}
 
-def start(prior: Path, cache: Path, *flags: object, devices: int = 1) -> subprocess.Popen:
-    """text3d.py with a prior and flags, writing a checkpoint after every step."""
-    script = str(ROOT / "experiments" / "text3d.py")
-    command = [sys.executable, "-c", _PROGRAM, script]
-    command += ["--prompt", "a red house", "--prior", str(prior), "--checkpoint-minutes", "0"]
+
+def load_script(name: str) -> ModuleType:
+    """experiments/<name>.py as a module, run anew."""
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # its dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def arguments(prior: Path, *flags: object) -> list[str]:
+    """A command line of text3d.py in miniature, writing a checkpoint after every step."""
+    command = ["--prompt", "a red house", "--prior", prior, "--checkpoint-minutes", 0]
+    return [*map(str, command), *SMALL, *map(str, flags)]
+
+
+def start(prior: Path, *flags: object, devices: int = 1) -> subprocess.Popen:
+    """text3d.py with these `arguments`, as a process; compiled programs lie in the tests' cache."""
+    options = os.environ.get("XLA_FLAGS", "")
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{options} --xla_force_host_platform_device_count={devices}",
     }
+    command = [sys.executable, "-c", _PROGRAM, str(EXPERIMENTS / "text3d.py")]
     return subprocess.Popen(
-        [*command, *SMALL, *map(str, flags)],
+        [*command, *arguments(prior, *flags)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

@@ -3,22 +3,19 @@
 Toybox stands for a prior with a camera, SD 2.1-base for one without; both are tiny here.
 """
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import EXPERIMENTS, load_script
 
 from dsd_jax.models.architectures import ARCHITECTURES, Architecture
 from dsd_jax.models.networks import build, unet_param_shapes, vae_param_shapes
 from dsd_jax.priors import EMBEDDED
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-FOLDER = Path(__file__).parents[1] / "experiments"
 SMALL = Architecture(
     {
         "sample_size": 4,
@@ -47,11 +44,8 @@ ODE = ("exact", "nodes", "table")
 
 @pytest.fixture
 def bench(monkeypatch, tiny_prior_folder):
-    monkeypatch.syspath_prepend(FOLDER)
-    spec = importlib.util.spec_from_file_location("bench", FOLDER / "bench.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "bench", module)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    module = load_script("bench")
     monkeypatch.setitem(ARCHITECTURES, "sd21-base", SMALL)
     monkeypatch.setitem(EMBEDDED, "toybox", tiny_prior_folder)
     return module

@@ -16,15 +16,10 @@ FLAGS = ["--seeds", "0:3", "--steps", "6"]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def alone(tiny_prior_folder, cache, tmp_path_factory):
+def alone(tiny_prior_folder, tmp_path_factory):
     """Three seeds in one process."""
     out = tmp_path_factory.mktemp("alone")
-    end(start(tiny_prior_folder, cache, *FLAGS, "--out", out))
+    end(start(tiny_prior_folder, *FLAGS, "--out", out))
     return out
 
 
@@ -35,16 +30,14 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def hosts_of(tiny_prior_folder, cache):
+def hosts_of(tiny_prior_folder):
     """(processes, --out, more flags) -> that many programs, of which all must go on together."""
 
     def run(processes, out, *flags):
         address = f"127.0.0.1:{free_port()}"
         together = ["--distributed", "--coordinator", address, "--processes", processes]
         return [
-            start(
-                tiny_prior_folder, cache, *FLAGS, *together, "--process-id", i, "--out", out, *flags
-            )
+            start(tiny_prior_folder, *FLAGS, *together, "--process-id", i, "--out", out, *flags)
             for i in range(processes)
         ]
 
@@ -80,7 +73,7 @@ def test_hosts_make_the_objects_that_one_makes(processes, hosts_of, alone, tmp_p
 
 @pytest.mark.slow
 def test_a_checkpoint_of_two_hosts_goes_on_in_one_process(
-    hosts_of, alone, tiny_prior_folder, cache, tmp_path
+    hosts_of, alone, tiny_prior_folder, tmp_path
 ):
     programs = hosts_of(2, tmp_path)
     while not list(tmp_path.glob("*/checkpoints/*/1")) and programs[0].poll() is None:
@@ -90,7 +83,7 @@ def test_a_checkpoint_of_two_hosts_goes_on_in_one_process(
     for program in programs:
         end(program, 128 + signal.SIGTERM)
     assert not list(tmp_path.glob("*/metrics.json"))
-    end(start(tiny_prior_folder, cache, *FLAGS, "--out", tmp_path))
+    end(start(tiny_prior_folder, *FLAGS, "--out", tmp_path))
     assert_same_fields(fields(tmp_path), fields(alone))
 
 

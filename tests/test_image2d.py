@@ -1,31 +1,22 @@
 """experiments/image2d.py in miniature."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from programs import load_script
 
 from dsd_jax.distillation import METHODS
 from dsd_jax.optimization import text_to_2d
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.priors import load_prior
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="module")
 def image2d(quick_compilation):
-    path = ROOT / "experiments" / "image2d.py"
-    spec = importlib.util.spec_from_file_location("image2d", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["image2d"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("image2d")
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +50,32 @@ def test_dsd_with_the_steps_of_ddim_is_ddim(image2d, tiny_prior_folder, tmp_path
         assert (np.asarray(first) != np.asarray(b)).any()
 
 
+def test_plain_descent_is_ddim_if_the_simulated_ode_has_its_grid(
+    image2d, tiny_prior_folder, tmp_path
+):
+    """3 steps from T on 4 grid points."""
+    flags = ["--descent", "plain", "--steps", "3", "--ode-points", "4", "--seeds", "3,5"]
+    assert run(image2d, tiny_prior_folder, tmp_path, *flags) == 0
+    (folder,) = tmp_path.iterdir()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["max_abs_difference_to_ddim"] < 1e-4
+    assert metrics["nearest_to_own_ddim"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--method", "sdds"], "--method 'sdds' is not one of csd, dsd, fsd, ism, sdi, sds"),
+        (
+            ["--method", "sdds"],
+            "--method 'sdds' is not one of asd, cfd, csd, dsd, fsd, ism, nfsd, sdi, sds, vsd",
+        ),
         (["--seeds", "4:2"], "is an empty range"),
         (["--prompt", " "], "--prompt is empty"),
         (["--ddim-steps", "1"], "--steps and --ddim-steps must be at least 2"),
         (["--t-min", "0.99"], "--t-min must be below --t-max"),
+        (["--descent", "plain", "--space", "pixels"], "--descent plain moves latents alone"),
+        (["--descent", "ode", "--space", "network"], "--descent ode moves latents alone"),
+        (["--descent", "ode", "--method", "sds"], "--descent ode is for --method dsd alone"),
     ],
 )
 def test_bad_input_gets_one_line(image2d, tiny_prior_folder, tmp_path, capsys, flags, message):
@@ -85,6 +94,20 @@ def test_every_space_moves_towards_the_prior(prior, space):
     assert np.abs(found.strip[:, 0] - found.images).max() > 1e-4
     alone = text_to_2d.optimise(task(prior, "sds", space), [1])
     np.testing.assert_allclose(found.images[1], alone.images[0], atol=2e-3)
+
+
+@pytest.mark.parametrize(("method", "changes"), [("nfsd", {"nfsd_prompt": "a house"}),
+                                                 ("asd", {"lora_rate": 0.1})])  # fmt: skip
+def test_methods_get_what_they_ask_for(prior, method, changes):
+    """NFSD a prompt of its own, ASD (and so VSD) a network of each seed and the prior's text."""
+    found = text_to_2d.optimise(task(prior, method, steps=2, **changes), [0, 1])
+    assert np.isfinite(found.images).all() and np.ptp(found.images[0] - found.images[1]) > 0
+
+
+@pytest.mark.parametrize("space", ["pixels", "network"])
+def test_plain_descent_of_an_image_is_refused(prior, space):
+    with pytest.raises(ValueError, match=f"moves latents alone, not --space {space}"):
+        text_to_2d.descend(task(prior, space=space), [0])
 
 
 def test_an_unknown_space_is_refused(prior):

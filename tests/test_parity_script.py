@@ -1,33 +1,15 @@
 """experiments/parity.py without PyTorch; against PyTorch see parity/test_parity_script.py."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-SMALL = {
-    "sample_size": 8,
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": [32, 64],
-    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-    "layers_per_block": 1,
-    "attention_head_dim": 2,
-    "cross_attention_dim": 16,
-}
+from programs import SMALL_UNET, load_script
 
 
 @pytest.fixture
 def parity(monkeypatch):
-    path = Path(__file__).parents[1] / "experiments" / "parity.py"
-    spec = importlib.util.spec_from_file_location("parity", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "parity", module)
-    spec.loader.exec_module(module)
-    monkeypatch.setitem(module.UNETS, "small", SMALL)
+    module = load_script("parity")
+    monkeypatch.setitem(module.UNETS, "small", SMALL_UNET)
     return module
 
 

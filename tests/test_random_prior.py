@@ -1,13 +1,10 @@
 """experiments/random_prior.py, and the published shapes that it takes its networks from."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import load_script
 
 from dsd_jax.models import architectures, clip_vision
 from dsd_jax.models.architectures import ARCHITECTURES, random_params
@@ -17,7 +14,6 @@ from dsd_jax.models.unet import UNet
 from dsd_jax.priors import load_prior
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-ROOT = Path(__file__).parents[1]
 SMALL = architectures.Architecture(
     {
         "sample_size": 8,
@@ -42,12 +38,7 @@ SMALL = architectures.Architecture(
 @pytest.fixture
 def script(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "small", SMALL)
-    path = ROOT / "experiments" / "random_prior.py"
-    spec = importlib.util.spec_from_file_location("random_prior", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "random_prior", module)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("random_prior")
 
 
 @pytest.mark.parametrize(

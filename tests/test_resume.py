@@ -8,24 +8,21 @@ from functools import partial
 
 import numpy as np
 import pytest
-from programs import end, fields, results, start
+from programs import arguments, end, fields, load_script, results, start
 
 STEPS = 8
 TOLERANCE = 1e-3
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+FLAGS = ["--max-memory-gb", "0.0005", "--seeds", "0:2", "--steps"]
 
 
 @pytest.fixture(scope="module")
-def command(cache, tiny_prior_folder):
-    """(--out, more flags) -> the program with two seeds, one after the other on one device."""
+def command(tiny_prior_folder):
+    """--out -> the program with two seeds, one after the other on one device."""
 
-    def run(out, *flags, devices=1, steps=STEPS):
-        memory = "--max-memory-gb", "0.0005", "--seeds", "0:2", "--steps", steps
-        return start(tiny_prior_folder, cache, *memory, "--out", out, *flags, devices=devices)
+    def run(out, devices=1, steps=STEPS):
+        return start(tiny_prior_folder, *FLAGS, steps, "--out", out, devices=devices)
 
     return run
 
@@ -53,8 +50,7 @@ def wait_for(program, condition) -> None:
 
 
 def test_killed_at_random_moments_it_ends_as_the_unbroken_run(command, unbroken, tmp_path):
-    check_killed(3, command, unbroken, tmp_path)
-    assert "is complete: nothing to resume" in end(command(tmp_path))
+    check_killed(2, command, unbroken, tmp_path)
 
 
 @pytest.mark.slow
@@ -108,9 +104,13 @@ def test_sigterm_leaves_a_checkpoint_for_other_devices(command, unbroken, tmp_pa
     assert all(np.isfinite(seed["loss"]) for seed in metrics["seeds"].values())
 
 
-def test_another_configuration_is_refused_with_the_difference(command, unbroken):
+def test_another_configuration_is_refused_with_the_difference(unbroken, tiny_prior_folder, capsys):
     (run,) = unbroken.iterdir()
-    said = end(command(run, "--steps", "9", "--method", "sds"), 2)
+    text3d = load_script("text3d")
+    same = arguments(tiny_prior_folder, *FLAGS, STEPS, "--out", run)
+    assert text3d.main([*same, "--steps", "9", "--method", "sds"]) == text3d.BAD_INPUT
+    said = capsys.readouterr().err
     assert f"error: {run} holds a run with --method 'dsd', not 'sds', --steps 8, not 9;" in said
     assert "give the same flags, or another --out" in said
-    assert f"{run} is complete: nothing to resume" in end(command(run))
+    assert text3d.main(same) == 0
+    assert f"{run} is complete: nothing to resume" in capsys.readouterr().out

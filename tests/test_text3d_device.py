@@ -1,32 +1,19 @@
 """Flags of experiments/text3d.py that concern the device: --precision and --max-memory-gb."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import pytest
+from programs import SMALL, load_script
 
 from dsd_jax.optimization.state import init_state
 from dsd_jax.optimization.step import Recipe, Shared, make_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-ROOT = Path(__file__).parents[1]
-SMALL = [
-    "--preset", "quick", "--steps", "12", "--resolution", "8", "--late-resolution", "8",
-    "--samples", "4", "--levels", "2", "--start-levels", "2", "--log2-entries", "8", "--width",
-    "8", "--occupancy-resolution", "8",
-]  # fmt: skip
 
 
-@pytest.fixture
-def text3d(monkeypatch):
-    spec = importlib.util.spec_from_file_location("text3d", ROOT / "experiments" / "text3d.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "text3d", module)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def text3d():
+    return load_script("text3d")
 
 
 def prepared(text3d, folder, out, *flags):

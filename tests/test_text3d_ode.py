@@ -1,34 +1,21 @@
 """Flags of experiments/text3d.py that keep a seed's ODE."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from programs import SMALL, load_script
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-ROOT = Path(__file__).parents[1]
-SMALL = [
-    "--preset", "quick", "--seeds", "0:2", "--steps", "3", "--resolution", "8",
-    "--late-resolution", "8", "--samples", "4", "--levels", "2", "--start-levels", "2",
-    "--log2-entries", "8", "--width", "8", "--occupancy-resolution", "8", "--turntable-frames",
-    "2", "--turntable-resolution", "16", "--preview-resolution", "8", "--final-samples", "4",
-]  # fmt: skip
 
 
-@pytest.fixture
-def text3d(monkeypatch):
-    spec = importlib.util.spec_from_file_location("text3d", ROOT / "experiments" / "text3d.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "text3d", module)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def text3d():
+    return load_script("text3d")
 
 
 def test_a_run_with_a_table(text3d, tiny_prior_folder, tmp_path):
-    flags = ["--ode", "table", "--ode-azimuth-bins", "2", "--ode-elevation-bins", "1",
-             "--ode-table-points", "5"]  # fmt: skip
+    flags = ["--seeds", "0:2", "--steps", "3", "--ode", "table", "--ode-azimuth-bins", "2",
+             "--ode-elevation-bins", "1", "--ode-table-points", "5"]  # fmt: skip
     command = ["--prompt", "a red house", "--prior", str(tiny_prior_folder), *SMALL, *flags]
     assert text3d.main([*command, "--out", str(tmp_path)]) == 0
     (run,) = tmp_path.iterdir()

@@ -1,7 +1,35 @@
 """Pieces that distillation methods share."""
 
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
 import jax
 import jax.numpy as jnp
+
+ViewNoise = Literal["shared", "own", "attached"]
+
+
+class Method(NamedTuple):
+    """A distillation method, see `distillation` for the signatures.
+
+    Attributes:
+        gradient: what the prior wants of a sample.
+        init: state of the network that the method trains beside, None where it trains none.
+        update: one training step of that state.
+        view_noise: where the noise of a view comes from, if `Settings.view_noise` does not say.
+    """
+
+    gradient: Callable
+    init: Callable | None = None
+    update: Callable | None = None
+    view_noise: ViewNoise = "shared"
+
+
+def taken(function: Callable, offered: dict[str, Any]) -> dict[str, Any]:
+    """Those of the offered keywords that a function takes."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in offered.items() if name in names}
 
 
 def with_fresh(key: jax.Array, eps: jax.Array, share: jax.Array | float) -> jax.Array:

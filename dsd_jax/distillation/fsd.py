@@ -6,9 +6,8 @@ that with a falling t the sample follows the ODE of that noise:
     gradient = weight_t (eps_w(z_t, t) - eps),    z_t = alpha_t x + sigma_t eps,
 
 with eps the noise of the view. The paper turns a world map of noise with the camera; here the
-caller chooses how the noise of a view comes from the seed (`Settings.view_noise`). With noise
-attached to the surface this is the gradient of the ODE form of Consistent Flow Distillation (Yan et
-al., arXiv 2501.05445).
+caller chooses how the noise of a view comes from the seed (`Settings.view_noise`); with noise that
+lies on the surface it is `cfd`.
 """
 
 import chex

@@ -38,29 +38,34 @@ def contact_sheet(
     images: Num[np.ndarray, "s v h w 3"],
     labels: Sequence[str] | None = None,
     tile: int | None = None,
+    rows: Sequence[str] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One row per view, one column per seed, under small labels.
 
     Args:
         images: floats in [0, 1] or uint8.
         labels: one a column, for instance "seed 3"; None leaves the strip of labels out.
+        rows: labels of the rows, to their left; None leaves them out.
         tile: side of a tile in pixels; pictures of another height are resized to fit.
 
-    Raises ValueError when labels and columns differ in number.
+    Raises ValueError when labels and columns, or rows, differ in number.
     """
     tiles = to_uint8(images)
     if labels is not None and len(labels) != len(tiles):
         raise ValueError(f"{len(labels)} labels for {len(tiles)} columns")
+    if rows is not None and len(rows) != tiles.shape[1]:
+        raise ValueError(f"{len(rows)} labels for {tiles.shape[1]} rows")
     if tile is not None and tile != tiles.shape[2]:
         tiles = _resized(tiles, tile)
     s, v, h, w, _ = tiles.shape
     sheet = np.full((v, h + GAP, s, w + GAP, 3), PAPER, np.uint8)
     sheet[:, :h, :, :w] = tiles.transpose(1, 2, 0, 3, 4)
     sheet = sheet.reshape(v * (h + GAP), s * (w + GAP), 3)[:-GAP, :-GAP]
-    if labels is None:
+    if labels is not None:
+        sheet = np.concatenate([_label_strip(labels, sheet.shape[1], w + GAP, w), sheet])
+    if rows is None:
         return sheet
-    strip = _label_strip(labels, sheet.shape[1], w + GAP, w)
-    return np.concatenate([strip, sheet])
+    return np.concatenate([_row_labels(rows, sheet.shape[0], h + GAP, h), sheet], axis=1)
 
 
 def _resized(tiles: np.ndarray, height: int) -> np.ndarray:
@@ -88,3 +93,18 @@ def _label_strip(labels: Sequence[str], width: int, step: int, column: int) -> n
         centre = (i * step + column // 2, LABEL_HEIGHT // 2)
         draw.text(centre, label, fill=(INK,) * 3, font=font, anchor="mm")
     return np.asarray(strip)
+
+
+def _row_labels(rows: Sequence[str], height: int, step: int, row: int) -> np.ndarray:
+    """White margin as wide as its longest label, each beside the middle of its row."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(12)
+    widest = max(round(font.getlength(label)) for label in rows) + 8
+    margin = Image.new("RGB", (widest, height), (PAPER,) * 3)
+    draw = ImageDraw.Draw(margin)
+    first = height - len(rows) * step + GAP
+    for i, label in enumerate(rows):
+        place = (widest - 4, first + i * step + row // 2)
+        draw.text(place, label, fill=(INK,) * 3, font=font, anchor="rm")
+    return np.asarray(margin)

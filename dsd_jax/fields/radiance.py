@@ -42,6 +42,8 @@ class RadianceField(nn.Module):
         radius: density is zero where |x| > radius.
         density_floor: what is taken off the density, down to 0: no haze thinner than that.
         density_activation: non-negative function, one of `DENSITIES`.
+        colour_std: of the Gaussian from which the colour's bias is drawn, before the sigmoid;
+            at 0 there is no bias, and the ball is grey.
     """
 
     levels: int = 16
@@ -57,6 +59,7 @@ class RadianceField(nn.Module):
     radius: float = 1.0
     density_activation: Callable[[jax.Array], jax.Array] = jax.nn.softplus
     density_floor: float = 0.0
+    colour_std: float = 0.0
 
     @nn.compact
     def __call__(
@@ -82,7 +85,11 @@ class RadianceField(nn.Module):
         if self.density_floor:
             density = nn.relu(density - self.density_floor * floor_part)
         density = jnp.where(squared <= self.radius**2, density, 0)
-        return density, nn.sigmoid(raw[:, 1:])
+        colour = raw[:, 1:]
+        if self.colour_std:
+            spread = nn.initializers.normal(self.colour_std)
+            colour = colour + self.param("colour", spread, (self.outputs,))
+        return density, nn.sigmoid(colour)
 
 
 def _unit(vector: jax.Array) -> jax.Array:

@@ -1,1 +1,2 @@
-"""Diversity between seeds, fidelity to the prompt, and the network whose features both use."""
+"""Diversity between seeds, fidelity to the prompt, distances between sets, and the networks whose
+features they use."""

@@ -1,11 +1,14 @@
 """How different a set of objects is, in the feature space of `metrics.efficientnet`.
 
-Letters: n objects (or seeds), v views, d features. Arrays live on the host. Distances are cosine
-distances 1 - cos of uncentred features; the features of an object are the mean over its views.
+Letters: n objects (or seeds), v views, d features. Distances are cosine distances 1 - cos of
+uncentred features; the features of an object are the mean over its views. Rows are scaled on the
+host in float64, sums over pairs are jitted.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 
 def object_features(view_features: Float[np.ndarray, "n v d"]) -> Float[np.ndarray, "n d"]:
@@ -28,9 +31,7 @@ def cosine_similarity(
 
 def pairwise_cosine_distance(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n n"]:
     """1 - cos between all rows, in [0, 2]; the diagonal is 0."""
-    distance = np.maximum(1.0 - cosine_similarity(features, features), 0.0)
-    np.fill_diagonal(distance, 0.0)
-    return distance
+    return np.asarray(_distances(unit(features)))
 
 
 def diversity(view_features: Float[np.ndarray, "n v d"]) -> float:
@@ -41,7 +42,7 @@ def diversity(view_features: Float[np.ndarray, "n v d"]) -> float:
 def per_object_diversity(view_features: Float[np.ndarray, "n v d"]) -> Float[np.ndarray, "n"]:
     """Mean cosine distance of each object to the others; 0.0 for a single one."""
     distance = pairwise_cosine_distance(object_features(view_features))
-    return distance.sum(1) / max(len(distance) - 1, 1)
+    return distance.sum(1, dtype=np.float64) / max(len(distance) - 1, 1)
 
 
 def vendi_score(view_features: Float[np.ndarray, "n v d"]) -> float:
@@ -49,7 +50,20 @@ def vendi_score(view_features: Float[np.ndarray, "n v d"]) -> float:
 
     exp of the entropy of the eigenvalues of K / n, K the cosine kernel (arXiv 2210.02410, eq. 2).
     """
-    features = object_features(view_features)
-    eigenvalues = np.linalg.eigvalsh(cosine_similarity(features, features) / len(features))
-    positive = eigenvalues[eigenvalues > 1e-12]
-    return float(np.exp(-(positive * np.log(positive)).sum()))
+    return float(_vendi_score(unit(object_features(view_features))))
+
+
+@jax.jit
+def _distances(rows: Float[Array, "n d"]) -> Float[Array, "n n"]:
+    """1 - cos between rows of length 1, in [0, 2], and 0 on the diagonal."""
+    apart = 1 - jnp.eye(len(rows))
+    return apart * jnp.clip(1 - jnp.matmul(rows, rows.T, precision="highest"), 0, 2)
+
+
+@jax.jit
+def _vendi_score(rows: Float[Array, "n d"]) -> Float[Array, ""]:
+    """`vendi_score` of rows of length 1."""
+    kernel = jnp.matmul(rows, rows.T, precision="highest")
+    shares = jnp.linalg.eigvalsh(kernel / len(rows))
+    shares = jnp.where(shares > 1e-6, shares, 1.0)  # what is left of 0 after rounding counts as 0
+    return jnp.exp(-jnp.sum(shares * jnp.log(shares)))

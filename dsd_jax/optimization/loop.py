@@ -92,7 +92,12 @@ def weight_sharding(mesh: Mesh, leaf: Any) -> NamedSharding:
 
 
 def make_block(
-    step: Step, refresh: Refresh, refresh_every: int, mesh: Mesh, fill: Fill | None = None
+    step: Step,
+    refresh: Refresh,
+    refresh_every: int,
+    mesh: Mesh,
+    fill: Fill | None = None,
+    shared_axes: Any = None,
 ) -> Block:
     """A function (states [n, ...], start, stop, shared) -> (states at step `stop`, metrics).
 
@@ -108,8 +113,10 @@ def make_block(
         refresh: housekeeping of one seed (its occupancy grid), run before every
             `refresh_every`-th step.
         fill: gives the state of one seed the cache that its steps use, where it has none yet.
+        shared_axes: which parts of `shared` have a row for each seed, as `jax.vmap` takes it.
     """
-    seeds, whole = P("seed"), P()
+    seeds = P("seed")
+    whole = jax.tree.map(lambda axis: P() if axis is None else seeds, shared_axes, is_leaf=_is_none)
     spread = partial(
         jax.shard_map, mesh=mesh, out_specs=seeds, axis_names={"seed"}, check_vma=False
     )
@@ -117,7 +124,7 @@ def make_block(
     jit = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
 
     def given_shared(one):
-        return jit(spread(jax.vmap(one, in_axes=(0, None)), in_specs=(seeds, whole)))
+        return jit(spread(jax.vmap(one, in_axes=(0, shared_axes)), in_specs=(seeds, whole)))
 
     step_all, fill_all = given_shared(step), given_shared(fill) if fill else None
     refresh_all = jit(spread(jax.vmap(refresh), in_specs=(seeds,)))
@@ -135,6 +142,10 @@ def make_block(
         return states, jax.tree.map(lambda m: m / (stop - start), sums)
 
     return block
+
+
+def _is_none(x) -> bool:
+    return x is None
 
 
 class Progress(NamedTuple):

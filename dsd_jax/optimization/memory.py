@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import jax
 
-from dsd_jax.models import attention
+from dsd_jax.distillation.common import Method
+from dsd_jax.models import attention, lora
 from dsd_jax.models.config import UNetConfig, VAEConfig
 from dsd_jax.optimization import ode_cache
 from dsd_jax.optimization.presets import Settings, phases
@@ -30,6 +31,9 @@ _BACKWARD, _BACKWARD_HALF, _FORWARD = 3, 1.5, 5
 _NETWORK = 21
 # Float32 copies of an attention's weights [heads, tokens, tokens] where they are held at all.
 _WEIGHTS = 3
+# Where an adapter of the UNet is trained: numbers kept for its backward pass, by latent pixel and
+# channel of each layer, and copies of each attention's weights.
+_TRAINING, _WEIGHTS_TRAINING = 59, 4
 _USABLE = 0.8
 
 
@@ -43,6 +47,7 @@ class Needs(NamedTuple):
         encoder: the VAE's encoder and its backward pass, for all views of a step.
         network: the UNet, for all views and conditionings of one evaluation.
         cache: what is kept of the seed's ODE.
+        method: the network that the method trains for the seed, and its training.
     """
 
     prior: int
@@ -51,10 +56,11 @@ class Needs(NamedTuple):
     encoder: int
     network: int
     cache: int
+    method: int
 
     @property
     def per_seed(self) -> int:
-        return self.field + self.rendering + self.encoder + self.network + self.cache
+        return sum(self[1:])
 
     def __str__(self) -> str:
         sizes = zip(self._fields[1:], self[1:], strict=True)
@@ -67,7 +73,7 @@ def gb(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
-def needs(prior, scene: Scene, settings: Settings) -> Needs:
+def needs(prior, scene: Scene, settings: Settings, method: Method | None = None) -> Needs:
     """What a run with this prior, whose `params` are those the steps use, takes at its largest."""
     unet, vae = prior.networks.unet, prior.networks.vae
     stages = [stage for _, stage in phases(settings)]
@@ -87,6 +93,7 @@ def needs(prior, scene: Scene, settings: Settings) -> Needs:
         * (4 if perp_neg else 2)
         * _network(unet.config, unet.dtype, prior.latent_shape[0], together),
         cache=ode_cache.size(prior, settings),
+        method=_method(prior, settings, together) if method and method.init else 0,
     )
 
 
@@ -101,7 +108,7 @@ def _pictures(vae: VAEConfig, dtype, size: int, image_space: float) -> int:
         pixels, before = pixels // 4, features
     tokens = (size // vae.factor) ** 2
     kept += 6 * tokens * last
-    middle = _attention(dtype, last, 1, tokens) if vae.mid_block_add_attention else 0
+    middle = _attention(dtype, last, 1, tokens, _WEIGHTS) if vae.mid_block_add_attention else 0
     return int(b * (_BACKWARD if b == 4 else _BACKWARD_HALF) * kept) + middle
 
 
@@ -109,7 +116,7 @@ def _network(unet: UNetConfig, dtype, side: int, together: int) -> int:
     """Bytes that the UNet takes for one latent, `together` of which attend to one another."""
     work = dtype.itemsize * _NETWORK * side**2 * unet.block_out_channels[0]
     weights = [
-        _attention(dtype, channels, heads, (side >> level) ** 2)
+        _attention(dtype, channels, heads, (side >> level) ** 2, _WEIGHTS)
         for level, (channels, heads, there) in enumerate(
             zip(unet.block_out_channels, unet.heads, unet.down_attention, strict=True)
         )
@@ -118,10 +125,38 @@ def _network(unet: UNetConfig, dtype, side: int, together: int) -> int:
     return work + together * max(weights, default=0)
 
 
-def _attention(dtype, channels: int, heads: int, tokens: int) -> int:
+def _method(prior, settings: Settings, together: int) -> int:
+    """Bytes that training an adapter of the UNet takes for one seed.
+
+    The kernels with the adapter in them and their gradient; the adapter, as often as a scene's
+    parameters; and what the backward pass keeps for each view.
+    """
+    shapes = prior.params["unet"]
+    adapter = jax.eval_shape(lambda: lora.init(jax.random.key(0), shapes, settings.lora_rank))
+    size = sum(leaf.size for leaf in jax.tree.leaves(adapter))
+    unet = prior.networks.unet
+    kept = _training(unet.config, unet.dtype, prior.latent_shape[0], together)
+    return 2 * lora.merged_size(shapes) + 4 * _COPIES * size + settings.views * kept
+
+
+def _training(unet: UNetConfig, dtype, side: int, together: int) -> int:
+    """Bytes that the UNet's backward pass keeps for one latent, see `_network`."""
+    kept = 0
+    levels = zip(
+        unet.block_out_channels, unet.heads, unet.layers_per_block, unet.down_attention, strict=True
+    )
+    for level, (channels, heads, layers, there) in enumerate(levels):
+        tokens, count = (side >> level) ** 2, 2 * layers + 1
+        kept += count * dtype.itemsize * _TRAINING * tokens * channels
+        weights = _attention(dtype, channels, heads, tokens, _WEIGHTS_TRAINING) if there else 0
+        kept += count * together * weights
+    return kept
+
+
+def _attention(dtype, channels: int, heads: int, tokens: int, copies: int) -> int:
     """Bytes of the weights of an attention among tokens; none where a fused kernel computes it."""
     fused = attention.implementation(dtype, channels // heads) == "cudnn"
-    return 0 if fused else 4 * _WEIGHTS * heads * tokens**2
+    return 0 if fused else 4 * copies * heads * tokens**2
 
 
 def bytes_available(device=None) -> int:

@@ -1,9 +1,9 @@
 """The ODE of a seed, kept per view bin: it depends on noise, prompt and view, not on the object.
 
 With `Settings.ode` "nodes" the trajectory's x_t at its grid points are kept, and every step asks
-the prior once more, at t'. With "table" eps_t is kept at more points and interpolated in s_t, and
-no step asks at all. Everything is a function of the seed's noise, the
-prompt, the prior and the settings, so that it is built anew rather than saved.
+the prior once more, at t'. With "table" eps_t is kept, there or at more points, and interpolated in
+s_t, and no step asks at all. Everything is a function of the seed's noise, the prompt, the prior
+and the settings, so that it is built anew rather than saved.
 
 Letters: b bins, p points in t, v views that are denoised together, h w c latents. A bin is a range
 of viewpoints, for all of which its centre stands: of azimuth and elevation, where the prior has a
@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from dsd_jax import ode
 from dsd_jax.distillation import dsd
+from dsd_jax.distillation.common import Method
 from dsd_jax.optimization.conditioning import (
     OVERHEAD,
     Text,
@@ -50,9 +51,10 @@ class Cache(NamedTuple):
     metrics: dict[str, Float[Array, ""]]
 
 
-def is_used(method: Callable, settings: Settings) -> bool:
-    """Whether the steps of a distillation method need a cache under these settings."""
-    return settings.ode != "exact" and "eps_at" in inspect.signature(method).parameters
+def is_used(method: Method, settings: Settings) -> bool:
+    """Whether the steps of a distillation method need a cache under these (resolved) settings."""
+    stays = settings.ode != "exact" and settings.view_noise != "attached"
+    return stays and "eps_at" in inspect.signature(method.gradient).parameters
 
 
 def build(
@@ -80,10 +82,13 @@ def _build(prior, params, text: Text, noise: jax.Array, settings: Settings, dtyp
 
     def of_bin(centre: Viewpoint) -> Cache:
         guided = _on_ode(prior, params, text, centre, settings)
-        x_nodes = ode.nodes(guided, schedule, noise, grid)
         if settings.ode == "nodes":
-            return Cache(x_nodes.astype(dtype), {})
-        eps = jax.lax.map(lambda t: guided(ode.on_nodes(schedule, x_nodes, grid, t), t), times)
+            return Cache(ode.nodes(guided, schedule, noise, grid).astype(dtype), {})
+        if settings.ode_table_points is None:
+            eps = ode.trajectory(guided, schedule, noise, grid).eps_t
+        else:
+            x_nodes = ode.nodes(guided, schedule, noise, grid)
+            eps = jax.lax.map(lambda t: guided(ode.on_nodes(schedule, x_nodes, grid, t), t), times)
         error = ode.interpolation_error(schedule, eps, times)
         return Cache(eps.astype(dtype), {"ode_error": error})
 
@@ -139,6 +144,17 @@ def size(prior, settings: Settings) -> int:
     return noises * bins * points * math.prod(prior.latent_shape) * jnp.dtype(STORED).itemsize
 
 
+def predictions(prior, settings: Settings) -> int:
+    """Guided predictions of one view that building the cache of one seed takes."""
+    noises = settings.views if own_noises(prior, settings) else 1
+    each = len(node_times(settings, prior.schedule))
+    if settings.ode == "nodes":
+        each -= 1
+    elif settings.ode_table_points is not None:
+        each += settings.ode_table_points - 1
+    return noises * centres(prior, settings).azimuth.size * each
+
+
 def own_noises(prior, settings: Settings) -> bool:
     """Whether views that are denoised one by one have each a noise, and so an ODE, of its own."""
     return settings.views > 1 and settings.view_noise == "own" and not prior.has_camera
@@ -149,7 +165,7 @@ def own_noises(prior, settings: Settings) -> bool:
 
 def times_of(settings: Settings, schedule: NoiseSchedule) -> tuple[int, ...]:
     """The timesteps of what is kept, falling to the last t of a run or to the one below it."""
-    if settings.ode == "nodes":
+    if settings.ode == "nodes" or settings.ode_table_points is None:
         return node_times(settings, schedule)
     return ode.linear_grid(settings.ode_table_points, end=_last(settings, schedule))
 
@@ -175,7 +191,7 @@ def centres(prior, settings: Settings) -> Viewpoint:
     azimuth = {
         "none": np.zeros(1),
         "words": np.array([0.0, np.pi / 2, np.pi]),
-        "perp-neg": (np.arange(-(-settings.ode_azimuth_bins // 2)) + 0.5) * _width(settings),
+        "perp-neg": (np.arange(-(-_around(settings) // 2)) + 0.5) * _width(settings),
     }[settings.view_prompts]
     elevation = np.zeros_like(azimuth)
     if _overhead(settings):
@@ -208,28 +224,33 @@ def bin_of(prior, viewpoint: Viewpoint, settings: Settings) -> tuple[jax.Array, 
     if prior.has_camera:
         count, m = _azimuths(settings), settings.ode_elevation_bins
         low, high = np.deg2rad((settings.elevation_min_deg, settings.elevation_max_deg))
-        a = _floor(jnp.mod(azimuth, 2 * jnp.pi) / width, settings.ode_azimuth_bins)
+        a = _floor(jnp.mod(azimuth, 2 * jnp.pi) / width, _around(settings))
         e = _floor((elevation - low) / max(high - low, 1e-6) * m, m)
         return (a % count) * m + e, a // count
     if settings.view_prompts == "none":
         return none, none
     if settings.view_prompts == "words":
         return view_index(viewpoint), none
-    half = -(-settings.ode_azimuth_bins // 2)
+    half = -(-_around(settings) // 2)
     folded = jnp.abs(jnp.mod(azimuth + jnp.pi, 2 * jnp.pi) - jnp.pi)
     a = _floor(folded / width, half)
     return (jnp.where(elevation > OVERHEAD, half, a) if _overhead(settings) else a), none
 
 
+def _around(settings: Settings) -> int:
+    """Bins all around the object: a multiple of the views."""
+    return -(-settings.ode_azimuth_bins // settings.views) * settings.views
+
+
 def _width(settings: Settings) -> float:
     """Radians of azimuth of a bin."""
-    return 2 * np.pi / settings.ode_azimuth_bins
+    return 2 * np.pi / _around(settings)
 
 
 def _azimuths(settings: Settings) -> int:
     """Bins in azimuth of a prior with a camera: views of one noise all see a quarter alike, say."""
-    shared = settings.views > 1 and settings.view_noise == "shared"
-    return settings.ode_azimuth_bins // (settings.views if shared else 1)
+    shared = settings.views > 1 and settings.view_noise != "own"
+    return _around(settings) // (settings.views if shared else 1)
 
 
 def _overhead(settings: Settings) -> bool:

@@ -8,6 +8,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from dsd_jax.distillation.common import Method, ViewNoise
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -39,18 +41,32 @@ class Settings:
     """The same from `late_from` on (None: no change)."""
     ode_points: int = 11
     """DDIM grid points of the simulated ODE from pure noise to clean."""
-    ode: Literal["exact", "nodes", "table"] = "exact"
+    ode: Literal["exact", "nodes", "table"] = "table"
     """The seed's ODE is followed at every step as published; or once for each view bin, to keep its
-    nodes, from which a step goes on to t', or a table of predictions that a step interpolates."""
+    nodes, from which a step goes on to t', or a table of predictions that a step interpolates. With
+    a noise attached to the surface it is always followed at every step."""
     ode_azimuth_bins: int = 16
-    """View bins of the kept ODE all around the object; a multiple of `views`."""
+    """View bins of the kept ODE all around the object, rounded up to a multiple of `views`."""
     ode_elevation_bins: int = 3
     """View bins from the lowest to the highest elevation, for priors with camera."""
-    ode_table_points: int = 24
-    """Timesteps of the table."""
+    ode_table_points: int | None = None
+    """Timesteps of the table (None: those of the simulated ODE, which cost nothing more)."""
+    fresh_share: float | None = None
+    """Share of fresh noise in FSD's and CFD's eps (None: the method's own, which is none)."""
+    nfsd_prompt: str = (
+        "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, "
+        "low-resolution, gloomy"
+    )
+    """What NFSD takes for a bad picture; the paper's."""
+    lora_rank: int = 4
+    """Rank of the low-rank copy of the UNet that VSD and ASD train for each seed."""
+    lora_rate: float = 0.001
+    """Adam's learning rate for it. The papers' is 1e-4, for runs of 25,000 steps."""
+    asd_gamma: float = -0.5
+    """Weight of the second term of ASD's discriminator; 0 is VSD's."""
     t_max: float = 0.98
     """Where t starts, as a fraction of the prior's timesteps."""
-    t_min: float = 0.15
+    t_min: float = 0.3
     """Where t ends."""
     annealing: Literal["sqrt", "linear"] = "sqrt"
     """How t falls in between: fast at first and slowly later as published, or evenly."""
@@ -58,9 +74,9 @@ class Settings:
     """How far above t DSD's t' may lie, as a fraction of t - 320 (0: t' is t)."""
     views: int = 4
     """Views a step: 1, or as many as the prior denoises together, evenly spread in azimuth."""
-    view_noise: Literal["shared", "own", "attached"] = "shared"
+    view_noise: ViewNoise | None = None
     """The seed noise of a view: the same for all; with several views one for each; or noise that
-    sticks to the object's surface and so moves with the camera."""
+    sticks to the object's surface and so moves with the camera (None: the method's own)."""
     view_prompts: Literal["none", "words", "perp-neg"] = "perp-neg"
     """For priors without camera: the plain prompt; or ", front view" and so on added to it by the
     camera; or blends of these, and away from the views not to be seen, as the authors do."""
@@ -119,6 +135,8 @@ class Settings:
     """Raw density that the field starts with at the centre."""
     blob_std: float = 0.5
     """Radius at which that raw density reaches 0."""
+    colour_std: float = 1.0
+    """Spread over seeds of the colour, before the sigmoid, that the field starts with."""
     density_floor: float = 10.0
     """What is taken off the density in the end, so that no haze stays around the surface: nothing
     until `late_from`, all of it from 0.9 of the steps on and in the results."""
@@ -194,6 +212,11 @@ def phases(settings: Settings) -> list[tuple[int, Settings]]:
     return [(round(settings.late_from * settings.steps), settings), (settings.steps, late)]
 
 
+def resolved(settings: Settings, method: Method) -> Settings:
+    """The settings with what they leave to the method."""
+    return dataclasses.replace(settings, view_noise=settings.view_noise or method.view_noise)
+
+
 _STANDARD = Settings()
 
 PRESETS: dict[str, Settings] = {
@@ -201,6 +224,8 @@ PRESETS: dict[str, Settings] = {
         _STANDARD,
         steps=400,
         views=1,
+        t_min=0.15,
+        colour_std=0.0,
         final_samples=48,
         turntable_frames=36,
         turntable_resolution=160,
@@ -210,6 +235,8 @@ PRESETS: dict[str, Settings] = {
     "authors": dataclasses.replace(
         _STANDARD,
         steps=10_000,
+        ode="exact",
+        colour_std=0.0,
         guidance_scale=7.5,
         anchor="interpolated",
         eta=0.0,
@@ -241,58 +268,3 @@ PRESETS: dict[str, Settings] = {
         final_samples=256,
     ),
 }
-
-
-def check(settings: Settings) -> None:
-    """Refuse settings that cannot work.
-
-    Raises:
-        ValueError: one line that names the setting and what it must be.
-    """
-    s = settings
-    if s.ode_points < 2:
-        raise ValueError(f"--ode-points must be at least 2, not {s.ode_points}")
-    if s.ode_table_points < 3:
-        raise ValueError(f"--ode-table-points must be at least 3, not {s.ode_table_points}")
-    at_least_one = ("steps", "views", "resolution", "late_resolution", "samples",
-                    "late_samples", "levels", "features", "log2_entries", "base_resolution",
-                    "width", "hidden_layers", "occupancy_every", "occupancy_resolution",
-                    "final_samples", "turntable_frames", "turntable_resolution",
-                    "preview_resolution", "ode_azimuth_bins", "ode_elevation_bins")  # fmt: skip
-    for name in at_least_one:
-        value = getattr(s, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{flag(name)} must be at least 1, not {value}")
-    fractions = ("t_min", "t_max", "ode_guidance_below", "t_prime_offset", "eta", "eta_at",
-                 "image_space", "late_image_space", "late_from", "shading_from",
-                 "shading_probability", "textureless_probability", "levels_until",
-                 "early_until")  # fmt: skip
-    for name in fractions:
-        if not 0 <= (getattr(s, name) or 0) <= 1:
-            raise ValueError(f"--{flag(name)} must lie in 0..1, not {getattr(s, name)}")
-    if s.ode != "exact":
-        if s.view_noise == "attached":
-            raise ValueError(f"--ode {s.ode} needs a noise that stays; with --view-noise attached "
-                             "it must be exact")  # fmt: skip
-        if s.ode_azimuth_bins % s.views:
-            raise ValueError(f"--ode-azimuth-bins must be a multiple of --views, {s.views}, "
-                             f"not {s.ode_azimuth_bins}")  # fmt: skip
-    if s.t_min >= s.t_max:
-        raise ValueError(f"--t-min must be below --t-max, not {s.t_min} and {s.t_max}")
-    if s.eta_at is not None and s.eta_at >= s.t_max:
-        raise ValueError(f"--eta-at must be below --t-max, not {s.eta_at} and {s.t_max}")
-    if not -90 < s.elevation_min_deg <= s.elevation_max_deg < 90:
-        raise ValueError("--elevation-min-deg and --elevation-max-deg must ascend inside -90..90")
-    if s.distance <= 1.0:
-        raise ValueError(f"--distance must exceed the object's radius 1, not {s.distance}")
-    if s.density_floor < 0:
-        raise ValueError(f"--density-floor must not be negative, not {s.density_floor}")
-    if not 0 < s.fov_deg < 180:
-        raise ValueError(f"--fov-deg must lie inside 0..180, not {s.fov_deg}")
-    if s.growth < 1:
-        raise ValueError(f"--growth must be at least 1, not {s.growth}")
-
-
-def flag(name: str) -> str:
-    """A setting's name as the command line spells it."""
-    return name.replace("_", "-")

@@ -25,7 +25,7 @@ from dsd_jax.rendering.scene import Scene
 # (params [n, ...], grids [n, ...], levels, camera) -> rgb [n, h, w, 3]
 Camerawork = Callable[[Any, OccupancyGrid, Any, Camera], jax.Array]
 
-_CHUNK_POINTS = 2**20
+_CHUNK_POINTS = 2**18
 
 
 def make_camerawork(scene: Scene, size: int, samples: int, mesh: Mesh) -> Camerawork:
@@ -48,6 +48,7 @@ def make_camerawork(scene: Scene, size: int, samples: int, mesh: Mesh) -> Camera
             samples_per_ray=samples,
             occupancy=grid,
             chunk=rows,
+            skip_empty=True,
         )
         return rendering.rgb
 

@@ -5,7 +5,7 @@ knows nothing of its companions. Stack states for several seeds.
 """
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from dsd_jax.rendering import occupancy
 from dsd_jax.rendering.scene import Scene
 
 # Numbers folded into a seed's key beside its steps 0, 1, 2, ...: far above any step.
-_NOISE, _PARAMS = 2**32 - 1, 2**32 - 2
+_NOISE, _PARAMS, _METHOD = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 
 @struct.dataclass
@@ -34,6 +34,7 @@ class State:
         params: {"field": ..., "background": ...}
         opt_state: of `optimiser`.
         occupancy: where there may be matter.
+        method: of the network that the method trains beside, None where it trains none.
         cache: the seed's `ode_cache.Cache` where the run keeps one; a function of the rest, so no
             part of a checkpoint.
     """
@@ -44,6 +45,7 @@ class State:
     params: Any
     opt_state: Any
     occupancy: occupancy.OccupancyGrid
+    method: Any = None
     cache: Any = None
 
 
@@ -55,6 +57,11 @@ def step_key(seed, step) -> jax.Array:
 def noise_key(seed) -> jax.Array:
     """The key from which the noise that seed `seed` keeps for its whole life is drawn."""
     return jax.random.fold_in(jax.random.key(seed), _NOISE)
+
+
+def method_key(seed) -> jax.Array:
+    """The key from which the network that a method trains for seed `seed` starts."""
+    return jax.random.fold_in(jax.random.key(seed), _METHOD)
 
 
 def seed_noise(seed, latent_shape: tuple[int, ...], settings: Settings) -> jax.Array:
@@ -71,8 +78,18 @@ def seed_noise(seed, latent_shape: tuple[int, ...], settings: Settings) -> jax.A
     return jnp.broadcast_to(noise, (settings.views, *latent_shape))
 
 
-def init_state(seed, latent_shape: tuple[int, ...], scene: Scene, settings: Settings) -> State:
-    """The state of one seed before its first step; vmap over seeds for several."""
+def init_state(
+    seed,
+    latent_shape: tuple[int, ...],
+    scene: Scene,
+    settings: Settings,
+    method: Callable[[jax.Array], Any] = lambda key: None,
+) -> State:
+    """The state of one seed before its first step; vmap over seeds for several.
+
+    Args:
+        method: key -> what the method trains, see `distil.initial`.
+    """
     seed = jnp.asarray(seed, jnp.uint32)
     params = scene.init(jax.random.fold_in(jax.random.key(seed), _PARAMS))
     return State(
@@ -82,6 +99,7 @@ def init_state(seed, latent_shape: tuple[int, ...], scene: Scene, settings: Sett
         params=params,
         opt_state=optimiser(settings).init(params),
         occupancy=occupancy.init(settings.occupancy_resolution),
+        method=method(method_key(seed)),
     )
 
 
@@ -104,6 +122,7 @@ def make_scene(settings: Settings) -> Scene:
         blob_std=settings.blob_std,
         density_activation=DENSITIES[settings.density],
         density_floor=settings.density_floor,
+        colour_std=settings.colour_std,
     )
     return Scene(field, "grey" if settings.background == "random" else settings.background)
 

@@ -4,7 +4,6 @@ Letters: v views, h w c latents, H W pixels. p = step / steps is the progress, f
 """
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dsd_jax.distillation.common import Method
 from dsd_jax.fields.background import random_colour
 from dsd_jax.fields.radiance import analytic_normals
-from dsd_jax.ode import linear_grid
-from dsd_jax.optimization import annealing, attached_noise, ode_cache, regularisers
-from dsd_jax.optimization.conditioning import Text, condition, sample_viewpoints
+from dsd_jax.optimization import annealing, attached_noise, distil, ode_cache, regularisers
+from dsd_jax.optimization.conditioning import Shared, sample_viewpoints
+from dsd_jax.optimization.distil import WEIGHTINGS
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import State, noise_key, optimiser, step_key
 from dsd_jax.priors.stable_diffusion import Prior
@@ -26,22 +26,6 @@ from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.shading import PointLight, sample_light
 from dsd_jax.rendering.volume import Rendering
-from dsd_jax.schedule import NoiseSchedule
-
-# Settings.weighting -> (schedule, t) -> weight of the gradient
-WEIGHTINGS: dict[str, Callable] = {"variance": NoiseSchedule.variance, "one-step": NoiseSchedule.s}
-
-
-class Shared(NamedTuple):
-    """What all seeds share: never copied per seed, never a constant of the compiled program.
-
-    Attributes:
-        prior: weights of the prior.
-        text: the embedded prompt.
-    """
-
-    prior: Any
-    text: Text
 
 
 class Recipe(NamedTuple):
@@ -54,7 +38,7 @@ class Recipe(NamedTuple):
 
     scene: Scene
     prior: Prior
-    method: Callable
+    method: Method
     settings: Settings
 
 
@@ -105,7 +89,7 @@ def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str
     if settings.view_noise == "attached":
         noise = attached_noise.of_views(noise_key(state.seed), renderings, camera, state.seed_noise)
         start = dataclasses.replace(state, seed_noise=noise)
-    grad_rgb, grad_x, aux = _pull(recipe, shared, keys[3], rgb, start, viewpoint, camera)
+    grad_rgb, grad_x, method, aux = _pull(recipe, shared, keys[3], rgb, start, viewpoint, camera)
     (grads,) = pull_back((grad_rgb / settings.views, jnp.ones_like(penalty)))
     updates, opt_state = optimiser(settings).update(grads, state.opt_state, state.params)
     metrics = {
@@ -120,6 +104,7 @@ def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,
+        method=method,
     ), jax.tree.map(lambda m: m.astype(jnp.float32), metrics)
 
 
@@ -221,8 +206,9 @@ def _render(recipe: Recipe, params, state: State, camera: Camera, light, key) ->
 
 
 def _pull(recipe: Recipe, shared: Shared, key, rgb, state: State, viewpoint, camera):
-    """The gradients on rendered views rgb [v, H, W, 3] and on their latents, and what is logged.
+    """The gradients on rendered views rgb [v, H, W, 3] and on their latents.
 
+    Also the state of the network that the method trains, after a step on them, and what is logged.
     In latents it is the method's gradient through the encoder. In pictures it is the distance to
     the one-step prediction that this gradient implies, decoded, under the same weight:
 
@@ -233,7 +219,9 @@ def _pull(recipe: Recipe, shared: Shared, key, rgb, state: State, viewpoint, cam
     encode = jax.vmap(partial(prior.encode, shared.prior))
     share = settings.image_space
     x, pull_encoder = (encode(rgb), None) if share == 1 else jax.vjp(encode, rgb)
-    grad_x, aux = _distil(recipe, shared, key, x, t, state, viewpoint, camera)
+    seen = t, state, viewpoint, camera
+    grad_x, aux = distil.gradient(recipe, shared, key, x, state.seed_noise, *seen)
+    method, learned = distil.train(recipe, shared, jax.random.fold_in(key, 2), x, *seen)
     grad_rgb = jnp.zeros_like(rgb)
     if pull_encoder is not None:
         grad_rgb += (1 - share) * pull_encoder(grad_x)[0]
@@ -242,52 +230,4 @@ def _pull(recipe: Recipe, shared: Shared, key, rgb, state: State, viewpoint, cam
         target = jax.vmap(partial(prior.decode, shared.prior))(x - grad_x / strength)
         target = jax.image.resize(target, rgb.shape, "linear")
         grad_rgb += share * strength * (rgb - target)
-    return grad_rgb, grad_x, aux
-
-
-def _distil(recipe: Recipe, shared: Shared, key, x, t, state: State, viewpoint, camera):
-    """The distillation gradient on x [v, h, w, c], and what the method logs.
-
-    Several views are denoised together by a prior that knows cameras, else one by one.
-    """
-    prior, settings = recipe.prior, recipe.settings
-    part = t / prior.schedule.num_train_timesteps
-    method = partial(recipe.method, **method_settings(recipe.method, part, state.step, settings))
-
-    def gradient(cache, key, x, noise, viewpoint, camera):
-        denoiser_at = condition(prior, shared.prior, shared.text, viewpoint, camera, settings)
-        if cache is None:
-            return method(key, denoiser_at, prior.schedule, x, noise, t)
-        eps_at = ode_cache.eps_at(cache, prior, *shared, viewpoint, settings)
-        grad, aux = method(key, denoiser_at, prior.schedule, x, noise, t, eps_at=eps_at)
-        return grad, aux | cache.metrics
-
-    noise, cache = state.seed_noise, state.cache
-    if settings.views == 1:
-        one = jax.tree.map(lambda leaf: leaf[0], (x, viewpoint, camera))
-        grad, aux = gradient(cache, key, one[0], noise, *one[1:])
-        return grad[None], aux
-    if prior.has_camera:
-        return gradient(cache, key, x, noise, viewpoint, camera)
-    keys = jnp.broadcast_to(key, (settings.views,))
-    axes = 0 if ode_cache.own_noises(prior, settings) else None, 0, 0, 0, 0, 0
-    return jax.vmap(gradient, in_axes=axes)(cache, keys, x, noise, viewpoint, camera)
-
-
-def method_settings(method: Callable, t, step, settings: Settings) -> dict[str, Any]:
-    """Those settings that the method takes as arguments; t as a fraction of all timesteps."""
-    eta_at = settings.t_min if settings.eta_at is None else settings.eta_at
-    fallen = (settings.t_max - t) / (settings.t_max - eta_at)
-    offered = {
-        "guidance_scale": settings.guidance_scale,
-        "guidance_scale_prime": settings.guidance_scale_prime,
-        "ode_guidance_below": settings.ode_guidance_below,
-        "anchor": settings.anchor,
-        "eta": settings.eta * jnp.clip(fallen, 0.0, 1.0),
-        "grid": linear_grid(settings.ode_points),
-        "offset_fraction": settings.t_prime_offset,
-        "t_prime_min": annealing.t_prime_min(step, settings.steps),
-        "weight": WEIGHTINGS[settings.weighting],
-    }
-    taken = inspect.signature(method).parameters
-    return {k: v for k, v in offered.items() if k in taken and v is not None}
+    return grad_rgb, grad_x, method, aux | learned

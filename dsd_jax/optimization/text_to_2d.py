@@ -4,8 +4,13 @@ Letters: n seeds, h w c a latent, H W pixels, k pictures of a strip. What is opt
     latents   x itself, [h, w, c]
     pixels    an image in logits, [H, W, 3], whose latent is x
     network   a small network from coordinates to colours, whose image's latent is x
+and how, by function,
+    follow    DSD*: latents along the seed's ODE itself
+    descend   a method's gradient on latents, by plain steps of size one
+    optimise  a method's gradient, by Adam as in 3D
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,17 +19,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, UInt
 from scipy.special import logit
 
 from dsd_jax import ode
 from dsd_jax.distillation import dsd
-from dsd_jax.optimization import annealing
-from dsd_jax.optimization.conditioning import Viewpoint, camera_at, condition, embed_prompt
-from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.state import seed_noise, step_key
-from dsd_jax.optimization.step import Shared, method_settings
+from dsd_jax.distillation.common import Method, taken
+from dsd_jax.optimization import annealing, distil
+from dsd_jax.optimization.conditioning import (
+    Shared,
+    Viewpoint,
+    camera_at,
+    condition,
+    embed_prompt,
+)
+from dsd_jax.optimization.presets import Settings, resolved
+from dsd_jax.optimization.state import method_key, seed_noise, step_key
 from dsd_jax.priors.stable_diffusion import Prior
+from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import GREY
 
 SPACES = ("latents", "pixels", "network")
@@ -43,7 +55,7 @@ class Task(NamedTuple):
     """
 
     prior: Prior
-    method: Callable
+    method: Method
     settings: Settings
     shared: Shared
     azimuth: float
@@ -56,6 +68,23 @@ class Result(NamedTuple):
 
     images: Float[Array, "n H W 3"]
     strip: Float[Array, "n k H W 3"]
+
+
+class Canvas(NamedTuple):
+    """One seed's optimisation; `cache` is for `distil`, which finds none here.
+
+    Attributes:
+        params: what is optimised.
+        opt_state: the optimiser's.
+        method: of the network that the method trains.
+    """
+
+    seed: UInt[Array, ""]
+    step: Int[Array, ""]
+    params: Any
+    opt_state: Any
+    method: Any
+    cache: None = None
 
 
 class CoordinateNetwork(nn.Module):
@@ -79,11 +108,12 @@ class CoordinateNetwork(nn.Module):
 
 
 def make_task(
-    prior: Prior, prompt: str, method: Callable, settings: Settings, azimuth, elevation, space: str
+    prior: Prior, prompt: str, method: Method, settings: Settings, azimuth, elevation, space: str
 ) -> Task:
     """Everything that all seeds of a prompt share; raises ValueError for another space."""
     if space not in SPACES:
         raise ValueError(f"--space {space!r} is not one of {', '.join(SPACES)}")
+    settings = resolved(settings, method)
     shared = Shared(prior.params, embed_prompt(prior, prompt, settings))
     return Task(prior, method, settings, shared, azimuth, elevation, space)
 
@@ -96,10 +126,13 @@ def noises(task: Task, seeds) -> Float[Array, "n h w c"]:
 
 def denoiser_at(task: Task, shared: Shared):
     """Guidance scale -> denoiser of the task's view."""
-    settings = task.settings
-    place = Viewpoint(jnp.asarray(task.azimuth), jnp.asarray(task.elevation))
-    camera = camera_at(place, settings)
-    return condition(task.prior, shared.prior, shared.text, place, camera, settings)
+    return condition(task.prior, *shared, *_place(task), task.settings)
+
+
+def _place(task: Task) -> tuple[Viewpoint, Camera]:
+    """Where the task's view is taken from."""
+    viewpoint = Viewpoint(jnp.asarray(task.azimuth), jnp.asarray(task.elevation))
+    return viewpoint, camera_at(viewpoint, task.settings)
 
 
 def ddim(task: Task, seeds, steps: int) -> Float[Array, "n H W 3"]:
@@ -147,29 +180,82 @@ def optimise(task: Task, seeds, on_step=lambda step: None) -> Result:
 
     Latents start at 0, their mean; images start in the background's grey.
     """
-    settings, seeds = task.settings, jnp.asarray(seeds, jnp.uint32)
+    settings, schedule = task.settings, task.prior.schedule
     start, latent = _variable(task)
     adam = optax.adam(settings.grid_rate, settings.beta1, settings.beta2)
-    schedule = task.prior.schedule
 
-    def one(shared, params, opt_state, seed, noise, i):
-        t = annealing.run_timestep(i, settings, schedule)
-        part = t / schedule.num_train_timesteps
-        method = partial(task.method, **method_settings(task.method, part, i, settings))
-        x, pull_back = jax.vjp(partial(latent, shared), params)
-        key = step_key(seed, i)
-        grad, _ = method(key, denoiser_at(task, shared), schedule, x, noise, t)
-        updates, opt_state = adam.update(pull_back(grad)[0], opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
+    def now(step):
+        return annealing.run_timestep(step, settings, schedule), {}
 
-    step = jax.jit(jax.vmap(one, (None, 0, 0, 0, 0, None)))
+    return _run(task, seeds, lambda shared, noise: start, latent, adam, now, on_step)
+
+
+def descend(task: Task, seeds, on_step=lambda step: None) -> Result:
+    """Latents by plain steps of size one down the method's gradient, t falling evenly from T to 0.
+
+    DSD in the form that 3D uses follows its seed's ODE this way, since x begins on it, at the
+    seed's one-step prediction at T; t' is the t of the step before, T at first; the weight is s_t;
+    and w' is w unless the settings say otherwise. If the simulated ODE has the same grid,
+    `ode_points` = `steps` + 1, and `eta` is 0, this is DDIM over it, with either `anchor`. On a
+    coarser grid, as 3D has it, x goes beside the ODE.
+
+    Raises ValueError for a space other than latents.
+    """
+    if task.space != "latents":
+        raise ValueError(f"plain descent moves latents alone, not --space {task.space}")
+    prime = task.settings.guidance_scale_prime
+    prime = task.settings.guidance_scale if prime is None else prime
+    settings = dataclasses.replace(task.settings, weighting="one-step", guidance_scale_prime=prime)
+    grid, schedule = jnp.asarray(ode.linear_grid(settings.steps + 1)), task.prior.schedule
+
+    def start(shared, noise):
+        denoiser = denoiser_at(task, shared)(settings.guidance_scale)
+        return ode.advance(denoiser, schedule, ode.start(schedule, noise, grid[0]), grid[0]).xhat_t
+
+    def now(step):
+        return grid[step + 1], {"t_prime": grid[step]}
+
+    task = task._replace(settings=settings)
+    return _run(task, seeds, start, _variable(task)[1], optax.sgd(1.0), now, on_step)
+
+
+def _run(task: Task, seeds, start, latent, optimiser, now, on_step) -> Result:
+    """All seeds at once down the method's gradient.
+
+    Args:
+        start: (shared, noise [h, w, c]) -> what is optimised.
+        latent: (shared, what is optimised) -> x [h, w, c].
+        now: step -> t, and what the method is told beside its settings if it takes it.
+    """
+
+    def begin(shared, seed, noise):
+        params, method = start(shared, noise), distil.initial(task)(method_key(seed))
+        return Canvas(seed, jnp.zeros((), jnp.int32), params, optimiser.init(params), method)
+
+    def one(shared, canvas: Canvas, noise) -> Canvas:
+        key, (t, told) = step_key(canvas.seed, canvas.step), now(canvas.step)
+        gradient = task.method.gradient
+        told_method = task.method._replace(gradient=partial(gradient, **taken(gradient, told)))
+        x, pull_back = jax.vjp(partial(latent, shared), canvas.params)
+        seen = t, canvas, *jax.tree.map(lambda leaf: leaf[None], _place(task))
+        told_task = task._replace(method=told_method)
+        grad, _ = distil.gradient(told_task, shared, key, x[None], noise, *seen)
+        method, _ = distil.train(task, shared, jax.random.fold_in(key, 2), x[None], *seen)
+        grads = pull_back(grad[0])[0]
+        updates, opt_state = optimiser.update(grads, canvas.opt_state, canvas.params)
+        params = optax.apply_updates(canvas.params, updates)
+        return Canvas(canvas.seed, canvas.step + 1, params, opt_state, method)
+
+    steps, noise, kept = task.settings.steps, noises(task, seeds), []
+    step = jax.jit(jax.vmap(one, (None, 0, 0)))
     show = jax.jit(jax.vmap(latent, (None, 0)))
-    params = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(seeds)), start)
-    opt_state, noise, kept = jax.vmap(adam.init)(params), noises(task, seeds), []
-    for i in range(settings.steps):
-        params, opt_state = step(task.shared, params, opt_state, seeds, noise, jnp.asarray(i))
-        if i in _strip(settings.steps):
-            kept.append(show(task.shared, params))
+    canvases = jax.jit(jax.vmap(begin, (None, 0, 0)))(
+        task.shared, jnp.asarray(seeds, jnp.uint32), noise
+    )
+    for i in range(steps):
+        canvases = step(task.shared, canvases, noise)
+        if i in _strip(steps):
+            kept.append(show(task.shared, canvases.params))
         on_step(i + 1)
     return _pictures(task, jnp.stack(kept, 1))
 

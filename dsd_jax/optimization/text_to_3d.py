@@ -8,16 +8,17 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dsd_jax.optimization import checkpoint, hosts, loop, memory
+from dsd_jax.distillation.common import Method
+from dsd_jax.optimization import checkpoint, distil, hosts, loop, memory
 from dsd_jax.optimization.conditioning import Text, embed_prompt
-from dsd_jax.optimization.presets import Settings, phases
+from dsd_jax.optimization.presets import Settings, phases, resolved
 from dsd_jax.optimization.seeds import chunk_length, chunk_seeds
 from dsd_jax.optimization.state import State, init_state, make_scene, without_cache
 from dsd_jax.optimization.step import Recipe, Shared, make_cache, make_refresh, make_step
@@ -35,7 +36,7 @@ class Task(NamedTuple):
 
     prior: Prior
     scene: Scene
-    method: Callable
+    method: Method
     settings: Settings
     text: Text
 
@@ -91,8 +92,9 @@ class Plan(NamedTuple):
         return _too_much(self.needs, f"the device has {memory.gb(self.limit)}")
 
 
-def make_task(prior: Prior, prompt: str, method: Callable, settings: Settings) -> Task:
+def make_task(prior: Prior, prompt: str, method: Method, settings: Settings) -> Task:
     """Everything that all seeds of a prompt share; the prior without its text encoder."""
+    settings = resolved(settings, method)
     text = embed_prompt(prior, prompt, settings)
     params = {name: tree for name, tree in prior.params.items() if name != "text_encoder"}
     prior = dataclasses.replace(prior, params=params)
@@ -121,7 +123,7 @@ def make_plan(
         ValueError: one seed does not fit into `max_memory_gb`, or that is no size; there are not so
             many devices, or `shard_prior` does not divide them.
     """
-    needs = memory.needs(task.prior, task.scene, task.settings)
+    needs = memory.needs(task.prior, task.scene, task.settings, task.method)
     if not 0 <= max_memory_gb < math.inf:
         raise ValueError(f"--max-memory-gb must be a number from 0 on, not {max_memory_gb}")
     there = loop.devices_of_all(devices)
@@ -183,24 +185,30 @@ def _too_much(needs: memory.Needs, have: str) -> str:
     )
 
 
-def make_blocks(task: Task, mesh) -> list[tuple[int, loop.Block]]:
-    """The phases of a run for `loop.run`: (end step, compiled block)."""
+def make_blocks(task: Task, mesh, text_each: bool = False) -> list[tuple[int, loop.Block]]:
+    """The phases of a run for `loop.run`: (end step, compiled block).
+
+    With `text_each` the leaves of `Shared.text` have a row for each seed: seeds of several prompts
+    run together.
+    """
     prior = dataclasses.replace(task.prior, params=None)
     every = task.settings.occupancy_every
+    axes = Shared(None, cast(Any, 0)) if text_each else None
 
     def block(settings):
         recipe = Recipe(task.scene, prior, task.method, settings)
         step, refresh, fill = make_step(recipe), make_refresh(recipe), make_cache(recipe)
-        return loop.make_block(step, refresh, every, mesh, fill)
+        return loop.make_block(step, refresh, every, mesh, fill, axes)
 
     return [(end, block(settings)) for end, settings in phases(task.settings)]
 
 
 def initial_states(task: Task, chunk: list[int]) -> State:
     """The states [c, ...] of a chunk before the first step."""
+    method = distil.initial(task)
 
     def init(seed):
-        return init_state(seed, task.prior.latent_shape, task.scene, task.settings)
+        return init_state(seed, task.prior.latent_shape, task.scene, task.settings, method)
 
     return jax.jit(jax.vmap(init))(jnp.asarray(chunk, jnp.uint32))
 

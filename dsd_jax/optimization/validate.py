@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from dsd_jax.data.captions import unknown_words
-from dsd_jax.export.run_folder import plain, run_folder
+from dsd_jax.export.run_folder import plain, run_folder, write_json
 
 # jaxlib versions that compile float32 scatter-add on GPU to a slow loop.
 _SLOW_SCATTER = ((0, 10, 2), (0, 11, 0))
@@ -74,9 +74,8 @@ def folder_of(out: Path, prompt: str, config: dict[str, Any]) -> Path:
             continue
         differences = _differences(before, plain(config))
         if differences:
-            more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
             raise ValueError(
-                f"{folder} holds a run with {', '.join(differences[:3])}{more}; "
+                f"{folder} holds a run with {_some(differences)}; "
                 "give the same flags, or another --out"
             )
         return folder
@@ -89,6 +88,28 @@ def _differences(before: Any, now: Any, name: str = "") -> list[str]:
         names = dict.fromkeys([*now, *before])
         return [d for k in names for d in _differences(before.get(k), now.get(k), k)]
     return [] if before == now else [f"--{name.replace('_', '-')} {before!r}, not {now!r}"]
+
+
+def _some(differences: list[str]) -> str:
+    """The first three, and how many more there are."""
+    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return ", ".join(differences[:3]) + more
+
+
+def remember(folder: Path, config: dict[str, Any]) -> None:
+    """Write `folder`/config.json, or refuse a folder that holds results of another configuration.
+
+    For programs that add results to a folder, call after call; says what differs.
+    """
+    file, given = folder / "config.json", plain(config)
+    if file.is_file():
+        differences = _differences(json.loads(file.read_text("utf-8")), given)
+        if differences:
+            raise ValueError(
+                f"{folder} holds results with {_some(differences)}; "
+                "give the same flags, or choose another --out"
+            )
+    write_json(file, given)
 
 
 def writable(folder: Path) -> None:

@@ -51,6 +51,15 @@ class GaussianMixture(NamedTuple):
         """The batched network for guidance.py; its conditioning is log weights [n, k]."""
         return jax.vmap(lambda x_t, t, log_weights: self.eps(schedule, x_t, t, log_weights))
 
+    def init_adapter(self, key: jax.Array) -> Float[Array, "..."]:
+        """Weights of the simplest adapter: a shift of all means, 0 as yet; `key` is not used."""
+        del key
+        return jnp.zeros(self.mean.shape[1:])
+
+    def adapt(self, shift: Float[Array, "..."] | float) -> "GaussianMixture":
+        """The mixture with an adapter's weights in it."""
+        return self._replace(mean=self.mean + shift)
+
     def denoiser_at(self, schedule: NoiseSchedule, text: Float[Array, " k"]) -> DenoiserAt:
         """Guidance towards the conditioning `text`, for instance `only(2)`."""
         return classifier_free(self.network(schedule), text, self.log_weights)

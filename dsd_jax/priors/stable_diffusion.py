@@ -15,6 +15,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from dsd_jax.guidance import DenoiserAt, Network, ViewPrompts, classifier_free, perp_neg
+from dsd_jax.models import lora
 from dsd_jax.models.flax_pipeline import convert
 from dsd_jax.models.ldm_pipeline import load_single_file
 from dsd_jax.models.networks import Networks
@@ -112,6 +113,14 @@ class Prior:
             return self.schedule.to_eps(prediction, x.reshape(shape), t)
 
         return network
+
+    def init_adapter(self, key: jax.Array, params, rank: int) -> Any:
+        """Weights of a LoRA of the UNet that changes nothing yet, see `models.lora.init`."""
+        return lora.init(key, params["unet"], rank)
+
+    def adapt(self, params, adapter: Any) -> Any:
+        """The weights with an adapter's in them, to be passed in their place."""
+        return {**params, "unet": lora.merge(params["unet"], adapter)}
 
     def denoiser_at(
         self, params, text: Array, uncond: Array, camera: Array | None = None, num_views: int = 1

@@ -96,8 +96,19 @@ def ray_weights(
     occupied cell is sampled uniformly. bins: default two for each cell along an axis.
     """
     bins = 2 * grid.occupied.shape[0] if bins is None else bins
+    occupied = _occupied_on(grid, origins, directions, near, far, bins)
+    return jnp.where(occupied, 1.0, floor).astype(near.dtype)
+
+
+def is_met(grid: OccupancyGrid, origins, directions, near, far) -> Bool[Array, "r"]:
+    """Whether rays [r, 3] meet an occupied cell between near and far [r], as `ray_weights` sees."""
+    bins = 2 * grid.occupied.shape[0]
+    return _occupied_on(grid, origins, directions, near, far, bins).any(-1)
+
+
+def _occupied_on(grid, origins, directions, near, far, bins: int) -> Bool[Array, "r m"]:
+    """Whether the middles of the bins are occupied."""
     middle = (jnp.arange(bins, dtype=near.dtype) + 0.5) / bins
     distances = near[:, None] + middle * (far - near)[:, None]
     points = origins[:, None] + distances[..., None] * directions[:, None]
-    occupied = occupied_at(grid, points.reshape(-1, 3)).reshape(distances.shape)
-    return jnp.where(occupied, 1.0, floor).astype(near.dtype)
+    return occupied_at(grid, points.reshape(-1, 3)).reshape(distances.shape)

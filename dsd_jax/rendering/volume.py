@@ -74,6 +74,7 @@ def render(
     normals_at: Literal["samples", "surface"] = "samples",
     interval: Callable[[Array, Array], sampling.Interval] = sampling.ray_box,
     chunk: int | None = None,
+    skip_empty: bool = False,
 ) -> Rendering:
     """Render one view; jit it, vmap it over seeds or cameras, differentiate it by the field.
 
@@ -94,9 +95,13 @@ def render(
         chunk: render this many rows at a time and compute them again for the gradient, so that
             memory stays small; on a CPU blocks of about 2^14 points are also the fastest. Must
             divide height.
+        skip_empty: the rays that meet an occupied cell go first, and chunks of rays of which none
+            does show the background, uncomputed. For pictures: what is learned has to see matter
+            appear where there is none.
 
     Raises:
-        ValueError: chunk does not divide height, or normals_at is unknown.
+        ValueError: chunk does not divide height, normals_at is unknown, or skip_empty lacks the
+            occupancy grid or the chunk.
     """
     if chunk is not None and (chunk < 1 or height % chunk):
         raise ValueError(f"chunk must divide the height: {height} rows do not split by {chunk}")
@@ -109,22 +114,50 @@ def render(
     origins, directions = rays(camera, height, width)
     u = sampling.strata(key, (height, width, samples_per_ray), directions.dtype)
 
-    def block(inputs):
-        origins, directions, u = (x.reshape(-1, x.shape[-1]) for x in inputs)
+    def block(inputs, field_fn=field_fn):
+        origins, directions, u = inputs
         distances, deltas = _place(origins, directions, u, occupancy, interval)
         return _render_rays(
             field_fn, origins, directions, distances, deltas,
             background(directions), shading, normals, normals_at,
         )  # fmt: skip
 
-    inputs = (origins, directions, u)
-    if chunk is None or chunk == height:
+    inputs = [x.reshape(height * width, -1) for x in (origins, directions, u)]
+    if skip_empty:
+        if occupancy is None or chunk is None:
+            raise ValueError("skip_empty needs an occupancy grid and a chunk")
+        near, far = interval(inputs[0], inputs[1])
+        met = occupancy_grid.is_met(occupancy, inputs[0], inputs[1], near, far)
+        flat = _where_met(block, met, inputs, height // chunk)
+    elif chunk is None or chunk == height:
         flat = block(inputs)
     else:
-        split = [x.reshape(height // chunk, chunk, width, x.shape[-1]) for x in inputs]
-        flat = jax.lax.map(jax.checkpoint(block), split)
-        flat = jax.tree.map(lambda x: x.reshape(height * width, *x.shape[2:]), flat)
+        flat = _in_chunks(jax.checkpoint(block), inputs, height // chunk)
     return jax.tree.map(lambda x: x.reshape(height, width, *x.shape[1:]), flat)
+
+
+def _in_chunks(block, inputs: list[Array], chunks: int):
+    """`block` of inputs with leading axis r, so many equal parts of it one after another."""
+    split = [x.reshape(chunks, -1, *x.shape[1:]) for x in inputs]
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(block, split))
+
+
+def _where_met(block, met, inputs: list[Array], chunks: int):
+    """The same, but only in chunks of rays of which one is met [r]; nothing but background else."""
+    order = jnp.argsort(~met, stable=True)
+
+    def part(inputs):
+        met, *rays = inputs
+        return jax.lax.cond(met.any(), block, lambda rays: block(rays, _nothing), rays)
+
+    sorted_flat = _in_chunks(part, [x[order] for x in (met, *inputs)], chunks)
+    back = jnp.argsort(order)
+    return jax.tree.map(lambda x: x[back], sorted_flat)
+
+
+def _nothing(points: Float[Array, "n 3"]) -> tuple[Float[Array, "n"], Float[Array, "n 3"]]:
+    """A field without matter."""
+    return jnp.zeros_like(points[:, 0]), jnp.zeros_like(points)
 
 
 def _place(origins, directions, u, occupancy, interval):

@@ -47,11 +47,7 @@ def program(function: Callable, *arguments) -> Ready:
     lowered = jax.jit(function).lower(*arguments)
     compiled = lowered.compile()
     moved = size_of(arguments) + size_of(lowered.out_info)
-    if jax.default_backend() == "gpu":
-        counted = operations(function, *arguments)
-    else:
-        counted = _operations(lowered)
-    return Ready(lambda: compiled(*arguments), counted, moved)
+    return Ready(lambda: compiled(*arguments), operations(function, *arguments), moved)
 
 
 def per_unit(ready: Ready, units: int) -> Ready:
@@ -64,15 +60,16 @@ def per_unit(ready: Ready, units: int) -> Ready:
 def operations(function: Callable, *arguments) -> float:
     """Floating-point operations as XLA counts them before it optimises; a loop's body counts once.
 
-    It cannot look into cuDNN's attention, so that attention is plain products here.
+    The CPU's compiler counts, as the plugins of accelerators count nothing before they compile. It
+    cannot look into cuDNN's attention, so that attention is plain products here.
     """
-    with mock.patch.object(attention, "implementation", lambda *_: "xla"):
-        lowered = jax.jit(lambda *inputs: function(*inputs)).lower(*arguments)
-    return _operations(lowered)
-
-
-def _operations(lowered) -> float:
-    return float(lowered.cost_analysis()["flops"])
+    shapes = jax.eval_shape(lambda *inputs: inputs, *arguments)
+    plain = mock.patch.object(attention, "implementation", lambda *_: "xla")
+    with plain, jax.default_device(jax.devices("cpu")[0]):
+        lowered = jax.jit(lambda *inputs: function(*inputs)).lower(*shapes)
+    counted = lowered.cost_analysis()
+    assert counted is not None
+    return float(counted["flops"])
 
 
 def size_of(tree) -> int:

@@ -96,7 +96,7 @@ def test_a_set_of_pictures_equals_one_at_a_time(objects_file):
 
 
 def test_two_devices_share_the_objects(objects_file):
-    flags = "--xla_force_host_platform_device_count=2"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", ON_TWO_DEVICES, str(objects_file)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -1,11 +1,15 @@
-"""What every distillation method promises."""
+"""What every distillation method promises; a new one is tested without an edit here."""
 
+import inspect
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dsd_jax.distillation import METHODS
+from dsd_jax.distillation.common import Method, taken
 from dsd_jax.guidance import classifier_free
 from dsd_jax.priors.gaussian import GaussianMixture
 from dsd_jax.schedule import NoiseSchedule
@@ -16,6 +20,8 @@ SCHEDULE = NoiseSchedule.from_config(
 KEY = jax.random.key(0)
 SHAPES = [(4, 4, 3), (2, 4, 4, 3)]
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+TRAINED = {name: method for name, method in METHODS.items() if method.init}
+every_trained_method = pytest.mark.parametrize("method", TRAINED.values(), ids=TRAINED)
 
 
 def prior(shape):
@@ -23,10 +29,25 @@ def prior(shape):
     return GaussianMixture(jnp.zeros(3), means, jnp.full(means.shape, 0.1))
 
 
-def gradient(method, key, x, seed_noise, t, **settings):
-    mixture = prior(x.shape)
-    denoiser_at = mixture.denoiser_at(SCHEDULE, mixture.only(0))
-    return method(key, denoiser_at, SCHEDULE, x, seed_noise, t, **settings)
+def same(network):
+    return network
+
+
+def denoiser_at(mixture, *components, wrap=same):
+    network = wrap(mixture.network(SCHEDULE))
+    return classifier_free(network, mixture.only(*components), mixture.log_weights)
+
+
+def gradient(method, key, x, seed_noise, t, mixture=None, wrap=same, **settings):
+    """With all that a method may ask for: an adapter that has learned something, bad pictures."""
+    mixture = prior(x.shape) if mixture is None else mixture
+    offered = {
+        "learned": denoiser_at(mixture.adapt(0.3), 0, wrap=wrap),
+        "negative": denoiser_at(mixture, 1, wrap=wrap)(1.0),
+    }
+    given = taken(method.gradient, offered) | settings
+    at = denoiser_at(mixture, 0, wrap=wrap)
+    return method.gradient(key, at, SCHEDULE, x, seed_noise, t, **given)
 
 
 jitted = jax.jit(gradient, static_argnums=0)
@@ -37,10 +58,19 @@ def inputs(shape=SHAPES[0], seed=0):
 
 
 @every_method
+def test_signature(method: Method):
+    """The same leading arguments for all, everything else by keyword; init and update together."""
+    names = "key", "denoiser_at", "schedule", "x", "seed_noise", "t"
+    given = inspect.signature(method.gradient).parameters.values()
+    assert tuple(p.name for p in given if p.kind is not p.KEYWORD_ONLY) == names
+    assert (method.init is None) == (method.update is None)
+
+
+@every_method
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_and_finite_values_at_every_timestep(method, shape):
     x, noise = inputs(shape)
-    for t in (0, 1, 320, 500, 999):
+    for t in (0, 1, 320, 500, 998, 999):
         grad, aux = jitted(method, KEY, x, noise, t)
         assert grad.shape == shape and grad.dtype == jnp.float32
         assert np.isfinite(grad).all() and np.abs(grad).max() > 0
@@ -78,7 +108,8 @@ def test_randomness_is_the_key_or_the_seed_noise(method):
 @pytest.mark.parametrize(
     ("name", "by_key", "by_seed"),
     [("dsd", True, True), ("sds", True, False), ("csd", True, False), ("sdi", True, False),
-     ("fsd", False, True), ("ism", False, False)],
+     ("nfsd", True, False), ("vsd", True, False), ("asd", True, False), ("fsd", False, True),
+     ("cfd", False, True), ("ism", False, False)],
 )  # fmt: skip
 def test_what_the_gradient_depends_on(name, by_key, by_seed):
     x, noise = inputs()
@@ -95,8 +126,7 @@ def test_nothing_flows_back_through_the_method(method):
 
     def total(mean, x, noise):
         mixture = prior(x.shape)._replace(mean=mean)
-        denoiser_at = mixture.denoiser_at(SCHEDULE, mixture.only(0))
-        return method(KEY, denoiser_at, SCHEDULE, x, noise, 600)[0].sum()
+        return gradient(method, KEY, x, noise, 600, mixture)[0].sum()
 
     arguments = prior(x.shape).mean, x, noise
     for derivative in jax.jacfwd(total, argnums=(0, 1, 2))(*arguments):
@@ -107,17 +137,16 @@ def test_nothing_flows_back_through_the_method(method):
 @every_method
 def test_arithmetic_is_float32_around_a_half_precision_network(method):
     x, noise = inputs()
-    mixture = prior(x.shape)
-    network = mixture.network(SCHEDULE)
     seen = []
 
-    def half(x_t, t, conditioning):
-        eps = network(x_t, t, conditioning).astype(jnp.bfloat16)
-        seen.append(x_t.dtype)
-        return eps
+    def half(network):
+        def rounded(x_t, t, conditioning):
+            seen.append(x_t.dtype)
+            return network(x_t, t, conditioning).astype(jnp.bfloat16)
 
-    denoiser_at = classifier_free(half, mixture.only(0), mixture.log_weights)
-    grad, _ = method(KEY, denoiser_at, SCHEDULE, x, noise, 600)
+        return rounded
+
+    grad, _ = gradient(method, KEY, x, noise, 600, wrap=half)
     assert grad.dtype == jnp.float32 and set(seen) == {jnp.dtype("float32")}
     low = grad.astype(jnp.bfloat16).astype(jnp.float32)
     assert (low != grad).any()  # the difference itself was not rounded to bfloat16
@@ -129,3 +158,51 @@ def test_the_weight_scales_the_gradient(method):
     plain, _ = gradient(method, KEY, x, noise, 600, weight=lambda schedule, t: 1.0)
     default = jitted(method, KEY, x, noise, 600)[0]
     np.testing.assert_allclose(default, SCHEDULE.variance(600) * plain, rtol=1e-4, atol=1e-4)
+
+
+# ---- methods that train a network --------------------------------------------------------------
+
+
+def train(method, key, state, x, t):
+    """One update on x, of an adapter that shifts the mixture's means."""
+    mixture = prior(x.shape)
+    given = taken(method.update, {"denoiser_at": denoiser_at(mixture, 0)})
+
+    def learned_at(weights):
+        return denoiser_at(mixture.adapt(weights), 0)
+
+    return method.update(key, state, learned_at, SCHEDULE, x, t, **given)
+
+
+def begin(method, shape=SHAPES[0]):
+    return method.init(KEY, prior(shape).init_adapter)
+
+
+trained = jax.jit(train, static_argnums=0)
+
+
+@every_trained_method
+@pytest.mark.parametrize("shape", SHAPES)
+def test_training_starts_at_the_prior_and_keeps_its_shapes(method, shape):
+    state, (x, _) = begin(method, shape), inputs(shape)
+    chex.assert_trees_all_equal(state.weights, prior(shape).init_adapter(KEY))
+    after, aux = trained(method, KEY, state, x, 600)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, aux)))
+    assert np.abs(after.weights - state.weights).max() > 0
+    assert all(value.shape == () for value in aux.values())
+
+
+@every_trained_method
+def test_training_is_the_same_compiled_and_for_many_seeds(method):
+    """Every seed's network is trained by itself: vmap is a loop."""
+    x = jnp.stack([inputs(seed=seed)[0] for seed in range(3)])
+    keys, state = jax.random.split(KEY, 3), begin(method)
+    states = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), state)
+    together = jax.vmap(lambda key, state, x: train(method, key, state, x, 600))
+    batched, _ = jax.jit(together)(keys, states, x)
+    for i in range(3):
+        alone, _ = train(method, keys[i], state, x[i], 600)
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], batched)
+        chex.assert_trees_all_close(one, alone, rtol=1e-3, atol=1e-5)
+    assert np.abs(batched.weights[0] - batched.weights[1]).max() > 0

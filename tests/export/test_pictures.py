@@ -65,3 +65,16 @@ def test_tiles_can_be_smaller():
     sheet = pictures.contact_sheet(images, tile=4)
     assert sheet.shape == (4, 4, 3)
     np.testing.assert_allclose(sheet, 127.5, atol=0.5)
+
+
+def test_rows_have_labels_too():
+    images = np.zeros((2, 3, 20, 20, 3))
+    bare = pictures.contact_sheet(images, ["a", "b"])
+    sheet = pictures.contact_sheet(images, ["a", "b"], rows=["dsd", "", "dsd-star"])
+    margin = sheet[:, : sheet.shape[1] - bare.shape[1]]
+    np.testing.assert_array_equal(sheet[:, margin.shape[1] :], bare)
+    top = pictures.LABEL_HEIGHT
+    ink = [(margin[y : y + 20] < 128).sum() for y in (top, top + 22, top + 44)]
+    assert ink[2] > ink[0] > 10 and ink[1] == 0 and (margin[:top] == pictures.PAPER).all()
+    with pytest.raises(ValueError, match="1 labels for 3 rows"):
+        pictures.contact_sheet(images, rows=["dsd"])

@@ -22,10 +22,10 @@ def test_hand_worked_distances():
     rows = [[1, 0, 0], [0, 2, 0], [3, 3, 0]]
     half = 1 - np.sqrt(0.5)
     expected = [[0, 1, half], [1, 0, half], [half, half, 0]]
-    np.testing.assert_allclose(pairwise_cosine_distance(np.array(rows)), expected, atol=1e-12)
+    np.testing.assert_allclose(pairwise_cosine_distance(np.array(rows)), expected, atol=1e-6)
     assert diversity(views(rows)) == pytest.approx((1 + 2 * half) / 3)
     np.testing.assert_allclose(
-        per_object_diversity(views(rows)), [(1 + half) / 2, (1 + half) / 2, half]
+        per_object_diversity(views(rows)), [(1 + half) / 2, (1 + half) / 2, half], rtol=1e-6
     )
 
 
@@ -36,11 +36,11 @@ def test_against_a_loop_over_pairs():
         1 - mean[i] @ mean[j] / np.linalg.norm(mean[i]) / np.linalg.norm(mean[j])
         for i in range(6) for j in range(i)
     ]  # fmt: skip
-    assert diversity(features) == pytest.approx(np.mean(pairs), rel=1e-12)
+    assert diversity(features) == pytest.approx(np.mean(pairs), rel=1e-6)
 
 
 def test_alike_opposite_single():
-    assert diversity(views([[1, 2], [1, 2], [2, 4]])) == pytest.approx(0, abs=1e-12)
+    assert diversity(views([[1, 2], [1, 2], [2, 4]])) == pytest.approx(0, abs=1e-6)
     assert diversity(views([[1, 0], [-1, 0]])) == pytest.approx(2)
     assert diversity(views([[1, 2]])) == 0.0
 
@@ -48,7 +48,7 @@ def test_alike_opposite_single():
 def test_features_are_not_centred_and_views_are_averaged_first():
     features = np.array([[[1.0, 0], [0, 1]], [[0, 1], [1, 0]]])
     np.testing.assert_array_equal(object_features(features), [[0.5, 0.5]] * 2)
-    assert diversity(features) == pytest.approx(0, abs=1e-12)
+    assert diversity(features) == pytest.approx(0, abs=1e-6)
 
 
 def test_vendi_score_counts_different_objects():

@@ -58,6 +58,18 @@ def test_features_of_an_object_are_the_mean_of_its_views(bank):
     assert not judge.accepts(bank, "car", np.stack([axis(1, 5.0)] * 3 + [axis(0, 5.0)])[None])[0]
 
 
+def test_similarity_is_the_cosine_to_the_nearest_of_the_category(bank):
+    query = np.stack([np.stack([axis(0, 3.0), axis(8)]), np.stack([axis(1, 3.0), axis(8)])])
+    cosines = judge.similarity(bank, "car", query)
+    assert cosines[0] > 0.95 > 0.3 > cosines[1]
+    cars = bank.features[bank.category == bank.categories.index("car")]
+    mean = query.mean(1) @ bank.projection
+    unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    np.testing.assert_allclose(cosines, [max(car @ u for car in cars) for u in unit], rtol=1e-5)
+    with pytest.raises(ValueError, match="'unicorn'"):
+        judge.similarity(bank, "unicorn", query)
+
+
 def test_prompt_fidelity(bank):
     rng = np.random.default_rng(2)
     query = np.concatenate([objects_of(0, 3, rng), objects_of(1, 1, rng)])

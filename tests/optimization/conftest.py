@@ -20,7 +20,10 @@ SIZE = 4
 
 @dataclasses.dataclass(frozen=True)
 class FlatColours:
-    """Stands in for `Prior`: images of the prompt are red, others blue, flat but for a variance."""
+    """Stands in for `Prior`: images of the prompt are red, others blue, flat but for a variance.
+
+    Its weights are None or, adapted, what is added to both colours.
+    """
 
     params: object = None
     has_camera: bool = False
@@ -42,7 +45,14 @@ class FlatColours:
         colours = jnp.array([[1.0, -1.0, -1.0], [-1.0, -1.0, 1.0]])[:, None, None]
         mean = jnp.broadcast_to(colours, (2, *self.latent_shape))
         mixture = GaussianMixture(jnp.zeros(2), mean, jnp.full_like(mean, self.variance))
+        mixture = mixture if params is None else mixture.adapt(params)
         return mixture.denoiser_at(self.schedule, text[0])
+
+    def init_adapter(self, key, params, rank):
+        return jnp.zeros(3)
+
+    def adapt(self, params, weights):
+        return weights
 
     def perp_neg_at(self, params, view_prompts, uncond):
         """Its pictures look alike from all sides, so that nothing is left to push away."""
@@ -60,6 +70,7 @@ def settings():
     return Settings(
         density="softplus",
         density_floor=0.0,
+        colour_std=0.0,
         blob_scale=10.0,
         steps=40, views=1, resolution=8, late_resolution=8, samples=8, levels=2, start_levels=2,
         log2_entries=8, width=8, occupancy_resolution=8, occupancy_every=4, shading_from=1.0,
@@ -71,5 +82,5 @@ def settings():
 def task(settings) -> Task:
     """Make a red thing, by DSD."""
     red = jnp.array([0.0, -1e9])  # finite: prompts of views are blended
-    text = Text(red[None], jnp.stack([red[None]] * 4), red[None])
+    text = Text(red[None], jnp.stack([red[None]] * 4), red[None], nfsd=red[None, ::-1])
     return Task(FlatColours(), make_scene(settings), METHODS["dsd"], settings, text)

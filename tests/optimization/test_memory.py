@@ -140,13 +140,32 @@ def test_perp_neg_and_views_cost(big):
 
 def test_what_is_kept_of_the_ode_is_counted(big):
     """Eight azimuths (left is told like right) at 10 nodes down to t = 0.15, in bfloat16."""
+    points = dataclasses.replace(SETTINGS, t_min=0.15, ode_table_points=24)
     exact, nodes, table = (
-        memory.needs(big.prior, big.scene, dataclasses.replace(SETTINGS, ode=mode))
+        memory.needs(big.prior, big.scene, dataclasses.replace(points, ode=mode))
         for mode in ("exact", "nodes", "table")
     )
     assert (exact.cache, nodes.cache, table.cache) == (0, 8 * 10 * 2**15, 8 * 24 * 2**15)
     assert table.per_seed - exact.per_seed == table.cache
     assert "cache 0.0063 GB" in str(table) and "cache" not in str(exact)
+
+
+def test_a_network_that_is_trained_is_counted(toybox):
+    """XLA's figures for its backward pass: 38.7 MB of Toybox; 11.2 GB of SD 2.1 in float32."""
+    scene = make_scene(SETTINGS)
+    plain, vsd = (memory.needs(toybox, scene, SETTINGS, METHODS[m]) for m in ("dsd", "vsd"))
+    assert plain.method == 0 and plain[:-1] == vsd[:-1]
+    assert vsd.method == pytest.approx(38.7e6, rel=0.1)
+    full = abstract(build(*ARCHITECTURES["sd21-base"]), "unet", "vae")
+    asd = memory.needs(full, scene, SETTINGS, METHODS["asd"])
+    assert asd.method == pytest.approx(11.2e9, rel=0.1)
+    assert f"method {memory.gb(asd.method)}" in str(asd)
+
+
+def test_its_training_costs_less_in_half_precision_and_more_with_every_view(big):
+    two = dataclasses.replace(SETTINGS, views=2)
+    one, more = (memory.needs(big.prior, big.scene, s, METHODS["vsd"]) for s in (SETTINGS, two))
+    assert 1e9 < more.method - one.method < one.method < 4e9
 
 
 def test_what_does_not_fit_is_said_in_one_line(big, monkeypatch):

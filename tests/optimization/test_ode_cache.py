@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from dsd_jax import ode
-from dsd_jax.distillation import METHODS, dsd
+from dsd_jax.distillation import METHODS
 from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
-from dsd_jax.optimization import ode_cache
+from dsd_jax.optimization import distil, ode_cache
+from dsd_jax.optimization.checks import check
 from dsd_jax.optimization.conditioning import (
     Text,
     Viewpoint,
@@ -22,9 +23,9 @@ from dsd_jax.optimization.conditioning import (
     sample_viewpoints,
     view_index,
 )
-from dsd_jax.optimization.presets import Settings, check
+from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import init_state, seed_noise
-from dsd_jax.optimization.step import Recipe, Shared, _distil, make_cache
+from dsd_jax.optimization.step import Recipe, Shared, make_cache
 from dsd_jax.priors.gaussian import GaussianMixture, ode_solution
 from dsd_jax.schedule import NoiseSchedule
 
@@ -87,8 +88,8 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 def kind_of(kind, **changes):
     """A prior and settings."""
     has_camera, settings = KINDS[kind]
-    settings = {"guidance_scale": 1.5, "ode_azimuth_bins": 8, "ode_table_points": 6, "ode": "nodes",
-                "elevation_max_deg": 75.0, **settings, **changes}  # fmt: skip
+    settings = {"guidance_scale": 1.5, "t_min": 0.15, "ode_azimuth_bins": 8, "ode_table_points": 6,
+                "ode": "nodes", "elevation_max_deg": 75.0, **settings, **changes}  # fmt: skip
     settings = Settings(**settings)
     check(settings)
     return Seen(has_camera), settings
@@ -267,8 +268,8 @@ def test_what_a_step_asks_of_the_prior(task, kind, mode, anchor, at_w, at_w_prim
     prior.counts.clear()
     viewpoint, camera = sample_viewpoints(jax.random.key(1), settings)
     x = jnp.zeros((settings.views, *SHAPE))
-    distil = jax.jit(partial(_distil, recipe, shared, jax.random.key(2)))
-    grad, aux = distil(x, jnp.int32(610), state, viewpoint, camera)
+    gradient = jax.jit(partial(distil.gradient, recipe, shared, jax.random.key(2)))
+    grad, aux = gradient(x, state.seed_noise, jnp.int32(610), state, viewpoint, camera)
     jax.effects_barrier()
     # Where a callback sees no view, views denoised one by one count once for all of them.
     assert dict(prior.counts) == {1.5: at_w} | ({1.0: at_w_prime} if at_w_prime else {})
@@ -280,7 +281,34 @@ def test_only_methods_that_follow_the_ode_are_given_a_cache(task):
     prior, settings = kind_of("words")
     recipe = Recipe(task.scene, prior, METHODS["sds"], settings)
     assert make_cache(recipe) is None
-    recipe = recipe._replace(method=dsd.gradient)
+    recipe = recipe._replace(method=METHODS["dsd"])
     assert make_cache(recipe) is not None
     exact = dataclasses.replace(settings, ode="exact")
     assert make_cache(recipe._replace(settings=exact)) is None
+
+
+def test_the_grid_of_the_ode_is_a_table_that_costs_nothing_more():
+    """Its points are the trajectory's own predictions."""
+    prior, settings = kind_of("one prompt", ode="table", ode_table_points=None, views=1)
+    noise = seed_noise(3, SHAPE, settings)
+    cache = ode_cache.build(prior, None, TEXT, noise, settings, jnp.float32)
+    viewpoint = Viewpoint(jnp.zeros(()), jnp.zeros(()))
+    for t in ode_cache.node_times(settings, prior.schedule):
+        expected = exact_eps(prior, settings, noise, viewpoint, t)
+        found = kept_eps(prior, settings, cache, viewpoint, t)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_bins_are_rounded_up_to_a_multiple_of_the_views():
+    prior, settings = kind_of("camera, together", ode_azimuth_bins=5, ode_elevation_bins=1)
+    azimuth = ode_cache.centres(prior, settings).azimuth
+    assert azimuth.shape == (2, 4)
+    np.testing.assert_allclose(
+        jnp.sort(azimuth.ravel()), (np.arange(8) + 0.5) * np.pi / 4, rtol=1e-5
+    )
+
+
+def test_a_noise_that_moves_with_the_surface_is_followed_at_every_step():
+    settings = Settings(ode="table", view_noise="attached")
+    assert not ode_cache.is_used(METHODS["dsd"], settings)
+    assert ode_cache.is_used(METHODS["dsd"], dataclasses.replace(settings, view_noise="shared"))

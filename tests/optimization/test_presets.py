@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
-from dsd_jax.optimization.presets import PRESETS, Settings, check, phases
+from dsd_jax.distillation import METHODS
+from dsd_jax.optimization.checks import check
+from dsd_jax.optimization.presets import PRESETS, Settings, phases, resolved
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -47,17 +49,20 @@ def test_unset_late_share_keeps_the_early_one():
         ({"t_prime_offset": -0.1}, "--t-prime-offset must lie in 0..1"),
         ({"density_floor": -1.0}, "--density-floor must not be negative"),
         ({"ode_table_points": 2}, "--ode-table-points must be at least 3, not 2"),
+        ({"fresh_share": 1.5}, "--fresh-share must lie in 0..1, not 1.5"),
+        ({"lora_rank": 0}, "--lora-rank must be at least 1, not 0"),
+        ({"lora_rate": 0.0}, "--lora-rate must be positive, not 0.0"),
+        ({"asd_gamma": -1.5}, "--asd-gamma must be at least -1, not -1.5"),
         ({"ode_elevation_bins": 0}, "--ode-elevation-bins must be at least 1, not 0"),
-        (
-            {"ode": "table", "views": 4, "ode_azimuth_bins": 15},
-            "--ode-azimuth-bins must be a multiple of --views, 4, not 15",
-        ),
-        (
-            {"ode": "nodes", "view_noise": "attached"},
-            "--ode nodes needs a noise that stays; with --view-noise attached it must be exact",
-        ),
     ],
 )
 def test_refused_settings(changes, message):
     with pytest.raises(ValueError, match=message):
         check(dataclasses.replace(Settings(), **changes))
+
+
+def test_the_noise_of_a_view_is_the_methods_unless_it_is_said():
+    own = {name: resolved(Settings(), method).view_noise for name, method in METHODS.items()}
+    assert own.pop("cfd") == "attached" and set(own.values()) == {"shared"}
+    said = Settings(view_noise="own")
+    assert resolved(said, METHODS["cfd"]) == said

@@ -10,7 +10,9 @@ import optax
 import pytest
 
 from dsd_jax.distillation import METHODS
+from dsd_jax.distillation.common import Method
 from dsd_jax.optimization.conditioning import Text, Viewpoint, condition, view_index
+from dsd_jax.optimization.distil import method_settings
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import init_state, make_scene, optimiser
 from dsd_jax.optimization.step import (
@@ -22,7 +24,6 @@ from dsd_jax.optimization.step import (
     floor_part,
     make_refresh,
     make_step,
-    method_settings,
     open_levels,
     penalties,
     ramp,
@@ -39,7 +40,7 @@ def pull_to_target(key, denoiser_at, schedule, x, seed_noise, t):
 
 def recipe_of(task, **changes):
     settings = dataclasses.replace(task.settings, **changes)
-    return Recipe(task.scene, task.prior, pull_to_target, settings)
+    return Recipe(task.scene, task.prior, Method(pull_to_target), settings)
 
 
 def state_of(recipe, seed=0):
@@ -83,6 +84,8 @@ def test_step_descends_the_surrogate_and_the_regularisers(task, views=2):
     ("method", "changes"),
     [
         ("sds", {"views": 2, "view_noise": "own"}),
+        ("nfsd", {"views": 2}),
+        ("cfd", {"fresh_share": 0.1, "view_noise": "attached"}),
         ("dsd", {"view_noise": "attached"}),
         ("dsd", {"views": 2, "view_noise": "attached", "background": "random"}),
         ("dsd", {"total_variation": 1.0, "normal_smoothness": 1.0, "annealing": "linear"}),
@@ -126,11 +129,11 @@ def test_pictures_pull_where_latents_do(task, weighting):
 def test_eta_and_the_weight_reach_the_method():
     settings = Settings(t_max=0.9, t_min=0.1, eta=0.5, weighting="one-step", t_prime_offset=0.3)
     for t, eta in ((0.95, 0.0), (0.9, 0.0), (0.5, 0.25), (0.1, 0.5)):
-        given = method_settings(METHODS["dsd"], t, 0, settings)
+        given = method_settings(METHODS["dsd"].gradient, t, 0, settings)
         assert float(given["eta"]) == pytest.approx(eta, abs=1e-6)
     assert given["weight"] is WEIGHTINGS["one-step"]
     assert given["offset_fraction"] == 0.3
-    assert "eta" not in method_settings(METHODS["sds"], 0.5, 0, settings)
+    assert "eta" not in method_settings(METHODS["sds"].gradient, 0.5, 0, settings)
 
 
 def test_refresh_finds_the_matter(task):
@@ -265,10 +268,16 @@ def test_ramp_by_hand():
 
 def test_methods_get_the_settings_they_take():
     settings = Settings(guidance_scale=3.0, guidance_scale_prime=None)
-    assert set(method_settings(METHODS["sds"], 0.5, 0, settings)) == {"guidance_scale", "weight"}
-    dsd = method_settings(METHODS["dsd"], 0.5, 0, settings)
+    assert set(method_settings(METHODS["sds"].gradient, 0.5, 0, settings)) == {
+        "guidance_scale",
+        "weight",
+    }
+    assert set(method_settings(METHODS["vsd"].update, 0.5, 0, settings)) == {"lora_rate"}
+    assert method_settings(METHODS["asd"].update, 0.5, 0, settings)["gamma"] == -0.5
+    assert "fresh_share" not in method_settings(METHODS["cfd"].gradient, 0.5, 0, settings)
+    dsd = method_settings(METHODS["dsd"].gradient, 0.5, 0, settings)
     assert "guidance_scale_prime" not in dsd
     assert {"guidance_scale", "grid", "t_prime_min"} <= set(dsd)
     assert len(dsd["grid"]) == settings.ode_points
     guided = dataclasses.replace(settings, guidance_scale_prime=2.0)
-    assert method_settings(METHODS["dsd"], 0.5, 0, guided)["guidance_scale_prime"] == 2.0
+    assert method_settings(METHODS["dsd"].gradient, 0.5, 0, guided)["guidance_scale_prime"] == 2.0

@@ -1,11 +1,9 @@
 """experiments/parity.py against PyTorch in miniature, one network of each kind."""
 
-import importlib.util
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
+from programs import SMALL_UNET, load_script
 
 from dsd_jax.models import keys
 
@@ -13,17 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-UNET = {
-    "sample_size": 8,
-    "in_channels": 8,
-    "out_channels": 4,
-    "block_out_channels": [32, 64],
-    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-    "layers_per_block": 1,
-    "attention_head_dim": 2,
-    "cross_attention_dim": 16,
-}
+UNET = {**SMALL_UNET, "in_channels": 8}
 VAE = {
     "block_out_channels": [32, 32],
     "down_block_types": ["DownEncoderBlock2D"] * 2,
@@ -45,12 +33,7 @@ VISION = {**CLIP, "image_size": 16, "patch_size": 4, "projection_dim": 24}
 
 @pytest.fixture(scope="module")
 def parity():
-    path = Path(__file__).parents[2] / "experiments" / "parity.py"
-    spec = importlib.util.spec_from_file_location("parity", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["parity"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("parity")
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,32 @@ def test_chunks_change_nothing():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_empty_rays_are_skipped_and_the_others_keep_their_place():
+    """Matter in one corner cell: its rays are as they were, in their pixels; the rest is plain."""
+    occupied = jnp.zeros((8, 8, 8), bool).at[4:6, 5:7, 3:5].set(True)
+    grid = occupancy.OccupancyGrid(occupied.astype(jnp.float32), occupied)
+
+    def colour(x):
+        inside = occupancy.occupied_at(grid, x)
+        return 30.0 * inside, tint(x)
+
+    size = {"height": 16, "width": 12, "samples_per_ray": 16, "occupancy": grid, "chunk": 2}
+    picture = jax.jit(lambda: render(colour, CAMERA, None, **size))()
+    skipped = jax.jit(lambda: render(colour, CAMERA, None, skip_empty=True, **size))()
+    assert 0.05 < np.mean(picture.opacity > 0.5) < 0.5
+    np.testing.assert_allclose(skipped.rgb, picture.rgb, atol=1e-5)
+    np.testing.assert_allclose(skipped.directions, picture.directions, atol=1e-6)
+
+    def everywhere(x):
+        return jnp.full(len(x), 30.0), tint(x)
+
+    plain = jax.jit(lambda: render(everywhere, CAMERA, None, skip_empty=True, **size))()
+    assert np.mean(plain.opacity == 0) > 0.4  # chunks in which nothing is met were not computed
+
+
 def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="needs an occupancy grid"):
+        render(fog, CAMERA, None, chunk=2, skip_empty=True, **SMALL)
     with pytest.raises(ValueError, match="6 rows do not split by 4"):
         render(fog, CAMERA, None, chunk=4, **SMALL)
     with pytest.raises(ValueError, match="normals_at"):

@@ -1,18 +1,16 @@
 """The whole recipe in miniature: render, train, stop, continue, export, load, sample."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from programs import load_script
 
 from dsd_jax.data.objects import Item, load_objects, save_objects
 from dsd_jax.priors.stable_diffusion import load
 from dsd_jax.training import corpus, evaluate
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
@@ -41,10 +39,7 @@ def packed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(packed, tmp_path_factory):
     """Runs the script until it is finished, in several sittings; returns (folder, logs)."""
-    path = ROOT / "experiments/train_prior.py"
-    spec = importlib.util.spec_from_file_location("train_prior", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("train_prior")
     out = tmp_path_factory.mktemp("toybox")
     logs: list[str] = []
     script.log = logs.append

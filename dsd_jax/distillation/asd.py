@@ -1,0 +1,59 @@
+"""Adversarial score distillation (Wei et al., arXiv 2312.00739).
+
+Letters as in schedule.py, w being the guidance scale. A WGAN whose discriminator compares, by
+Bayes' rule, the prior's text with a learned condition phi, here the prior's adapted copy. The
+sample descends (eq. 7)
+
+    weight_t (eps_w(z_t, t) - eps_phi(z_t, t)),    z_t = alpha_t x + sigma_t eps,
+
+as in VSD; what differs is the discriminator's loss, which without real samples is (eq. 10)
+
+    E |eps_phi(z_t, t) - eps|^2 + gamma |eps_phi(z_t, t) - eps_text(z_t, t)|^2,    gamma < 0.
+
+At gamma = 0 that is VSD's. Its best eps_phi is (E[eps | z_t] + gamma eps_text) / (1 + gamma): for
+gamma > -1 it overshoots what VSD learns, away from the prior; at -1 it has no minimum and only
+the small number of steps bounds it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dsd_jax.distillation import learned as training
+from dsd_jax.distillation import vsd
+from dsd_jax.guidance import DenoiserAt
+from dsd_jax.schedule import NoiseSchedule
+
+init, gradient = training.init, vsd.gradient
+
+
+def update(
+    key: jax.Array,
+    state: training.Learned,
+    learned_at: Callable[[Any], DenoiserAt],
+    schedule: NoiseSchedule,
+    x: jax.Array,
+    t: jax.Array | int,
+    *,
+    denoiser_at: DenoiserAt,
+    gamma: float = -0.5,
+    lora_rate: float = 1e-3,
+) -> tuple[training.Learned, dict[str, jax.Array]]:
+    """One step of the discriminator's training on x, and scalars to log.
+
+    Args:
+        key, state, learned_at, schedule, x, t, lora_rate: as in `vsd.update`.
+        denoiser_at: guidance scale -> denoiser of the prior; asked for at 1.
+        gamma: the paper's is -0.5 in 3D and -1 in 2D.
+    """
+    del t
+    z_t, eps, t_trained = training.noised(key, schedule, x)
+    text = jax.lax.stop_gradient(denoiser_at(1.0)(z_t, t_trained))
+
+    def loss(weights):
+        phi = learned_at(weights)(1.0)(z_t, t_trained)
+        return jnp.mean(jnp.square(phi - eps)) + gamma * jnp.mean(jnp.square(phi - text))
+
+    return training.descend(state, loss, lora_rate)

@@ -1,0 +1,81 @@
+"""All scores of the objects or pictures that were made for one prompt, ready for a table.
+
+Letters: n seeds, v views, h w pixels, f features of EfficientNet-Lite0. Pictures are uint8 or
+floats in [0, 1]; a distance, diversity or similarity without another name is one of those features.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from dsd_jax.metrics import judge
+from dsd_jax.metrics.bank import Bank
+from dsd_jax.metrics.distributions import coverage, frechet_distance, kernel_distance
+from dsd_jax.metrics.diversity import cosine_similarity, diversity, object_features, vendi_score
+from dsd_jax.metrics.features import pixels
+
+NEIGHBOURS = 3
+
+
+def of_objects(bank: Bank, prompt: str, features: Float[np.ndarray, "n v f"]) -> dict[str, Any]:
+    """Diversity between the seeds and fidelity to the prompt; None where the judge cannot tell.
+
+    Returns:
+        diversity, vendi: see `metrics.diversity`.
+        accepted: share of seeds with the prompt's category among their 5 nearest.
+        similarity: mean cosine to the nearest real object of that category.
+        category: what the prompt asks for.
+    """
+    verdict = judge.prompt_fidelity(bank, prompt, features)
+    category = verdict["category"]
+    near = None if category is None else float(judge.similarity(bank, category, features).mean())
+    return {"diversity": diversity(features), "vendi": vendi_score(features),
+            "accepted": verdict["accepted"], "similarity": near, "category": category}  # fmt: skip
+
+
+def against(
+    features: Float[np.ndarray, "n v f"], reference: Float[np.ndarray, "n v f"]
+) -> dict[str, float]:
+    """The same seeds from two sources, as two sets and pair by pair; at least two seeds.
+
+    Returns:
+        own, other, nearest_own: see `by_pairs`, of cosine distances.
+        frechet, kernel, precision, recall, density, coverage: see `metrics.distributions`;
+            "kernel" leaves out pairs of one seed, the last four look at 3 neighbours, or as many as
+            there are.
+    """
+    made, known = object_features(features), object_features(reference)
+    covered = coverage(made, known, k=min(NEIGHBOURS, len(made) - 1))
+    return {
+        **by_pairs(1 - cosine_similarity(made, known)),
+        "frechet": float(frechet_distance(made, known)),
+        "kernel": float(kernel_distance(made, known, paired=True)),
+        **{name: float(value) for name, value in covered._asdict().items()},
+    }
+
+
+def against_pixels(
+    pictures: Num[np.ndarray, "n v h w 3"], reference: Num[np.ndarray, "n v h w 3"]
+) -> dict[str, float]:
+    """`by_pairs` of root mean square differences of colours in [0, 1], names ending in _rms."""
+    made, known = (pixels(p).reshape(len(p), -1) for p in (pictures, reference))
+    apart = np.stack([np.sqrt(np.square(row - known).mean(1)) for row in made])
+    return {f"{name}_rms": value for name, value in by_pairs(apart).items()}
+
+
+def by_pairs(distance: Float[np.ndarray, "n n"]) -> dict[str, float]:
+    """What distances of n things (rows) to n references (columns) say about the pairs.
+
+    Returns:
+        own: mean distance to the own reference.
+        other: mean distance to those of the others.
+        nearest_own: share whose own reference is nearer than all others.
+    """
+    n, own = len(distance), np.diagonal(distance)
+    others = np.where(np.eye(n, dtype=bool), np.inf, distance)
+    return {
+        "own": float(own.mean()),
+        "other": float((distance.sum() - own.sum()) / (n * n - n)),
+        "nearest_own": float(np.mean(own < others.min(1))),
+    }

@@ -1,0 +1,150 @@
+"""experiments/compare.py in miniature."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from programs import EXPERIMENTS, load_script
+
+SMALL = [
+    "--steps", "2", "--resolution", "8", "--late-resolution", "8", "--samples", "4", "--levels",
+    "2", "--start-levels", "2", "--log2-entries", "8", "--width", "8", "--occupancy-resolution",
+    "8", "--final-samples", "4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compare(quick_compilation):
+    return load_script("compare")
+
+
+@pytest.fixture(scope="module")
+def command(tiny_prior_folder):
+    return ["--prior", str(tiny_prior_folder), "--prompts", "a red house", "--seeds", "0:2",
+            "--ddim-steps", "4"]  # fmt: skip
+
+
+def test_pictures_are_made_once_and_judged(compare, command, tmp_path, capsys):
+    out = tmp_path / "study"
+    command = [*command, "--out", str(out), "--steps", "4", "--ode-points", "4"]
+    names = ["dsd-star", "dsd-star@3", "dsd-plain@3", "sds"]
+    made = [*command, "--methods", ",".join(names), "--set", "sds:guidance_scale=2"]
+    assert compare.main([*made, "--no-score"]) == 0
+    assert not (out / "table.md").exists()
+    with np.load(out / "sds" / "a-red-house.npz") as found:
+        assert found["views"].shape == (2, 1, 16, 16, 3) and found["views"].dtype == np.uint8
+    assert json.loads((out / "sds" / "config.json").read_text())["guidance_scale"] == 2
+
+    capsys.readouterr()
+    assert compare.main(made) == 0
+    printed = capsys.readouterr().out
+    assert "a red house:" not in printed and printed.startswith("| method | diversity |")
+    rows = json.loads((out / "scores.json").read_text())
+    assert set(rows) == {"ddim", *names}
+    star = rows["dsd-star"]
+    assert star["own_rms"] < 0.01 and star["nearest_own_rms"] == 1 and star["own"] < 1e-3
+    assert star["of_ddim"] == pytest.approx(1, rel=0.05) and "own_rms" not in rows["ddim"]
+    plain = rows["dsd-plain@3"]  # its simulated ODE has the grid of DDIM
+    assert plain["own_rms"] < 0.01 and plain["nearest_own_rms"] == 1
+    evaluations = {name: row["evaluations"] for name, row in rows.items()}
+    assert evaluations == {"ddim": 8, "dsd-star": 8, "dsd-star@3": 6, "sds": 8,
+                           "dsd-plain@3": 2 * (1 + 3 + 4 + 5)}  # fmt: skip
+    assert rows["sds"]["prompts"]["a red house"]["category"] == "house"
+    table = list(csv.DictReader((out / "table.csv").open()))
+    assert [row["method"] for row in table] == ["ddim", *names]
+    assert float(table[1]["frechet"]) == star["frechet"]
+    names = {path.name for path in out.iterdir() if path.is_file()}
+    assert names == {"config.json", "scores.json", "table.md", "table.csv", "plot.png",
+                     "grid_a-red-house.png"}  # fmt: skip
+    with Image.open(out / "grid_a-red-house.png") as grid:
+        assert grid.height == 20 + 5 * 98 - 2 and grid.width > 2 * 98 - 2
+
+    config = json.loads((out / "dsd-plain-3" / "config.json").read_text())
+    assert config["steps"] == 3 and config["anchor"] == "interpolated"
+
+    # What has been made is kept; what would not fit to it is refused.
+    for change, told in (
+        (["--methods", "sds"], "guidance-scale 2.0, not 5.0"),
+        (["--methods", "csd", "--t-min", "0.1"], "--t-min 0.02, not 0.1"),
+        (["--methods", "csd", "--seeds", "0:3"], "--seeds '0:2', not '0:3'"),
+    ):
+        assert compare.main([*command, *change]) == 2
+        assert f"{told}; give the same flags, or choose another --out" in capsys.readouterr().err
+    assert not (out / "csd").exists()
+
+
+def test_objects(compare, command, tmp_path):
+    out = tmp_path / "study"
+    command = [*command, "--out", str(out), "--task", "3d", "--preset", "quick", *SMALL]
+    assert compare.main([*command, "--methods", "sds"]) == 0
+    with np.load(out / "sds" / "a-red-house.npz") as found:
+        assert found["views"].shape == (2, 8, 128, 128, 3) and found["evaluations"] == 4
+    with np.load(out / "ddim" / "a-red-house.npz") as found:
+        assert found["views"].shape == (2, 4, 128, 128, 3) and found["evaluations"] == 4 * 8
+        assert np.ptp(found["views"]) > 0
+    rows = json.loads((out / "scores.json").read_text())
+    assert 0 <= rows["sds"]["floaters"] <= 1 and rows["sds"]["own_rms"] > 0
+    with Image.open(out / "sds" / "a-red-house.png") as sheet:
+        assert sheet.height == 20 + 4 * 98 - 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--task", "4d"], "--task '4d' is not one of 2d, 3d"),
+        (["--methods", "sdss"], "did you mean sds?"),
+        (["--methods", "sds@x"], "--methods sds@x: what follows @ must be a number of steps"),
+        (["--methods", "dsd-star@1"], "dsd-star@1 needs at least 2 steps"),
+        (["--methods", "dsd-star", "--task", "3d"], "--methods 'dsd-star' is not one of"),
+        (["--methods", "dsd-star", "--space", "pixels"], "dsd-star moves latents alone"),
+        (["--methods", "dsd-plain", "--task", "3d"], "--methods 'dsd-plain' is not one of"),
+        (["--methods", "dsd-plain@3", "--space", "network"], "dsd-plain moves latents alone"),
+        (["--methods", "sds", "--set", "sdi:eta=1"], "--set 'sdi' is not one of ddim, sds"),
+        (["--methods", "sds", "--set", "sds:eta=2"], "--eta must lie in 0..1, not 2.0"),
+        (["--seeds", "3"], "--seeds must name at least two"),
+        (["--prompts", "none.txt"], "--prompts none.txt: there is no such file"),
+        (["--prompts", "a house", "A house!"], "'A house!' comes twice"),
+        (["--clip", "none"], "config.json is missing"),
+        (["--prior", "toybix"], "did you mean 'toybox'?"),
+    ],
+)
+def test_bad_input_gets_one_line_and_leaves_nothing(compare, command, tmp_path, capsys, flags,
+                                                    message):  # fmt: skip
+    out = tmp_path / "study"
+    assert compare.main([*command, "--out", str(out), *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps", "anchor"),
+    [
+        (["--methods", "dsd-plain"], 50, "interpolated"),
+        (["--methods", "dsd-plain", "--set", "dsd-plain:steps=7,anchor=trajectory"], 7,
+         "trajectory"),
+        (["--methods", "dsd-plain@9"], 9, "interpolated"),
+    ],
+)  # fmt: skip
+def test_steps_of_plain_descent(compare, command, tmp_path, flags, steps, anchor):
+    """--steps is not for it."""
+    job = compare.prepare([*command, "--out", str(tmp_path), "--steps", "4", *flags])
+    (entry,) = (entry for entry in job.entries if entry.kind == "dsd-plain")
+    assert (entry.settings.steps, entry.settings.anchor) == (steps, anchor)
+
+
+def test_the_prompts_of_the_study_are_judged(compare):
+    prompts = compare.read([str(EXPERIMENTS / "prompts" / "study.txt")])
+    assert len(prompts) == 8
+    nouns = compare.load_bank().nouns
+    assert len({compare.judge.category_of(prompt, nouns) for prompt in prompts} - {None}) == 8
+
+
+def test_a_prior_without_prompts_is_refused(compare, command, zero123_folder, tmp_path, capsys):
+    out = tmp_path / "study"
+    flags = ["--prior", str(zero123_folder), "--out", str(out)]
+    assert compare.main([*command, *flags]) == 2
+    assert "takes an image and not a prompt" in capsys.readouterr().err
+    assert not out.exists()

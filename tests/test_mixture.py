@@ -1,0 +1,155 @@
+"""Where the methods end on a mixture that is known exactly, and experiments/mixture.py."""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from dsd_jax.distillation import METHODS
+from dsd_jax.export.inline import figure_png
+from dsd_jax.optimization import mixture
+from dsd_jax.optimization.mixture import SETTINGS
+
+SEEDS = range(1000)
+FEWER = dataclasses.replace(SETTINGS, steps=200, grid_rate=0.025)
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+@pytest.fixture(scope="module")
+def plane(quick_compilation):
+    return mixture.six_modes()
+
+
+@pytest.fixture(scope="module")
+def exact(plane):
+    return mixture.ddim(plane, SEEDS)[:, -1]
+
+
+def scores(plane, exact, name, **how):
+    ends = mixture.optimise(plane, METHODS[name], SEEDS[: len(exact)], **how)[:, -1]
+    return mixture.scores(plane, ends, exact)
+
+
+def test_the_prompt_has_six_modes_around_0_and_the_ode_samples_them_by_weight(plane, exact):
+    weights = np.exp(plane.prior.log_weights) * np.isfinite(plane.text)
+    np.testing.assert_allclose(weights @ np.asarray(plane.prior.mean), 0, atol=1e-6)
+    shares = np.bincount(mixture.nearest(plane, exact), minlength=8) / len(exact)
+    np.testing.assert_allclose(shares, weights / weights.sum(), atol=0.04)
+    found = mixture.scores(plane, exact, exact)
+    assert found["same_mode"] == 1 and found["to_ode"] == 0
+    assert found["any_mode"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)  # 3 deviations in 2D
+
+
+def test_dsd_star_is_ddim(plane):
+    """50 steps, float32, 1,000 seeds, those near a border between two modes included."""
+    followed, sampled = mixture.follow(plane, SEEDS, 50), mixture.ddim(plane, SEEDS, 50)
+    assert followed.dtype == jnp.float32
+    np.testing.assert_allclose(followed, sampled, atol=1e-4)
+
+
+@pytest.mark.parametrize("points", [50, 150])
+def test_dsd_star_ends_in_the_mode_of_the_exact_ode(plane, exact, points):
+    found = mixture.scores(plane, mixture.follow(plane, SEEDS, points)[:, -1], exact)
+    assert found["same_mode"] >= 0.99 and found["any_mode"] >= 0.98
+
+
+def test_dsd_ends_in_the_mode_of_the_exact_ode(plane, exact):
+    """The form that 3D uses, with t' and an interpolated point."""
+    found = scores(plane, exact, "dsd", settings=FEWER)
+    assert found["same_mode"] >= 0.95 and found["any_mode"] >= 0.95
+    assert found["modes"] == pytest.approx(mixture.scores(plane, exact, exact)["modes"], rel=0.02)
+
+
+def test_where_the_rivals_end(plane, exact):
+    """FSD keeps to most seeds' modes, SDS to none: fewer modes by Adam, and chance by whole steps.
+
+    Chance is sum_k pi_k^2 = 0.175 at equal shares of the modes.
+    """
+    fsd = scores(plane, exact, "fsd", settings=FEWER)["same_mode"]
+    sds = scores(plane, exact, "sds", settings=FEWER)["same_mode"]
+    assert 0.7 < fsd < 0.9 and 0.1 < sds < 0.25
+    collapsed = scores(plane, exact, "sds", settings=FEWER, whole_steps=False)
+    assert collapsed["modes"] < 1.5 and collapsed["any_mode"] > 0.9
+
+
+@every_method
+def test_every_method_moves_every_seed_by_itself(plane, method):
+    settings = dataclasses.replace(SETTINGS, steps=4)
+    found = mixture.optimise(plane, method, [3, 7], settings)
+    assert found.shape == (2, 4, 2) and np.isfinite(found).all() and np.ptp(found[0], 0).min() > 0
+    shifted = mixture.optimise(plane, method, [7, 9], settings)
+    np.testing.assert_allclose(found[1], shifted[0], rtol=1e-4, atol=1e-4)
+
+
+def test_scores_of_points_with_a_known_answer(plane):
+    mean = plane.prior.mean
+    exact = mean[jnp.array([0, 0, 1, 2])]
+    x = jnp.stack([mean[0], mean[1], mean[1] + jnp.array([0.0, 10.0]), mean[6]])
+    found = mixture.scores(plane, x, exact)
+    assert found["same_mode"] == 0.5 and found["any_mode"] == 0.5  # 6 is no mode of the prompt
+    assert found["modes"] == pytest.approx(np.exp(1.5 * np.log(2)))  # shares 1/4, 1/2, 1/4
+    assert found["to_mode"] == pytest.approx(2.5, abs=1e-5)
+    steps = [0, np.linalg.norm(mean[1] - mean[0]), 10, np.linalg.norm(mean[6] - mean[2])]
+    assert found["to_ode"] == pytest.approx(np.mean(steps), rel=1e-5)
+
+
+def test_the_figure_has_a_panel_a_method_and_counts_what_is_outside(plane, exact):
+    ends = mixture.follow(plane, range(5), 50)
+    figure = mixture.draw(plane, {"dsd*": ends, "away": ends + 9}, exact[:5], columns=2)
+    shown, away = figure.axes
+    assert shown.get_title() == "dsd*: 100%" and [t.get_text() for t in away.texts] == ["5 outside"]
+    assert not shown.texts and shown.get_aspect() == away.get_aspect() == 1
+    assert len(shown.patches) == 8 and len(shown.collections[0].get_paths()) == 5
+    file = figure_png(figure)
+    assert file.startswith(b"\x89PNG") and len(file) < 50_000
+
+
+@pytest.fixture
+def program(quick_compilation):
+    path = Path(__file__).parents[1] / "experiments" / "mixture.py"
+    spec = importlib.util.spec_from_file_location("mixture_program", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mixture_program"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_program_writes_tables_scores_and_figures(program, tmp_path, capsys):
+    flags = ["--methods", "dsd,sds", "--steps", "5", "--seeds", "0:20", "--out", str(tmp_path)]
+    assert program.main(flags) == 0
+    said = capsys.readouterr().out
+    names = {"table.md", "scores.json", "whole_steps.png", "adam.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    report = json.loads((tmp_path / "scores.json").read_text())
+    assert report["max_abs_difference_to_ddim"] < 1e-4 and report["settings"]["steps"] == 5
+    rows = {"exact ODE", "dsd*", "dsd", "dsd, trajectory", "sds"}
+    assert set(report["Adam"]) == set(report["whole steps"]) == rows
+    table = (tmp_path / "table.md").read_text()
+    assert table in said and table.count("| method | same mode | any mode |") == 2
+    assert "| exact ODE | 100.0% |" in table
+    for name in ("whole_steps.png", "adam.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 1000 and np.asarray(picture).std() > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--methods", "dsd,sdds"], "--methods 'sdds' is not one of"),
+        (["--seeds", "4:2"], "is an empty range"),
+        (["--steps", "0"], "--steps must be at least 1, not 0"),
+        (["--ddim-steps", "1"], "--ddim-steps must be at least 2, not 1"),
+    ],
+)
+def test_bad_input_gets_one_line(program, tmp_path, capsys, flags, message):
+    assert program.main([*flags, "--out", str(tmp_path / "runs")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
