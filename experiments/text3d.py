@@ -29,8 +29,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import dsd_jax
 from dsd_jax.distillation import METHODS
+from dsd_jax.export.mesh import export_seeds, ring
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.run_folder import write_json
+from dsd_jax.metrics import judge
 from dsd_jax.optimization import hosts, validate
 from dsd_jax.optimization.checkpoint import Saved
 from dsd_jax.optimization.checks import check
@@ -93,6 +95,8 @@ class Args:
     """Which of them this process is, from 0 on."""
     processes: str = ""
     """How many there are."""
+    mesh: bool = True
+    """Write each object as mesh.glb, too; export_mesh.py does it later."""
     profile: Path | None = None
     """Folder for a trace of a few compiled steps, which ui.perfetto.dev and TensorBoard open."""
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
@@ -200,7 +204,11 @@ def run(job: Job, plan: Plan, began: float) -> int:
                 "stopped; writing the results of the steps done (the same command goes on)"
             )
         views = write_results(job, chunks, plan.mesh, reporter)
+        rendered = time.monotonic()
+        hosts.wait("views")
         if hosts.is_first():
+            if job.args.mesh and not stopped:
+                write_meshes(job, [seed for seeds, _ in chunks for seed in seeds], reporter)
             steps = {seed: steps_done(states) for seeds, states in chunks for seed in seeds}
             metrics = {
                 **summary(job.args.prompt, steps, reporter.latest, views),
@@ -210,7 +218,8 @@ def run(job: Job, plan: Plan, began: float) -> int:
                 "seconds": {
                     "loading": round(loaded - began, 1),
                     "optimising": round(optimised - loaded, 1),
-                    "rendering": round(time.monotonic() - optimised, 1),
+                    "rendering": round(rendered - optimised, 1),
+                    "meshes": round(time.monotonic() - rendered, 1),
                     "total": round(time.monotonic() - began, 1),
                 },
             }
@@ -250,6 +259,14 @@ def optimise(job: Job, plan: Plan, reporter: Reporter, stop) -> list[tuple[list,
         )
         done.append((chunk[: unpadded(chunk)], hosts.own_rows(states)))
     return done
+
+
+def write_meshes(job: Job, seeds: list[int], reporter: Reporter) -> None:
+    """seed_0000/mesh.glb and so on; a seed that has none is named."""
+    settings = job.args.settings
+    cameras = ring(judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, settings.distance, settings.fov_deg)
+    reporter.describe("meshes")
+    export_seeds(job.folder, seeds, cameras, say=lambda line: None, complain=reporter.say)
 
 
 def write_results(job: Job, chunks, mesh, reporter: Reporter) -> np.ndarray:

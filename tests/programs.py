@@ -23,7 +23,7 @@ SMALL = [
     "--preset", "quick", "--resolution", "8", "--late-resolution", "8", "--samples", "4",
     "--levels", "2", "--start-levels", "2", "--log2-entries", "8", "--width", "8",
     "--occupancy-resolution", "8", "--turntable-frames", "2", "--turntable-resolution", "16",
-    "--preview-resolution", "8", "--final-samples", "4",
+    "--preview-resolution", "8", "--final-samples", "4", "--no-mesh",
 ]  # fmt: skip
 
 # A unet of two levels, for experiments/parity.py.

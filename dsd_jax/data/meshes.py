@@ -28,8 +28,7 @@ def read_mesh(path: str | Path, *, z_up: bool = False, linear: bool = False) -> 
         linear: the colours of an OBJ or PLY file are linear.
 
     Raises:
-        ValueError: unreadable, without triangles, or with more of them than `MAX_FACES` and no
-            package fast_simplification to reduce them.
+        ValueError: unreadable, without triangles, or not to be simplified to `MAX_FACES` of them.
     """
     import trimesh
 
@@ -81,20 +80,14 @@ def _few_enough(name: str, vertices, faces, rgb):
     """Simplified to `MAX_FACES`; a new face takes the colour of the old one nearest to it."""
     if len(faces) <= MAX_FACES:
         return vertices, faces, rgb
-    try:
-        import fast_simplification  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise ValueError(
-            f"{name} has {len(faces)} triangles, more than {MAX_FACES}: simplify it, "
-            "or pip install fast_simplification"
-        ) from None
+    import fast_simplification
     from scipy.spatial import KDTree
 
     new_vertices, new_faces = fast_simplification.simplify(
         vertices.astype(np.float32),
         faces.astype(np.int32),
         target_reduction=1 - (MAX_FACES - 8) / len(faces),
-    )
+    )[:2]
     if len(new_faces) > MAX_FACES:
         raise ValueError(f"{name} could not be simplified to {MAX_FACES} triangles")
     tree = KDTree(vertices[faces].mean(1))

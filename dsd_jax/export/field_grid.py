@@ -1,0 +1,123 @@
+"""A field on a grid and in pictures: all that its mesh is made from and compared with.
+
+Letters: g grid points along an axis of the box [-1, 1]^3 (x, y, z), v views, h w pixels, n points.
+Density is optical thickness per unit length, as everywhere.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dsd_jax.export.scenes import SavedScene
+from dsd_jax.fields.hash_grid import level_resolutions
+from dsd_jax.rendering.cameras import Camera
+from dsd_jax.rendering.occupancy import OccupancyGrid
+from dsd_jax.rendering.sampling import ray_ball
+from dsd_jax.rendering.scene import GREY, Scene
+from dsd_jax.rendering.volume import render
+
+MAX_CELLS = 128
+
+
+class Field(NamedTuple):
+    """What is exported. Seeds with the same `apply` share what is compiled.
+
+    Attributes:
+        apply: (params, points [n, 3]) -> (density [n], albedo [n, 3]), zero outside the unit ball.
+        params: any pytree of arrays.
+        cells: along an axis of [-1, 1]^3, at the field's own resolution.
+    """
+
+    apply: Callable[[Any, Array], tuple[Array, Array]]
+    params: Any
+    cells: int
+
+
+def field_of(saved: SavedScene) -> Field:
+    """A saved scene's field, with the open levels and the density floor of its final pictures."""
+    field = saved.scene.field
+    levels = field.levels
+    if saved.open_levels is not None:
+        levels = min(max(int(np.ceil(saved.open_levels)), 1), levels)
+    finest = level_resolutions(levels, field.base_resolution, field.growth)[-1]
+    params = (saved.params, saved.open_levels)
+    return Field(SceneField(saved.scene), params, min(finest, MAX_CELLS))
+
+
+class SceneField(NamedTuple):
+    """`Field.apply` of a scene; equal for equal scenes."""
+
+    scene: Scene
+
+    def __call__(self, params: Any, points: Array) -> tuple[Array, Array]:
+        return self.scene.field_fn(*params)(points)
+
+
+@partial(jax.jit, static_argnames=("apply", "cells"))
+def _density_grid(apply, params, cells: int) -> Array:
+    axis = jnp.linspace(-1, 1, cells + 1)
+    y, z = jnp.meshgrid(axis, axis, indexing="ij")
+
+    def plane(x):
+        points = jnp.stack([jnp.full_like(y, x), y, z], -1).reshape(-1, 3)
+        return apply(params, points)[0].reshape(y.shape)
+
+    return jax.lax.map(plane, axis)
+
+
+def density_grid(field: Field) -> Float[np.ndarray, "g g g"]:
+    """Density at the corners of the field's cells: where its finest level stores what it knows.
+
+    Raises ValueError where it is not finite.
+    """
+    density = np.asarray(_density_grid(field.apply, field.params, field.cells))
+    if not np.isfinite(density).all():
+        raise ValueError("the field's density is not finite: its optimisation diverged")
+    return density
+
+
+def occupancy_of(density: Float[np.ndarray, "g g g"]) -> OccupancyGrid:
+    """The occupancy grid of `rendering.occupancy` with one cell for each of the grid's."""
+    from scipy.ndimage import maximum_filter
+
+    corner_max = maximum_filter(density, 2, origin=-1)[:-1, :-1, :-1]
+    matter = -np.expm1(-corner_max * 2 / len(corner_max)) > 0.005
+    return OccupancyGrid(jnp.asarray(corner_max), jnp.asarray(maximum_filter(matter, 3)))
+
+
+@partial(jax.jit, static_argnames=("apply", "size", "samples"))
+def _view(apply, params, occupancy, camera, size: int, samples: int):
+    rendering = render(
+        lambda points: apply(params, points), camera, None, height=size, width=size,
+        samples_per_ray=samples, occupancy=occupancy, background=GREY, interval=ray_ball,
+        chunk=_dividing(size, 2**16 // (size * samples)), skip_empty=True,
+    )  # fmt: skip
+    return rendering.rgb, rendering.opacity
+
+
+def _dividing(size: int, most: int) -> int:
+    """The largest divisor of size up to most, at least 1."""
+    return next(i for i in range(max(min(most, size), 1), 0, -1) if size % i == 0)
+
+
+def field_views(
+    field: Field, occupancy: OccupancyGrid, cameras: Camera, size: int = 128, samples: int = 64
+) -> tuple[Float[np.ndarray, "v h w 3"], Float[np.ndarray, "v h w"]]:
+    """Colour before grey, and opacity, of the field from v cameras: size x size, no randomness."""
+    count = cameras.fov_y.shape[0]
+    pictures = [
+        _view(field.apply, field.params, occupancy, camera_at(cameras, i), size, samples)
+        for i in range(count)
+    ]
+    rgb, opacity = zip(*pictures, strict=True)
+    return np.stack(rgb), np.stack(opacity)
+
+
+def camera_at(cameras: Camera, index: int) -> Camera:
+    """One of a stack of cameras."""
+    return jax.tree.map(lambda leaf: leaf[index], cameras)

@@ -1,0 +1,215 @@
+"""From density to a closed surface: a threshold, marching cubes, few faces.
+
+Letters: g grid points along an axis of the box [-1, 1]^3 (x, y, z), d grids, v views, h w pixels,
+n vertices, f faces. An isosurface of density is taken of log(1 + density), which is nearly linear
+where matter begins, so that marching cubes place it well between two grid points.
+
+What looks solid in pictures may be a sponge, pictures cannot tell. So pores are closed first: by a
+morphological closing of the grid, which leaves convex surfaces where they are.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dsd_jax.export.field_grid import camera_at
+from dsd_jax.fields.hash_grid import encode
+from dsd_jax.rendering.cameras import Camera, rays
+from dsd_jax.rendering.sampling import ray_ball
+
+# Pores and gaps up to twice so many cells wide are closed, if silhouettes agree (nearly) as well.
+CLOSINGS = (0, 1, 2, 3)
+_CLOSING_COST = 0.002
+# Pieces with less than this share of the largest piece's grid points float, and are left out.
+KEPT_SHARE = 0.02
+# Silhouettes that agree so nearly as well as the best ones count as equal to them.
+_PLATEAU = 0.001
+# The least density that is tried as a threshold: a tenth of a ray is lost per unit length.
+_LEAST = 0.1
+
+
+def closed(density: Float[np.ndarray, "g g g"], cells: int) -> Float[np.ndarray, "g g g"]:
+    """Density whose pores and gaps narrower than a ball of this radius are as dense as their rims.
+
+    It is nowhere smaller than before.
+    """
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    if not cells:
+        return density
+    offsets = np.indices((2 * cells + 1,) * 3) - cells
+    ball = np.square(offsets).sum(0) <= (cells + 0.25) ** 2
+    grown = maximum_filter(np.pad(density, cells), footprint=ball)
+    return minimum_filter(grown, footprint=ball)[(slice(cells, -cells),) * 3]
+
+
+@partial(jax.jit, static_argnames=("size",))
+def _peaks(values, camera, size: int) -> Array:
+    cells = values.shape[0] - 1
+    table = values.transpose(2, 1, 0, 3).reshape(-1, values.shape[3])
+    steps = cells + cells // 2
+
+    def row(inputs):
+        origins, directions = inputs
+        near, far = ray_ball(origins, directions)
+        part = (jnp.arange(steps) + 0.5) / steps
+        distance = near[:, None] + part * (far - near)[:, None]
+        points = origins[:, None] + distance[..., None] * directions[:, None]
+        found = encode((table,), points.reshape(-1, 3), (cells,))
+        return found.reshape(size, steps, -1).max(1)
+
+    return jax.lax.map(row, rays(camera, size, size))
+
+
+def peaks(
+    densities: Sequence[Float[np.ndarray, "g g g"]], cameras: Camera, size: int
+) -> Float[np.ndarray, "d v h w"]:
+    """Largest density of each of d grids along each pixel's ray.
+
+    A ray meets the isosurface of a threshold iff its peak reaches it: one such picture holds the
+    silhouettes of all thresholds.
+    """
+    values = jnp.log1p(jnp.stack([jnp.asarray(x) for x in densities], -1))
+    views = [_peaks(values, camera_at(cameras, i), size) for i in range(cameras.fov_y.shape[0])]
+    return np.expm1(np.moveaxis(np.stack(views), -1, 0))
+
+
+def best_threshold(
+    peak: Float[np.ndarray, "v h w"], mask: Bool[np.ndarray, "v h w"], candidates: int = 100
+) -> float:
+    """The density whose isosurface has silhouettes with the largest mean IoU with `mask`.
+
+    Where many do equally well, the middle one of them.
+
+    Raises ValueError where nothing is in any mask.
+    """
+    if not mask.any():
+        raise ValueError("the field is empty: nothing in it hides half of the background")
+    low = max(float(peak[mask].min()), _LEAST)
+    thresholds = np.geomspace(low, max(float(peak.max()), low), candidates)
+    scores = np.array([iou(peak >= threshold, mask).mean() for threshold in thresholds])
+    good = np.flatnonzero(scores >= scores.max() - _PLATEAU)
+    return float(thresholds[good[len(good) // 2]])
+
+
+def best_surface(
+    density: Float[np.ndarray, "g g g"],
+    mask: Bool[np.ndarray, "v h w"],
+    cameras: Camera,
+    radii: Sequence[int] = CLOSINGS,
+    threshold: float | None = None,
+) -> tuple[Float[np.ndarray, "g g g"], int, float]:
+    """Density, `closed` by the largest of the radii that costs no agreement of silhouettes.
+
+    Also that radius, and its best threshold unless one is given.
+    """
+    grids = [closed(density, radius) for radius in radii]
+    views = peaks(grids, cameras, mask.shape[-1])
+    thresholds = [threshold or best_threshold(peak, mask) for peak in views]
+    scores = [iou(p >= t, mask).mean() for p, t in zip(views, thresholds, strict=True)]
+    good = [i for i, score in enumerate(scores) if score >= max(scores) - _CLOSING_COST]
+    best = max(good, key=lambda i: radii[i])
+    return grids[best], radii[best], thresholds[best]
+
+
+def iou(a: Bool[np.ndarray, "v h w"], b: Bool[np.ndarray, "v h w"]) -> Float[np.ndarray, "v"]:
+    """Intersection over union of each pair of masks; 1 where both are empty."""
+    union = (a | b).sum((1, 2))
+    return np.where(union, (a & b).sum((1, 2)) / np.maximum(union, 1), 1.0)
+
+
+def isosurface(
+    density: Float[np.ndarray, "g g g"], threshold: float, kept_share: float = KEPT_SHARE
+) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "f 3"], int]:
+    """Closed surface around what is at least as dense as `threshold`, by marching cubes.
+
+    Pieces smaller than `kept_share` of the largest are left out, and cavities that no one can see
+    are filled.
+
+    Returns:
+        World coordinates, triangles (counter-clockwise from outside), and how many pieces were
+        left out.
+
+    Raises ValueError where nothing is so dense.
+    """
+    from scipy.ndimage import binary_fill_holes
+    from skimage.measure import marching_cubes
+
+    kept, removed = _large_pieces(density >= threshold, kept_share)
+    solid = np.asarray(binary_fill_holes(kept))
+    level, values = float(np.log1p(threshold)), np.log1p(density)
+    values = np.where(density >= threshold, 0, values)  # pieces left out, unless solid below
+    values = np.where(solid, np.maximum(np.log1p(density), level * (1 + 1e-4)), values)
+    vertices, faces, _, _ = marching_cubes(
+        np.pad(values.astype(np.float32), 1), level, allow_degenerate=False
+    )
+    vertices = (vertices - 1) * (2 / (len(density) - 1)) - 1
+    return vertices, _outward(vertices, faces), removed
+
+
+def _large_pieces(inside: Bool[np.ndarray, "g g g"], share: float):
+    """Without pieces (of 26 neighbours) that are small beside the largest; and their number."""
+    from skimage.measure import label
+
+    pieces = np.asarray(label(inside, connectivity=3))
+    sizes = np.bincount(pieces.ravel())
+    if len(sizes) < 2:
+        raise ValueError("the field is empty: it is nowhere as dense as the threshold")
+    sizes[0] = 0
+    large = sizes >= share * sizes.max()
+    large[0] = False
+    return large[pieces], int(len(sizes) - 1 - large.sum())
+
+
+def _outward(vertices, faces):
+    """Triangles of a closed surface turned so that its signed volume is positive."""
+    a, b, c = np.moveaxis(vertices[faces].astype(np.float64), 1, 0)
+    volume = np.einsum("fi,fi->", a, np.cross(b, c))
+    return faces if volume > 0 else faces[:, ::-1]
+
+
+def simplify(
+    vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"], most: int
+) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "f 3"]]:
+    """At most so many triangles, by quadric edge collapse (Garland and Heckbert 1997).
+
+    Triangles without area and vertices of none are left out.
+
+    Raises ValueError where the surface cannot be told with so few.
+    """
+    import fast_simplification
+
+    count = len(faces)
+    if count > most:
+        reduced = fast_simplification.simplify(
+            vertices.astype(np.float64), faces.astype(np.int32), 1 - most * 0.995 / count
+        )
+        vertices, faces = reduced[0], reduced[1]
+    if len(faces) > most:
+        raise ValueError(f"{count} faces could not be reduced to {most}; allow more of them")
+    solid = np.linalg.norm(face_normals(vertices, faces), axis=1) > 1e-12
+    used, inverse = np.unique(faces[solid], return_inverse=True)
+    return vertices[used], inverse.reshape(-1, 3)
+
+
+def face_normals(vertices, faces) -> Float[np.ndarray, "f 3"]:
+    """Normals as long as twice the area."""
+    a, b, c = np.moveaxis(vertices[faces].astype(np.float64), 1, 0)
+    return np.cross(b - a, c - a)
+
+
+def vertex_normals(
+    vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"]
+) -> Float[np.ndarray, "n 3"]:
+    """Unit normals: the mean over a vertex's triangles, weighted by area; up where it is zero."""
+    normals = face_normals(vertices, faces)
+    total = np.stack(
+        [np.bincount(faces.ravel(), np.repeat(normals[:, i], 3), len(vertices)) for i in range(3)],
+        -1,
+    )
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return np.where(length > 1e-12, total / np.maximum(length, 1e-12), [0.0, 1.0, 0.0])

@@ -1,0 +1,230 @@
+"""A seed's field as a textured mesh, and how far the two agree in pictures.
+
+    cameras = ring(AZIMUTHS_DEG, ELEVATION_DEG, distance=2.7, fov_deg=40)
+    failed = export_seeds("runs/a-house-1a2b3c4d", [0, 1], cameras, formats=("glb", "obj"))
+
+Letters: v views, n vertices.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dsd_jax.export import texture
+from dsd_jax.export.field_grid import (
+    Field,
+    camera_at,
+    density_grid,
+    field_of,
+    field_views,
+    occupancy_of,
+)
+from dsd_jax.export.isosurface import (
+    CLOSINGS,
+    best_surface,
+    iou,
+    isosurface,
+    simplify,
+    vertex_normals,
+)
+from dsd_jax.export.model_files import Model, save_model
+from dsd_jax.export.pictures import to_uint8
+from dsd_jax.export.raster import sample_texture, visible
+from dsd_jax.export.run_folder import seed_folder, write_json
+from dsd_jax.export.scenes import load_scene
+from dsd_jax.rendering.cameras import Camera, orbit
+from dsd_jax.rendering.scene import GREY
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """How a mesh is made.
+
+    Attributes:
+        faces: the most triangles it may have.
+        threshold: density of the isosurface; None finds the one that agrees best.
+        closing: pores up to twice so many cells wide are closed; None finds out how wide pores may
+            be closed without harm to the silhouettes.
+        vertex_colours: instead of a texture.
+        texture_size: side of the texture in texels.
+        view_size, samples: of the pictures that field and mesh are compared in.
+    """
+
+    faces: int = 20_000
+    threshold: float | None = None
+    closing: int | None = None
+    vertex_colours: bool = False
+    texture_size: int = 512
+    view_size: int = 128
+    samples: int = 64
+
+
+class MeshResult(NamedTuple):
+    """A mesh and what is known of it.
+
+    Attributes:
+        model: of unit size, the middle of its base at the origin.
+        scale, origin: model = scale * (world - origin).
+        threshold: density of the isosurface.
+        closing: radius in cells up to which pores were closed.
+        removed: how many floating pieces were left out.
+        iou: [v] of the silhouettes of field and mesh.
+        psnr: [v] of their colours before grey, decibels.
+    """
+
+    model: Model
+    scale: float
+    origin: Float[np.ndarray, "3"]
+    threshold: float
+    closing: int
+    removed: int
+    iou: Float[np.ndarray, "v"]
+    psnr: Float[np.ndarray, "v"]
+
+    def summary(self) -> str:
+        """One line for people."""
+        pieces = f", {self.removed} floating pieces left out" if self.removed else ""
+        return (
+            f"threshold {self.threshold:.3g}, {len(self.model.faces)} faces, "
+            f"silhouettes IoU {self.iou.mean():.3f}, colours {self.psnr.mean():.1f} dB{pieces}"
+        )
+
+    def report(self) -> dict[str, Any]:
+        """What mesh.json holds."""
+        return {
+            "threshold": self.threshold,
+            "closing": self.closing,
+            "faces": len(self.model.faces),
+            "removed_pieces": self.removed,
+            "silhouette_iou": self.iou.tolist(),
+            "psnr_db": self.psnr.tolist(),
+            "scale": self.scale,
+            "origin": self.origin.tolist(),
+        }
+
+
+def ring(
+    azimuths_deg: Sequence[float], elevation_deg: float, distance: float, fov_deg: float
+) -> Camera:
+    """A run's v cameras, stacked: one on each azimuth, all looking at the origin."""
+    azimuths = np.deg2rad(np.asarray(azimuths_deg, np.float32))
+    return orbit(azimuths, np.deg2rad(elevation_deg), distance, np.deg2rad(fov_deg))
+
+
+def export_seeds(
+    run: str | Path,
+    seeds: Sequence[int],
+    cameras: Camera,
+    settings: MeshSettings = MeshSettings(),
+    formats: Sequence[str] = ("glb",),
+    say: Callable[[str], None] = print,
+    complain: Callable[[str], None] = print,
+) -> list[int]:
+    """`export_seed` of several seeds of a run; returns those without a mesh.
+
+    One line a seed: to `say` what was made, to `complain` why nothing was.
+    """
+    failed = []
+    for seed in seeds:
+        try:
+            result = export_seed(seed_folder(run, seed), cameras, settings, formats)
+        except (ValueError, FileNotFoundError) as error:
+            complain(f"seed {seed} has no mesh: {error}")
+            failed.append(seed)
+        else:
+            say(f"seed {seed}: {result.summary()}")
+    return failed
+
+
+def export_seed(
+    folder: str | Path,
+    cameras: Camera,
+    settings: MeshSettings = MeshSettings(),
+    formats: Sequence[str] = ("glb",),
+) -> MeshResult:
+    """Write mesh.glb and so on, and mesh.json, beside the field.safetensors of a seed's folder.
+
+    Raises FileNotFoundError or ValueError, with one line for the user: see `load_scene` and
+    `make_mesh`. Nothing is written then.
+    """
+    result = make_mesh(field_of(load_scene(folder)), cameras, settings)
+    save_model(folder, result.model, formats)
+    write_json(Path(folder) / "mesh.json", result.report())
+    return result
+
+
+def make_mesh(field: Field, cameras: Camera, settings: MeshSettings = MeshSettings()) -> MeshResult:
+    """Mesh of a field; `cameras`, v of them stacked, are those that the two are compared from.
+
+    Raises ValueError where the field is empty, or cannot be told in so few faces.
+    """
+    density = density_grid(field)
+    grid = occupancy_of(density)
+    rgb, opacity = field_views(field, grid, cameras, settings.view_size, settings.samples)
+    radii = CLOSINGS if settings.closing is None else (settings.closing,)
+    mask = opacity > 0.5
+    density, closing, threshold = best_surface(density, mask, cameras, radii, settings.threshold)
+    vertices, faces, removed = isosurface(density, threshold)
+    vertices, faces = simplify(vertices, faces, settings.faces)
+    model = _coloured(field, vertices, faces, settings)
+    views, covered = mesh_views(model, cameras, settings.view_size)
+    scale, origin = placement(vertices)
+    return MeshResult(
+        model=model._replace(vertices=(model.vertices - origin) * scale),
+        scale=scale,
+        origin=origin,
+        threshold=threshold,
+        closing=closing,
+        removed=removed,
+        iou=iou(covered, mask),
+        psnr=-10 * np.log10(np.square(views - rgb).mean((1, 2, 3)) + 1e-12),
+    )
+
+
+def _coloured(field: Field, vertices, faces, settings: MeshSettings) -> Model:
+    """Model in world coordinates."""
+    normals = vertex_normals(vertices, faces)
+    colours = to_uint8(texture.surface_albedo(field, vertices, normals))
+    if settings.vertex_colours:
+        return Model(vertices, faces, normals, colours)
+    size = settings.texture_size
+    atlas = texture.unwrap(vertices, faces, normals, size)
+    picture = texture.bake(field, vertices, normals, atlas, size)
+    vertices, normals, colours = (x[atlas.source] for x in (vertices, normals, colours))
+    return Model(vertices, atlas.faces, normals, colours, atlas.uv, picture)
+
+
+def placement(vertices: Float[np.ndarray, "n 3"]) -> tuple[float, Float[np.ndarray, "3"]]:
+    """(scale, origin) that give the longest side length 1 and put the base's middle at 0."""
+    low, high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
+    middle = (low + high) / 2
+    return float(1 / (high - low).max()), np.array([middle[0], low[1], middle[2]])
+
+
+def mesh_views(
+    model: Model, cameras: Camera, size: int, supersample: int = 2
+) -> tuple[Float[np.ndarray, "v h w 3"], Bool[np.ndarray, "v h w"]]:
+    """Unlit pictures of a model in world coordinates before grey, and where it covers pixels.
+
+    Triangles seen from behind are not drawn, as in viewers.
+    """
+    fine, views, covered = size * supersample, [], []
+    for i in range(cameras.fov_y.shape[0]):
+        camera = camera_at(cameras, i)
+        found = visible(model.vertices, model.faces, camera, fine)
+        corners = model.faces[found.face]
+        picture = np.full((fine * fine, 4), [GREY] * 3 + [0.0])
+        if model.texture is None or model.uv is None:
+            rgb = np.einsum("mk,mki->mi", found.weights, model.colours[corners] / 255)
+        else:
+            uv = np.einsum("mk,mki->mi", found.weights, model.uv[corners])
+            rgb = sample_texture(model.texture, uv)
+        picture[found.pixel] = np.pad(rgb, ((0, 0), (0, 1)), constant_values=1)
+        blocks = picture.reshape(size, supersample, size, supersample, 4).mean((1, 3))
+        views.append(blocks[..., :3])
+        covered.append(blocks[..., 3] > 0.5)
+    return np.stack(views), np.stack(covered)

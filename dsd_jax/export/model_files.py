@@ -1,0 +1,132 @@
+"""A model as a file that 3D programs open: GLB, OBJ or PLY.
+
+Letters: n vertices, f faces, h w texels. All three have y up and the front towards +z, as glTF
+wants it, are in no unit of length, and hold sRGB colours; glTF's vertex colours alone are linear
+by its standard, and are converted here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from dsd_jax.export.files import atomic_path
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
+
+FORMATS = ("glb", "ply", "obj")
+
+
+class Model(NamedTuple):
+    """A triangle mesh with a colour at each vertex and perhaps a texture.
+
+    Attributes:
+        vertices: [n, 3].
+        faces: [f, 3], counter-clockwise from outside.
+        normals: [n, 3] of unit length.
+        colours: [n, 3] sRGB.
+        uv: [n, 2], (0, 0) being the upper left corner of the texture; None without one.
+        texture: [h, w, 3] sRGB, or None.
+    """
+
+    vertices: Float[np.ndarray, "n 3"]
+    faces: Int[np.ndarray, "f 3"]
+    normals: Float[np.ndarray, "n 3"]
+    colours: UInt8[np.ndarray, "n 3"]
+    uv: Float[np.ndarray, "n 2"] | None = None
+    texture: UInt8[np.ndarray, "h w 3"] | None = None
+
+
+def save_model(folder: str | Path, model: Model, formats: Sequence[str] = ("glb",)) -> list[Path]:
+    """Write mesh.glb and so on into `folder`, each atomically; returns what was written.
+
+    An OBJ comes with mesh.mtl and mesh.png if it has a texture; a PLY has vertex colours, for few
+    programs read textures of it.
+    """
+    writers = {"glb": _save_glb, "ply": _save_ply, "obj": _save_obj}
+    return [path for name in formats for path in writers[name](Path(folder), model)]
+
+
+def _save_glb(folder: Path, model: Model) -> list[Path]:
+    """With a material that is not metallic, as it would be (and dark) if none were given."""
+    from PIL import Image
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    material = PBRMaterial(name="surface", metallicFactor=0.0, roughnessFactor=1.0)
+    if model.texture is None or model.uv is None:
+        visual = TextureVisuals(material=material)
+        visual.vertex_attributes["color"] = _opaque(srgb_to_linear(model.colours))
+    else:
+        material.baseColorTexture = Image.fromarray(model.texture)
+        visual = TextureVisuals(uv=model.uv * [1, -1] + [0, 1], material=material)
+    data = _trimesh(model, visual).export(file_type="glb", include_normals=True)
+    assert isinstance(data, bytes)
+    return [_write(folder / "mesh.glb", data)]
+
+
+def _save_ply(folder: Path, model: Model) -> list[Path]:
+    from trimesh.visual import ColorVisuals
+
+    mesh = _trimesh(model, ColorVisuals(vertex_colors=_opaque(model.colours)))
+    data = mesh.export(file_type="ply", vertex_normal=True)
+    assert isinstance(data, bytes)
+    return [_write(folder / "mesh.ply", data)]
+
+
+def _save_obj(folder: Path, model: Model) -> list[Path]:
+    """OBJ's v axis points up; without a texture colours follow the coordinates of vertices."""
+    written = []
+    lines = ["# y is up"]
+    rows = np.asarray(model.vertices)
+    if model.texture is None:
+        rows = np.concatenate([rows, model.colours / 255], 1)
+    else:
+        written = [folder / "mesh.png", folder / "mesh.mtl"]
+        _save_png(written[0], model.texture)
+        _write(written[1], b"newmtl surface\nKd 1 1 1\nKs 0 0 0\nmap_Kd mesh.png\n")
+        lines += ["mtllib mesh.mtl", "usemtl surface"]
+    lines += [f"v {' '.join(f'{x:.6g}' for x in row)}" for row in rows]
+    lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in model.normals]
+    corner = "{0}//{0}"
+    if model.texture is not None and model.uv is not None:
+        lines += [f"vt {u:.6f} {1 - v:.6f}" for u, v in model.uv]
+        corner = "{0}/{0}/{0}"
+    lines += ["f " + " ".join(corner.format(i) for i in face) for face in model.faces + 1]
+    return [*written, _write(folder / "mesh.obj", ("\n".join(lines) + "\n").encode())]
+
+
+def _write(path: Path, data: bytes) -> Path:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return path
+
+
+def _save_png(path: Path, texture: np.ndarray) -> None:
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(texture).save(temporary, optimize=True)
+
+
+def _trimesh(model: Model, visual: Any) -> "Trimesh":
+    """As trimesh holds it; in its texture coordinates v points up."""
+    import trimesh
+
+    return trimesh.Trimesh(
+        model.vertices, model.faces, vertex_normals=model.normals, visual=visual, process=False
+    )
+
+
+def _opaque(rgb: UInt8[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "n 4"]:
+    return np.concatenate([rgb, np.full((len(rgb), 1), 255, np.uint8)], 1)
+
+
+def srgb_to_linear(rgb: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    """The inverse of the sRGB transfer curve (IEC 61966-2-1), uint8 to uint8."""
+    srgb = np.arange(256) / 255
+    curve = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return np.round(255 * curve).astype(np.uint8)[rgb]

@@ -1,0 +1,125 @@
+"""Colours of a surface, from the albedo of the field around it: at vertices, or in an atlas.
+
+Letters: n vertices, f faces, m points or texels, s samples along a normal, h w texels.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from dsd_jax.export.field_grid import Field
+from dsd_jax.export.pictures import to_uint8
+from dsd_jax.export.raster import rasterise
+from dsd_jax.rendering.volume import absorption
+
+# Where along the normal colours are gathered, in cells of the field: from outside to inside.
+_OUTSIDE, _INSIDE, _STEPS = 1.5, 4.5, 15
+_BLOCK = 2**14
+# Where less than this part of a ray is lost there, the field says nothing about colour.
+_FAINT = 0.1
+
+
+class Atlas(NamedTuple):
+    """A surface cut into flat charts.
+
+    Attributes:
+        source: [n] the vertex of the uncut surface that each vertex is.
+        faces: [f, 3] indices of the cut surface's vertices.
+        uv: [n, 2] in [0, 1], (0, 0) being the upper left corner of the texture.
+    """
+
+    source: Int[np.ndarray, "n"]
+    faces: Int[np.ndarray, "f 3"]
+    uv: Float[np.ndarray, "n 2"]
+
+
+def unwrap(
+    vertices: Float[np.ndarray, "n 3"],
+    faces: Int[np.ndarray, "f 3"],
+    normals: Float[np.ndarray, "n 3"],
+    size: int,
+) -> Atlas:
+    """Charts of the surface packed into a square of `size` texels, by xatlas."""
+    import xatlas
+
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32), normals.astype(np.float32))
+    charts, pack = xatlas.ChartOptions(), xatlas.PackOptions()
+    pack.resolution, pack.padding, pack.bilinear = size, 2, True
+    atlas.generate(charts, pack)
+    source, cut, uv = atlas.get_mesh(0)
+    return Atlas(source.astype(np.int64), cut.astype(np.int64), uv.astype(np.float64))
+
+
+def bake(
+    field: Field,
+    vertices: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    atlas: Atlas,
+    size: int,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Texture of an atlas; texels outside the charts repeat the nearest one inside.
+
+    Args:
+        vertices, normals: of the uncut surface, in world coordinates.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    found = rasterise(atlas.uv[atlas.faces] * size, size, size)
+    corners = atlas.source[atlas.faces[found.face]]
+    points = np.einsum("mk,mki->mi", found.weights, vertices[corners])
+    towards = np.einsum("mk,mki->mi", found.weights, normals[corners])
+    texture = np.zeros((size * size, 3), np.float32)
+    texture[found.pixel] = surface_albedo(field, points, towards)
+    empty = np.ones(size * size, bool)
+    empty[found.pixel] = False
+    nearest = distance_transform_edt(
+        empty.reshape(size, size), return_distances=False, return_indices=True
+    )
+    return to_uint8(texture.reshape(size, size, 3)[tuple(np.asarray(nearest))])
+
+
+def surface_albedo(
+    field: Field, points: Float[np.ndarray, "m 3"], normals: Float[np.ndarray, "m 3"]
+) -> Float[np.ndarray, "m 3"]:
+    """What one sees of the field looking straight at the surface, sRGB in [0, 1].
+
+    The albedo from a little outside to a little inside, each sample weighted by what it absorbs.
+    Where there is next to nothing (a closed pore) it is the colour of the nearest point with some.
+    """
+    from scipy.spatial import KDTree
+
+    blocks = max(-(-len(points) // _BLOCK), 1)
+    blocks = 2 ** (blocks - 1).bit_length()  # few shapes to compile
+    pad = ((0, blocks * _BLOCK - len(points)), (0, 0))
+    lines = [np.pad(x, pad).astype(np.float32).reshape(blocks, -1, 3) for x in (points, normals)]
+    found = _gather(field.apply, field.params, *lines, 2 / field.cells)
+    colours, opacity = (np.array(x).reshape(blocks * _BLOCK, -1)[: len(points)] for x in found)
+    faint = opacity[:, 0] < _FAINT
+    if faint.all():
+        return colours
+    nearest = KDTree(points[~faint]).query(points[faint])[1]
+    colours[faint] = colours[~faint][nearest]
+    return colours
+
+
+@partial(jax.jit, static_argnames=("apply",))
+def _gather(apply, params, points, normals, cell):
+    step = (_OUTSIDE + _INSIDE) / _STEPS
+    offsets = cell * (_OUTSIDE - step * (jnp.arange(_STEPS) + 0.5))
+
+    def block(inputs):
+        at, normal = inputs
+        length = jnp.linalg.norm(normal, axis=-1, keepdims=True)
+        normal = normal / jnp.maximum(length, 1e-6)
+        line = at[:, None] + offsets[:, None] * normal[:, None]
+        density, albedo = apply(params, line.reshape(-1, 3))
+        weights, opacity = absorption(density.reshape(line.shape[:2]), cell * step)
+        total = jnp.sum(weights[..., None] * albedo.reshape(*line.shape[:2], -1)[..., :3], 1)
+        return total / jnp.maximum(opacity, 1e-6)[:, None], opacity
+
+    return jax.lax.map(block, (points, normals))

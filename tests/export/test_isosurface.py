@@ -1,0 +1,117 @@
+"""Surfaces of fields whose shape is known."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dsd_jax.export import isosurface
+from dsd_jax.export.field_grid import Field, density_grid, field_views, occupancy_of
+from dsd_jax.export.mesh import ring
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+CAMERAS = ring([0, 120, 240], 20, 2.7, 40)
+
+
+def balls(params, points):
+    """Balls of matter: params is [n, 5], of each the centre, the radius and the density."""
+    centres, radii, densities = params[:, :3], params[:, 3], params[:, 4]
+    away = jnp.linalg.norm(points[:, None] - centres, axis=-1)
+    inside = 1 / (1 + jnp.exp((away - radii) * 60))
+    return jnp.sum(densities * inside, 1), jnp.full((len(points), 3), 0.5)
+
+
+def of(*rows):
+    return Field(balls, jnp.array(rows, jnp.float32), 32)
+
+
+def volume(vertices, faces):
+    a, b, c = np.moveaxis(vertices[faces].astype(np.float64), 1, 0)
+    return np.einsum("fi,fi->", a, np.cross(b, c)) / 6
+
+
+def test_a_ball_is_round_closed_and_turned_outwards():
+    density = density_grid(of([0.1, 0.2, 0, 0.5, 100]))
+    assert density.shape == (33, 33, 33)
+    vertices, faces, removed = isosurface.isosurface(density, 50.0)
+    away = np.linalg.norm(vertices - [0.1, 0.2, 0], axis=1)
+    np.testing.assert_allclose(away, 0.5, atol=0.015)
+    assert removed == 0
+    assert volume(vertices, faces) == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.06)
+    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), 1)
+    assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
+
+    few, fewer = isosurface.simplify(vertices, faces, 300)
+    assert 250 < len(fewer) <= 300
+    normals = isosurface.vertex_normals(few, fewer)
+    radial = few - [0.1, 0.2, 0]
+    radial /= np.linalg.norm(radial, axis=1, keepdims=True)
+    assert ((normals * radial).sum(1) > 0.97).all()
+
+
+def test_small_pieces_float_and_large_ones_stay():
+    large, small, tiny = [-0.3, 0, 0, 0.4, 100], [0.5, 0, 0, 0.25, 100], [0, 0.8, 0, 0.08, 100]
+    vertices, _, removed = isosurface.isosurface(density_grid(of(large, small, tiny)), 50.0)
+    assert removed == 1
+    assert vertices[:, 0].max() == pytest.approx(0.75, abs=0.02)
+    assert vertices[:, 1].max() == pytest.approx(0.4, abs=0.02)
+
+
+def test_cavities_are_filled():
+    shell = density_grid(of([0, 0, 0, 0.7, 100], [0, 0, 0, 0.4, -100]))
+    assert shell[16, 16, 16] < 1
+    vertices, faces, _ = isosurface.isosurface(shell, 50.0)
+    assert np.linalg.norm(vertices, axis=1).min() > 0.6
+    assert volume(vertices, faces) == pytest.approx(4 / 3 * np.pi * 0.7**3, rel=0.06)
+
+
+def test_closing_fills_pores_and_keeps_what_is_convex():
+    whole = density_grid(of([0, 0, 0, 0.6, 100]))
+    np.testing.assert_array_equal(isosurface.closed(whole, 0), whole)
+    np.testing.assert_allclose(isosurface.closed(whole, 2), whole, atol=25)
+    porous = whole.copy()
+    porous[16, 16, 16:] = 0
+    closed = isosurface.closed(porous, 2)
+    assert (closed >= porous).all()
+    np.testing.assert_allclose(closed[16, 16, 16:22], whole[16, 16, 16:22], rtol=0.05)
+
+
+def test_the_threshold_is_found_from_silhouettes_alone():
+    """Matter of density 100 in thin haze: any threshold in between shows the same ball."""
+    field = of([0, 0, 0, 0.5, 100], [0, 0, 0, 0.9, 0.2])
+    density = density_grid(field)
+    _, opacity = field_views(field, occupancy_of(density), CAMERAS, 48, 32)
+    mask = opacity > 0.5
+    peak = isosurface.peaks([density], CAMERAS, 48)[0]
+    threshold = isosurface.best_threshold(peak, mask)
+    assert 1 < threshold < 90
+    assert isosurface.iou(peak >= threshold, mask).min() > 0.95
+    assert isosurface.iou(peak >= 0.1, mask).max() < 0.5
+    with pytest.raises(ValueError, match="the field is empty: nothing in it hides half"):
+        isosurface.best_threshold(peak, mask & False)
+
+
+def test_gaps_that_views_show_stay_open():
+    """Two plates with a slit between them, wide enough to be seen through from the side."""
+    density = np.zeros((33, 33, 33), np.float32)
+    density[8:25, 8:14, 8:25] = density[8:25, 17:23, 8:25] = 100
+    cameras = ring([0, 90, 180, 270], 0, 2.7, 40)
+    mask = isosurface.peaks([density], cameras, 48)[0] > 50
+    assert isosurface.best_surface(density, mask, cameras)[1] < 2
+    shut = isosurface.peaks([isosurface.closed(density, 3)], cameras, 48)[0] > 50
+    assert isosurface.best_surface(density, shut, cameras)[1] == 3
+
+
+def test_iou_by_hand():
+    a = np.zeros((3, 2, 2), bool)
+    b = a.copy()
+    a[0], b[0, 0] = True, True
+    b[1, 1, 1] = True
+    np.testing.assert_allclose(isosurface.iou(a, b), [0.5, 0, 1])
+
+
+def test_what_is_not_there_is_said():
+    density = density_grid(of([0, 0, 0, 0.5, 100]))
+    with pytest.raises(ValueError, match="nowhere as dense as the threshold"):
+        isosurface.isosurface(density, 200.0)
+    with pytest.raises(ValueError, match="not finite: its optimisation diverged"):
+        density_grid(of([0, 0, 0, 0.5, np.nan]))

@@ -1,0 +1,108 @@
+"""experiments/export_mesh.py on a run of three seeds, of which one is empty and one is broken."""
+
+import json
+from functools import partial
+
+import jax
+import numpy as np
+import programs
+import pytest
+import trimesh
+
+from dsd_jax.export.run_folder import seed_folder, write_json
+from dsd_jax.export.scenes import SavedScene, save_scene
+from dsd_jax.fields.radiance import RadianceField, truncated_exp
+from dsd_jax.rendering.scene import Scene
+
+
+@pytest.fixture(scope="module")
+def export_mesh(quick_compilation):
+    module = programs.load_script("export_mesh")
+    module.MeshSettings = partial(module.MeshSettings, view_size=48, samples=16)
+    return module
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Seeds 0 and 3 are soft balls, as fields are at first; seed 1 is empty."""
+    folder = tmp_path / "run"
+    write_json(folder / "config.json", {"settings": {"distance": 2.7, "fov_deg": 40.0}})
+    for seed, floor in {0: 1.0, 1: 1e9, 3: 1.0}.items():
+        field = RadianceField(
+            levels=2, log2_entries=8, base_resolution=16, width=8, blob_scale=6.0,
+            density_activation=truncated_exp, density_floor=floor,
+        )  # fmt: skip
+        scene = Scene(field)
+        seed_folder(folder, seed).mkdir()
+        save_scene(seed_folder(folder, seed), SavedScene(scene, scene.init(jax.random.key(0)), 1.5))
+    return folder
+
+
+FEW = ["--faces", "400", "--texture-size", "64"]
+
+
+def test_all_seeds_but_the_empty_one(export_mesh, run, capsys):
+    command = [str(run), *FEW, "--format", "glb", "ply"]
+    assert export_mesh.main(command) == export_mesh.INCOMPLETE
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "error: seed 1 has no mesh: the field is empty: nothing in it hides half of the background",
+        "1 of 3 seeds have no mesh",
+    ]
+    assert said.out.startswith("seed 0: threshold ") and "seed 3: threshold " in said.out
+    for seed in (0, 3):
+        folder = seed_folder(run, seed)
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"field.json", "field.safetensors", "mesh.glb", "mesh.json", "mesh.ply"}
+        mesh = trimesh.load(folder / "mesh.glb", force="mesh")
+        assert 300 < len(mesh.faces) <= 400
+        np.testing.assert_allclose(mesh.extents, 1, atol=0.05)
+        report = json.loads((folder / "mesh.json").read_text())
+        assert min(report["silhouette_iou"]) > 0.9 and len(report["psnr_db"]) == 8
+    assert {p.name for p in seed_folder(run, 1).iterdir()} == {"field.json", "field.safetensors"}
+
+
+def test_the_threshold_and_the_seeds_may_be_chosen(export_mesh, run, capsys):
+    command = [str(run), *FEW, "--seeds", "3", "--threshold", "5", "--vertex-colours"]
+    assert export_mesh.main(command) == 0
+    assert capsys.readouterr().out.startswith("seed 3: threshold 5, ")
+    assert not (seed_folder(run, 0) / "mesh.glb").exists()
+    (mesh,) = trimesh.load_scene(seed_folder(run, 3) / "mesh.glb").geometry.values()
+    assert mesh.visual.uv is None and len(mesh.visual.vertex_attributes["color"])
+
+
+def test_a_broken_seed_does_not_stop_the_others(export_mesh, run, capsys):
+    (seed_folder(run, 0) / "field.json").write_text("{}")
+    command = [str(run), *FEW, "--seeds", "0,3", "--vertex-colours"]
+    assert export_mesh.main(command) == export_mesh.INCOMPLETE
+    assert "error: seed 0 has no mesh: " in capsys.readouterr().err
+    assert (seed_folder(run, 3) / "mesh.glb").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--faces", "3"], "--faces must be at least 100, not 3"),
+        (["--threshold", "high"], "--threshold must be auto or a positive number, not 'high'"),
+        (["--threshold", "-1"], "--threshold must be auto or a positive number, not '-1'"),
+        (["--texture-size", "1"], "--texture-size must be from 16 to 8192, not 1"),
+        (["--seeds", "0:0"], "'0:0' is an empty range; write start:end"),
+    ],
+)
+def test_bad_flags_are_refused_in_one_line(export_mesh, run, capsys, flags, message):
+    assert export_mesh.main([str(run), *flags]) == export_mesh.BAD_INPUT
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_folders_that_are_no_run_are_refused(export_mesh, run, tmp_path, capsys):
+    assert export_mesh.main([str(tmp_path)]) == export_mesh.BAD_INPUT
+    assert (
+        "config.json does not exist; give the folder of a finished run" in capsys.readouterr().err
+    )
+    write_json(tmp_path / "config.json", {"settings": {}})
+    assert export_mesh.main([str(tmp_path)]) == export_mesh.BAD_INPUT
+    assert "does not say distance and fov_deg" in capsys.readouterr().err
+    write_json(tmp_path / "config.json", json.loads((run / "config.json").read_text()))
+    assert export_mesh.main([str(tmp_path)]) == export_mesh.BAD_INPUT
+    assert "holds no seed_0000" in capsys.readouterr().err
