@@ -12,7 +12,8 @@ In 2D methods are Adam's, `dsd` with the gradient of 3D, and two more move laten
     dsd-star   the seed's ODE itself
     dsd-plain  the gradient of 3D in its published, interpolated form, by plain steps of size one
                from the seed's one-step prediction at T, see `text_to_2d.descend`; in 50 steps
-               (--steps is not for it), with the ODE simulated on --ode-points
+               (--steps is not for it), with the ODE simulated on as many; on fewer it drifts off
+               its seed: --set dsd-plain:ode_points=11
 
 Every result is one file, OUT/<method>/<prompt>.npz, and what is there is not made again: the
 command can be repeated after an interruption, `--methods` splits the work over processes, and
@@ -181,6 +182,8 @@ def read_entries(args: Args) -> list[Entry]:
         if at and not steps.isdigit():
             raise ValueError(f"--methods {name}: what follows @ must be a number of steps")
         own |= {"steps": int(steps)} if at else {}
+        if kind == PLAIN:
+            own.setdefault("ode_points", own["steps"] + 1)
         settings = dataclasses.replace(args.settings, **own)
         check(settings)
         if kind in ("ddim", STAR) and settings.steps < 2:

@@ -5,8 +5,8 @@
 With `--method dsd` on latents the optimisation follows each seed's ODE exactly (DSD*): with as many
 steps as DDIM the result is DDIM's image, and the program prints and writes by how much it differs.
 With `--descent plain` it takes plain steps of size one down the gradient of 3D in its published,
-interpolated form, from the seed's one-step prediction at T, which goes beside the ODE; see
-`text_to_2d.descend`. Everything else is Adam on the method's gradient.
+interpolated form, from the seed's one-step prediction at T: DDIM again if `--ode-points` is one
+more than the steps, see `text_to_2d.descend`. Everything else is Adam on the method's gradient.
 
 Writes to runs/<prompt>-<hash>/: config.json, metrics.json, seed_0000.png and so on, grid.png (above
 DDIM's pictures of the same seeds) and strip.png (a column a seed, the optimisation downwards).

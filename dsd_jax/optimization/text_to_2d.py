@@ -196,8 +196,8 @@ def descend(task: Task, seeds, on_step=lambda step: None) -> Result:
     DSD in the form that 3D uses follows its seed's ODE this way, since x begins on it, at the
     seed's one-step prediction at T; t' is the t of the step before, T at first; the weight is s_t;
     and w' is w unless the settings say otherwise. If the simulated ODE has the same grid,
-    `ode_points` = `steps` + 1, and `eta` is 0, this is DDIM over it, with either `anchor`. On a
-    coarser grid, as 3D has it, x goes beside the ODE.
+    `ode_points` = `steps` + 1, and `eta` is 0, this is DDIM over it, with either `anchor`. Beside a
+    coarser one, as 3D has it, x drifts off, and with more steps further: nothing pulls it back.
 
     Raises ValueError for a space other than latents.
     """
