@@ -9,8 +9,9 @@ after an interruption, and `--only` splits the work over several processes or ma
 leaves the judging to a later call. The settings of text3d.py are flags here too; they change the
 base.
 
-A variant of the preset `standard` takes 14 s a prompt (8 seeds) on one H200, and 1 to 2 minutes to
-compile. Expect of the default: diversity 0.32, accepted 83 %, floaters 0.7 %.
+Prompts and seeds run as one batch where memory allows. Variants that come to the same settings
+share their results. A variant takes 1 to 3 minutes on one H200, most of it compiling: run several
+processes with `--only`. Expect of the default: diversity 0.31, accepted 83 %, floaters 0.7 %.
 """
 
 import dataclasses

@@ -49,7 +49,7 @@ def update(
         gamma: the paper's is -0.5 in 3D and -1 in 2D.
     """
     del t
-    z_t, eps, t_trained = training.noised(key, schedule, x)
+    z_t, eps, t_trained = training.at_random_t(key, schedule, x)
     text = jax.lax.stop_gradient(denoiser_at(1.0)(z_t, t_trained))
 
     def loss(weights):

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.schedule import NoiseSchedule
+
 ViewNoise = Literal["shared", "own", "attached"]
 
 
@@ -30,6 +32,15 @@ def taken(function: Callable, offered: dict[str, Any]) -> dict[str, Any]:
     """Those of the offered keywords that a function takes."""
     names = inspect.signature(function).parameters
     return {name: value for name, value in offered.items() if name in names}
+
+
+def noised(
+    key: jax.Array, schedule: NoiseSchedule, x: jax.Array, t: jax.Array | int
+) -> tuple[jax.Array, jax.Array]:
+    """z_t = alpha_t x + sigma_t eps with new eps, and eps: like x, at least float32, constants."""
+    x = jax.lax.stop_gradient(x)
+    eps = jax.random.normal(key, x.shape, jnp.promote_types(x.dtype, jnp.float32))
+    return schedule.add_noise(x, eps, t), eps
 
 
 def with_fresh(key: jax.Array, eps: jax.Array, share: jax.Array | float) -> jax.Array:

@@ -6,9 +6,8 @@ Letters as in schedule.py. What guidance adds to SDS is the whole of it:
 """
 
 import jax
-import jax.numpy as jnp
 
-from dsd_jax.distillation.common import result
+from dsd_jax.distillation.common import noised, result
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -37,9 +36,7 @@ def gradient(
         weight: (schedule, t) -> scalar.
     """
     del seed_noise
-    x = jax.lax.stop_gradient(x)
-    eps = jax.random.normal(key, x.shape, jnp.promote_types(x.dtype, jnp.float32))
-    z_t = schedule.add_noise(x, eps, t)
+    z_t, _ = noised(key, schedule, x, t)
     classifier = denoiser_at(1.0)(z_t, t) - denoiser_at(0.0)(z_t, t)
     grad = weight(schedule, t) * guidance_scale * classifier
     return result(grad, x)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
+from dsd_jax.distillation.common import noised
 from dsd_jax.schedule import NoiseSchedule
 
 
@@ -40,15 +40,13 @@ def init(
     return Learned(weights, optax.adam(lora_rate).init(weights))
 
 
-def noised(
+def at_random_t(
     key: jax.Array, schedule: NoiseSchedule, x: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """z_t and eps, like x, and t: x at a random timestep 0 .. T-1."""
     t_key, noise_key = jax.random.split(key)
     t = jax.random.randint(t_key, (), 0, schedule.num_train_timesteps)
-    x = jax.lax.stop_gradient(x)
-    eps = jax.random.normal(noise_key, x.shape, jnp.promote_types(x.dtype, jnp.float32))
-    return schedule.add_noise(x, eps, t), eps, t
+    return *noised(noise_key, schedule, x, t), t
 
 
 def descend(

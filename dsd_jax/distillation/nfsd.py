@@ -14,7 +14,7 @@ with z_t = alpha_t x + sigma_t eps. As eps_uncond leads both parts, that is eps_
 import jax
 import jax.numpy as jnp
 
-from dsd_jax.distillation.common import result
+from dsd_jax.distillation.common import noised, result
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.ode import Denoiser
 from dsd_jax.schedule import NoiseSchedule
@@ -48,9 +48,7 @@ def gradient(
         weight: (schedule, t) -> scalar.
     """
     del seed_noise
-    x = jax.lax.stop_gradient(x)
-    eps = jax.random.normal(key, x.shape, jnp.promote_types(x.dtype, jnp.float32))
-    z_t = schedule.add_noise(x, eps, t)
+    z_t, _ = noised(key, schedule, x, t)
     noisy = jnp.asarray(t) >= negative_from * schedule.num_train_timesteps
     away = jnp.where(noisy, negative(z_t, t), 0.0)
     grad = weight(schedule, t) * (denoiser_at(guidance_scale)(z_t, t) - away)

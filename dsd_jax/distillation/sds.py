@@ -6,9 +6,8 @@ Letters as in schedule.py, w being the guidance scale. With fresh noise eps at e
 """
 
 import jax
-import jax.numpy as jnp
 
-from dsd_jax.distillation.common import result
+from dsd_jax.distillation.common import noised, result
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -37,8 +36,6 @@ def gradient(
         weight: (schedule, t) -> scalar; DreamFusion's sigma_t^2.
     """
     del seed_noise
-    x = jax.lax.stop_gradient(x)
-    eps = jax.random.normal(key, x.shape, jnp.promote_types(x.dtype, jnp.float32))
-    z_t = schedule.add_noise(x, eps, t)
+    z_t, eps = noised(key, schedule, x, t)
     grad = weight(schedule, t) * (denoiser_at(guidance_scale)(z_t, t) - eps)
     return result(grad, x)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax.distillation import learned as training
-from dsd_jax.distillation.common import result
+from dsd_jax.distillation.common import noised, result
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -50,9 +50,7 @@ def gradient(
         weight: (schedule, t) -> scalar.
     """
     del seed_noise
-    x = jax.lax.stop_gradient(x)
-    eps = jax.random.normal(key, x.shape, jnp.promote_types(x.dtype, jnp.float32))
-    z_t = schedule.add_noise(x, eps, t)
+    z_t, _ = noised(key, schedule, x, t)
     grad = weight(schedule, t) * (denoiser_at(guidance_scale)(z_t, t) - learned(1.0)(z_t, t))
     return result(grad, x)
 
@@ -79,7 +77,7 @@ def update(
         lora_rate: Adam's learning rate. The paper's is 1e-4, for runs of 25,000 steps.
     """
     del t
-    z_t, eps, t_trained = training.noised(key, schedule, x)
+    z_t, eps, t_trained = training.at_random_t(key, schedule, x)
 
     def loss(weights):
         return jnp.mean(jnp.square(learned_at(weights)(1.0)(z_t, t_trained) - eps))
