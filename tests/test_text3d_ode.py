@@ -27,8 +27,8 @@ def test_a_run_with_a_table(text3d, tiny_prior_folder, tmp_path):
 
 
 def test_what_cannot_be_kept_is_said_in_one_line(text3d, tmp_path, capsys):
-    command = ["--prompt", "a house", "--ode", "table", "--view-noise", "attached"]
+    command = ["--prompt", "a house", "--ode", "table", "--ode-table-points", "2"]
     assert text3d.main([*command, "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: --ode table needs a noise that stays; with --view-noise attach")
+    assert line == "error: --ode-table-points must be at least 3, not 2"
     assert not (tmp_path / "out").exists()
