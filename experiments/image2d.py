@@ -30,6 +30,7 @@ import dsd_jax
 from dsd_jax.distillation import METHODS
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.run_folder import run_folder, write_json
+from dsd_jax.metrics.scores import by_pairs
 from dsd_jax.optimization import text_to_2d, validate
 from dsd_jax.optimization.checks import check
 from dsd_jax.optimization.presets import Settings
@@ -153,8 +154,6 @@ def progress(args: Args):
 def summary(prompt: str, images: np.ndarray, sampled: np.ndarray) -> dict:
     """Scores of the pictures [n, H, W, 3] and of DDIM's of the same seeds."""
     distance = np.sqrt(np.mean(np.square(images[:, None] - sampled[None]), axis=(2, 3, 4)))
-    own = np.diagonal(distance)
-    others = distance + np.where(np.eye(len(own), dtype=bool), np.inf, 0.0)
 
     def scores(pictures):
         found = score(prompt, (pictures[:, None] * 255).round().astype(np.uint8))
@@ -163,8 +162,8 @@ def summary(prompt: str, images: np.ndarray, sampled: np.ndarray) -> dict:
     return scores(images) | {
         "ddim": scores(sampled),
         "max_abs_difference_to_ddim": float(np.abs(images - sampled).max()),
-        "rms_difference_to_ddim": own.tolist(),
-        "nearest_to_own_ddim": float(np.mean(own < others.min(1))) if len(own) > 1 else None,
+        "rms_difference_to_ddim": np.diagonal(distance).tolist(),
+        "nearest_to_own_ddim": by_pairs(distance)["nearest_own"] if len(images) > 1 else None,
     }
 
 

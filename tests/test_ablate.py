@@ -1,14 +1,11 @@
 """experiments/ablate.py in miniature."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import load_script
 
-ROOT = Path(__file__).parents[1]
 SMALL = [
     "--preset", "quick", "--steps", "2", "--resolution", "8", "--late-resolution", "8",
     "--samples", "4", "--levels", "2", "--start-levels", "2", "--log2-entries", "8", "--width",
@@ -18,12 +15,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def ablate(quick_compilation):
-    path = ROOT / "experiments" / "ablate.py"
-    spec = importlib.util.spec_from_file_location("ablate", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ablate"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("ablate")
 
 
 def test_variants_are_run_once_and_judged(ablate, tiny_prior_folder, tmp_path, capsys):

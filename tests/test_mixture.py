@@ -1,15 +1,13 @@
 """Where the methods end on a mixture that is known exactly, and experiments/mixture.py."""
 
 import dataclasses
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from programs import load_script
 
 from dsd_jax.distillation import METHODS
 from dsd_jax.export.inline import figure_png
@@ -112,13 +110,7 @@ def test_the_figure_has_a_panel_a_method_and_counts_what_is_outside(plane, exact
 
 @pytest.fixture
 def program(quick_compilation):
-    path = Path(__file__).parents[1] / "experiments" / "mixture.py"
-    spec = importlib.util.spec_from_file_location("mixture_program", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mixture_program"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("mixture")
 
 
 def test_the_program_writes_tables_scores_and_figures(program, tmp_path, capsys):

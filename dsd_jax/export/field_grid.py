@@ -19,7 +19,7 @@ from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.occupancy import OccupancyGrid
 from dsd_jax.rendering.sampling import ray_ball
 from dsd_jax.rendering.scene import GREY, Scene
-from dsd_jax.rendering.volume import render
+from dsd_jax.rendering.volume import chunk_within, render
 
 MAX_CELLS = 128
 
@@ -95,14 +95,9 @@ def _view(apply, params, occupancy, camera, size: int, samples: int):
     rendering = render(
         lambda points: apply(params, points), camera, None, height=size, width=size,
         samples_per_ray=samples, occupancy=occupancy, background=GREY, interval=ray_ball,
-        chunk=_dividing(size, 2**16 // (size * samples)), skip_empty=True,
+        chunk=chunk_within(2**16, size, size * samples), skip_empty=True,
     )  # fmt: skip
     return rendering.rgb, rendering.opacity
-
-
-def _dividing(size: int, most: int) -> int:
-    """The largest divisor of size up to most, at least 1."""
-    return next(i for i in range(max(min(most, size), 1), 0, -1) if size % i == 0)
 
 
 def field_views(

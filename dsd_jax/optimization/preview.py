@@ -21,6 +21,7 @@ from dsd_jax.optimization.step import open_levels
 from dsd_jax.rendering.cameras import Camera, orbit
 from dsd_jax.rendering.occupancy import OccupancyGrid
 from dsd_jax.rendering.scene import Scene
+from dsd_jax.rendering.volume import chunk_within
 
 # (params [n, ...], grids [n, ...], levels, camera) -> rgb [n, h, w, 3]
 Camerawork = Callable[[Any, OccupancyGrid, Any, Camera], jax.Array]
@@ -34,8 +35,7 @@ def make_camerawork(scene: Scene, size: int, samples: int, mesh: Mesh) -> Camera
     The devices of the mesh share the seeds. On each of them seeds run one after the other, and rows
     in chunks, so that memory stays small; the camera is traced: one compilation serves all frames.
     """
-    most = max(1, _CHUNK_POINTS // (size * samples))
-    rows = next(i for i in range(min(most, size), 0, -1) if size % i == 0)
+    rows = chunk_within(_CHUNK_POINTS, size, size * samples)
 
     def one(params, grid, levels, camera):
         rendering = scene.render(

@@ -136,6 +136,12 @@ def render(
     return jax.tree.map(lambda x: x.reshape(height, width, *x.shape[1:]), flat)
 
 
+def chunk_within(points: int, height: int, points_a_row: int) -> int:
+    """A `chunk` for `render`: the most rows that divide height and hold at most so many points."""
+    most = min(max(1, points // points_a_row), height)
+    return next(rows for rows in range(most, 0, -1) if height % rows == 0)
+
+
 def _in_chunks(block, inputs: list[Array], chunks: int):
     """`block` of inputs with leading axis r, so many equal parts of it one after another."""
     split = [x.reshape(chunks, -1, *x.shape[1:]) for x in inputs]
