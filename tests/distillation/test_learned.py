@@ -10,24 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_gaussian import KEY, MEAN, NOISE, PRIOR, SCHEDULE, VARIANCE, T, X, one
 
 from dsd_jax.distillation import METHODS, asd, cfd, fsd, nfsd, sds, vsd
 from dsd_jax.distillation.learned import Learned
-from dsd_jax.priors.gaussian import GaussianMixture
-from dsd_jax.schedule import NoiseSchedule
-
-SCHEDULE = NoiseSchedule.from_config(
-    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-)
-KEY = jax.random.key(3)
-MEAN, VARIANCE = jnp.array([2.0, -1.0]), jnp.array([0.3, 0.5])
-PRIOR = GaussianMixture(jnp.zeros(1), MEAN[None], VARIANCE[None])
-X, NOISE = jnp.array([0.5, 0.7]), jnp.array([1.1, -0.4])
-T = 600
-
-
-def one(schedule, t):
-    return 1.0
 
 
 def shifted_at(shift):
