@@ -61,6 +61,33 @@ def quick_compilation():
 
 
 @pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory) -> Path:
+    """Stable Diffusion in miniature as diffusers and transformers wrote it, with random weights.
+
+    tiny_sd/ holds the rest of the folder, and in tensors.json their names and shapes.
+    """
+    from safetensors.numpy import save_file
+
+    source = Path(__file__).parent / "tiny_sd"
+    folder = tmp_path_factory.mktemp("tiny_sd") / "tiny_sd"
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("tensors.json"))
+    rng = np.random.default_rng(0)
+
+    def draw(name, shape):
+        values = rng.normal(size=shape)
+        if len(shape) > 1:
+            values /= np.prod(shape[1:]) ** 0.5
+        else:
+            values = 1 + 0.2 * values if name.endswith(".weight") else 0.1 * values
+        return values.astype(np.float32)
+
+    for file, shapes in json.loads((source / "tensors.json").read_text()).items():
+        tensors = {name: draw(name, shape) for name, shape in shapes.items()}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_prior_folder(tmp_path_factory) -> Path:
     """Images 16 x 16, latents 4 x 4 x 4, camera conditioning; knows the words "a red house"."""
     import jax

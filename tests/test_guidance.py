@@ -1,7 +1,6 @@
 """Guidance on networks simple enough to work out by hand."""
 
-from pathlib import Path
-
+import authors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from dsd_jax import guidance
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "dsd_official.npz")
+AUTHORS = authors.recorded()
 
 
 class Recorder:
@@ -58,6 +57,21 @@ def test_perp_neg(scale, batch, expected):
     assert network.batches == [batch]
 
 
+@pytest.mark.parametrize("camera", range(6))
+def test_perp_neg_is_the_authors(camera):
+    """From what the network said to the text, the unconditional and the two negative prompts."""
+    prompts, weights = AUTHORS["perp_neg_embeddings"][camera], AUTHORS["perp_neg_weights"][camera]
+
+    def network(x_t, t, conditioning):
+        np.testing.assert_array_equal(conditioning, prompts)
+        return jnp.asarray(AUTHORS["eps"][camera])
+
+    text, uncond, negatives = prompts[0], prompts[1], prompts[2:]
+    denoiser = guidance.perp_neg(network, text, uncond, negatives, jnp.asarray(weights))(7.5)
+    eps = denoiser(jnp.zeros((2, 2, 2)), AUTHORS["t"][camera])
+    authors.assert_relative(eps, AUTHORS["eps_guided"][camera])
+
+
 def test_perp_neg_projects_each_view_by_itself():
     def stacked(*views):
         return {"shift": jnp.stack([v["shift"] for v in views])}
@@ -99,17 +113,17 @@ def test_half_precision_networks_are_combined_in_float32(scale):
 
 @pytest.mark.parametrize("camera", range(6))
 def test_blend_views_gives_the_authors_prompts(camera):
-    views = jnp.asarray(GOLDEN["text_embeddings_vd"])  # side, front, back, overhead
-    angles = GOLDEN["azimuth_deg"][camera], GOLDEN["elevation_deg"][camera]
+    views = jnp.asarray(AUTHORS["text_embeddings_vd"])  # side, front, back, overhead
+    angles = AUTHORS["azimuth_deg"][camera], AUTHORS["elevation_deg"][camera]
     text, negatives, weights = jax.jit(guidance.blend_views)(*views, *angles)
-    np.testing.assert_allclose(text, GOLDEN["perp_neg_embeddings"][camera, 0], atol=1e-5)
-    np.testing.assert_allclose(weights, GOLDEN["perp_neg_weights"][camera, 0], atol=1e-5)
+    np.testing.assert_allclose(text, AUTHORS["perp_neg_embeddings"][camera, 0], atol=1e-5)
+    np.testing.assert_allclose(weights, AUTHORS["perp_neg_weights"][camera], atol=1e-5)
     if weights.any():  # overhead nothing is pushed away, and the authors fill in anything
-        np.testing.assert_allclose(negatives, GOLDEN["perp_neg_embeddings"][camera, 2:], atol=1e-6)
+        np.testing.assert_allclose(negatives, AUTHORS["perp_neg_embeddings"][camera, 2:], atol=1e-6)
 
 
 def test_blend_views_knows_no_sign_and_no_full_turn():
-    views = jnp.asarray(GOLDEN["text_embeddings_vd"])
+    views = jnp.asarray(AUTHORS["text_embeddings_vd"])
     expected = guidance.blend_views(*views, 130.0, 0.0)
     for azimuth in (-130.0, 230.0, 490.0):
         for a, b in zip(guidance.blend_views(*views, azimuth, 0.0), expected, strict=True):

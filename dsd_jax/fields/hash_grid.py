@@ -21,8 +21,9 @@ from jaxtyping import Array, Float
 from dsd_jax.fields.folding import folded
 from dsd_jax.fields.interpolation import Level, Place, corner_weights, interpolate
 
-# Rows over which the gradient of a coarse level's table is spread on a GPU, see `level_copies`.
-GPU_SPREAD = 0
+# Rows over which the gradient of a coarse level's table is spread on a GPU, see `level_copies`:
+# on an H200 16 levels of 2^20 points take 1.84 ms with it and 2.51 ms without.
+GPU_SPREAD = 2**17
 _MOST_COPIES = 32
 
 
@@ -91,7 +92,8 @@ def _encode_level(table, points, number, resolution: int, spread: int) -> jax.Ar
     x, y, z = (low.astype(jnp.int32).astype(jnp.uint32) for low in lower)
     place = Place((x, y, z), number * np.uint32(entries))
     rows = table.reshape(tables * entries, features)
-    level = Level(resolution, entries, level_copies(entries, spread))
+    paired = features == 2 and jax.default_backend() == "gpu"
+    level = Level(resolution, entries, level_copies(entries, spread), paired)
     return interpolate(level, rows, place, corner_weights(fraction))
 
 

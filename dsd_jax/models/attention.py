@@ -3,6 +3,7 @@
 Letters: b batch, l tokens (queries), m tokens (keys), c channels, v views.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -28,12 +29,38 @@ def implementation(dtype, head_features: int) -> Literal["xla", "cudnn"]:
 def attend(query, key, value, heads: int, causal: bool = False) -> jax.Array:
     """Multi-head attention of query [b, l, c] on key and value [b, m, c]; softmax in float32.
 
-    Returns [b, l, c]. `heads` divides c.
+    Returns [b, l, c]. `heads` divides c. Of a single key all attention is there.
     """
+    if key.shape[1] == 1:
+        return jnp.broadcast_to(value, query.shape)
     query, key, value = (x.reshape(*x.shape[:2], heads, -1) for x in (query, key, value))
     kind = implementation(query.dtype, query.shape[-1])
-    out = jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation=kind)
+    odd = query.shape[1] % 2 or key.shape[1] % 2
+    by = _cudnn_forward_only if kind == "cudnn" and odd else partial(_attention, kind)
+    out = by(causal, query, key, value)
     return out.reshape(*out.shape[:2], -1)
+
+
+def _attention(kind, causal: bool, query, key, value) -> jax.Array:
+    return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation=kind)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _cudnn_forward_only(causal: bool, query, key, value) -> jax.Array:
+    """By cuDNN; where a gradient is asked for by XLA, since cuDNN has none for odd lengths."""
+    return _attention("cudnn", causal, query, key, value)
+
+
+def _xla_forward(causal, query, key, value):
+    return jax.vjp(partial(_attention, "xla", causal), query, key, value)
+
+
+def _xla_backward(causal, pull_back, cotangent):
+    del causal
+    return pull_back(cotangent)
+
+
+_cudnn_forward_only.defvjp(_xla_forward, _xla_backward)
 
 
 class Attention(nn.Module):

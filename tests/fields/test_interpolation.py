@@ -46,13 +46,13 @@ def test_weights_by_hand():
     )
 
 
-@pytest.mark.parametrize("copies", [1, 2, 8])
-def test_scatter_and_dot_corners_are_adjoint_to_interpolate(copies):
+@pytest.mark.parametrize(("copies", "paired"), [(1, False), (1, True), (2, False), (8, False)])
+def test_scatter_and_dot_corners_are_adjoint_to_interpolate(copies, paired):
     """<interpolate(T, w), v> = <T, scatter(w, v)> = sum_c <w_c, dot_corners(T, v)_c>."""
     keys = jax.random.split(jax.random.key(0), 5)
     cell = tuple(jax.random.randint(k, (40,), 0, 30).astype(jnp.uint32) for k in keys[:3])
     level, place = (
-        Level(30, 32, copies),
+        Level(30, 32, copies, paired),
         Place(cell, jnp.where(jnp.arange(40) < 20, 0, 32).astype("uint32")),
     )
     table, values = jax.random.normal(keys[3], (64, 2)), jax.random.normal(keys[4], (40, 2))

@@ -1,4 +1,4 @@
-"""Small random networks for the tests of models/, and golden/tiny_sd under other names."""
+"""Small random networks for the tests of models/, and tiny_sd under other names."""
 
 import functools
 import json
@@ -13,8 +13,7 @@ from dsd_jax.models import ldm_pipeline
 from dsd_jax.models.networks import Networks, build, param_shapes
 
 CHANNELS = (32, 64)
-TINY_SD = Path(__file__).parents[1] / "golden" / "tiny_sd"
-# Modules of golden/tiny_sd's unet -> their names in the latent-diffusion layout.
+# Modules of tiny_sd's unet -> their names in the latent-diffusion layout.
 MODULES = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
@@ -44,7 +43,7 @@ RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-# Modules of golden/tiny_sd's vae, and their names in the latent-diffusion layout.
+# Modules of tiny_sd's vae, and their names in the latent-diffusion layout.
 VAE_MODULES = dict(
     line.split()
     for line in """
@@ -139,9 +138,9 @@ def params(networks):
 
 
 @pytest.fixture(scope="session")
-def ldm_unet():
-    """The tensors of golden/tiny_sd's unet under their names in the latent-diffusion layout."""
-    stored = load_file(TINY_SD / "unet" / "diffusion_pytorch_model.safetensors")
+def ldm_unet(tiny_sd):
+    """The tensors of tiny_sd's unet under their names in the latent-diffusion layout."""
+    stored = load_file(tiny_sd / "unet" / "diffusion_pytorch_model.safetensors")
     return {_ldm_name(key): tensor for key, tensor in stored.items()}
 
 
@@ -156,10 +155,10 @@ def _ldm_name(key):
 
 
 @pytest.fixture(scope="session")
-def ldm_checkpoint(ldm_unet):
+def ldm_checkpoint(tiny_sd, ldm_unet):
     """The whole of tiny_sd, and what else lies in the files of Stable Diffusion 1.x."""
-    vae = load_file(TINY_SD / "vae/diffusion_pytorch_model.safetensors")
-    text = load_file(TINY_SD / "text_encoder/model.safetensors")
+    vae = load_file(tiny_sd / "vae/diffusion_pytorch_model.safetensors")
+    text = load_file(tiny_sd / "text_encoder/model.safetensors")
     return {
         **{"model.diffusion_model." + key: tensor for key, tensor in ldm_unet.items()},
         **dict(_ldm_vae(key, tensor) for key, tensor in vae.items()),

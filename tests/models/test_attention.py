@@ -31,6 +31,36 @@ def test_attend(tokens, causal):
     np.testing.assert_allclose(out, brute_force(*inputs, 3, causal), rtol=1e-5, atol=1e-5)
 
 
+def test_of_one_key_all_attention_is_there():
+    q, k, v = (jax.random.normal(key, (2, 5, 8)) for key in jax.random.split(jax.random.key(1), 3))
+    out = attention.attend(q, k[:, :1], v[:, :1], 2)
+    np.testing.assert_array_equal(out, np.broadcast_to(v[:, :1], q.shape))
+
+
+@pytest.mark.parametrize(("tokens", "differentiated"), [(7, "xla"), (6, "cudnn")])
+def test_cudnn_has_no_gradient_of_odd_lengths(monkeypatch, tokens, differentiated):
+    """A stand-in for the kernel notes who is asked; values and gradients are XLA's."""
+    asked, real = [], jax.nn.dot_product_attention
+
+    def noted(*args, implementation, **kwargs):
+        asked.append(implementation)
+        return real(*args, implementation="xla", **kwargs)
+
+    q, k, v = (jax.random.normal(x, (1, 6, 8)) for x in jax.random.split(jax.random.key(1), 3))
+    k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0)))[:, :tokens] for x in (k, v))
+    loss = lambda *qkv: jnp.sum(attention.attend(*qkv, 2) ** 2)  # noqa: E731
+    expected = loss(q, k, v), jax.grad(loss, (0, 1, 2))(q, k, v)
+    monkeypatch.setattr(attention, "implementation", lambda *args: "cudnn")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", noted)
+    np.testing.assert_allclose(loss(q, k, v), expected[0], rtol=1e-5)
+    assert asked == ["cudnn"]
+    asked.clear()
+    grads = jax.grad(loss, (0, 1, 2))(q, k, v)
+    assert set(asked) == {differentiated}
+    for found, wanted in zip(grads, expected[1], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_implementation_asks_for_cudnn_only_where_it_exists(monkeypatch):
     class Device:
         compute_capability = "9.0"

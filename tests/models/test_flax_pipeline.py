@@ -1,6 +1,5 @@
 """flax_pipeline.py: names, and refusals; tests/parity has it on a real Flax pipeline."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -12,13 +11,12 @@ from flax import traverse_util
 from dsd_jax.models.flax_pipeline import convert, our_path
 from dsd_jax.models.weights import load_pipeline
 
-FOLDER = Path(__file__).parents[1] / "golden" / "tiny_sd"
 ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out_0": "proj_attn"}
 
 
 @pytest.fixture(scope="module")
-def ours():
-    return load_pipeline(FOLDER)
+def ours(tiny_sd):
+    return load_pipeline(tiny_sd)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
-"""Text encoder, UNet and VAE of golden/tiny_sd against what PyTorch computed (see its README)."""
+"""Text encoder, UNet and VAE of the folder DSD_GOLDEN against what PyTorch computed there."""
 
-from pathlib import Path
-
+import authors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,18 +8,18 @@ import pytest
 
 from dsd_jax.models.weights import load_pipeline
 
-FOLDER = Path(__file__).parents[1] / "golden"
+pytestmark = authors.needs_folder
 
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return load_pipeline(FOLDER / "tiny_sd")
+    return load_pipeline(authors.FOLDER / "tiny_sd")
 
 
 @pytest.fixture(scope="module")
 def golden():
     """The reference arrays, NHWC."""
-    arrays = np.load(FOLDER / "tiny_sd_reference.npz")
+    arrays = np.load(authors.FOLDER / "tiny_sd_reference.npz")
     return {k: np.moveaxis(a, 1, -1) if (a := arrays[k]).ndim == 4 else a for k in arrays}
 
 

@@ -1,4 +1,4 @@
-"""ldm_pipeline.py: text encoders of OpenCLIP, random, in golden/tiny_sd's checkpoint."""
+"""ldm_pipeline.py: text encoders of OpenCLIP, random, in tiny_sd's checkpoint."""
 
 import functools
 

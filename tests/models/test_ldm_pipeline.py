@@ -1,7 +1,6 @@
-"""ldm_pipeline.py: golden/tiny_sd renamed by tables written by hand, and what is refused."""
+"""ldm_pipeline.py: tiny_sd renamed by tables written by hand, and what is refused."""
 
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,6 @@ from dsd_jax.models.weights import load_pipeline
 from dsd_jax.priors import load_prior
 from dsd_jax.priors.stable_diffusion import load
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_sd"
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 TEXT = "cond_stage_model.transformer.text_model."
 
@@ -29,25 +27,25 @@ def tensors(ldm_checkpoint):
 
 
 @pytest.fixture(scope="module")
-def golden():
-    return load_pipeline(GOLDEN)
+def pipeline(tiny_sd):
+    return load_pipeline(tiny_sd)
 
 
 def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_a_renamed_model_is_read_exactly(tensors, golden, write_checkpoint):
-    pipeline = load_single_file(write_checkpoint(tensors))
-    assert pipeline.networks == golden.networks
-    assert pipeline.scheduler == golden.scheduler
-    assert_equal(pipeline.params, golden.params)
+def test_a_renamed_model_is_read_exactly(tensors, pipeline, write_checkpoint):
+    renamed = load_single_file(write_checkpoint(tensors))
+    assert renamed.networks == pipeline.networks
+    assert renamed.scheduler == pipeline.scheduler
+    assert_equal(renamed.params, pipeline.params)
 
 
-def test_types_are_those_asked_for(tensors, write_checkpoint):
+def test_types_are_those_asked_for(tiny_sd, tensors, write_checkpoint):
     file = write_checkpoint(tensors)
     mixed = load_single_file(file, jnp.bfloat16, jnp.float16)
-    assert mixed.networks == load_pipeline(GOLDEN, jnp.bfloat16).networks
+    assert mixed.networks == load_pipeline(tiny_sd, jnp.bfloat16).networks
     assert {leaf.dtype for leaf in jax.tree.leaves(mixed.params)} == {jnp.dtype(jnp.float16)}
     half = load_single_file(file, jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {jnp.dtype(jnp.bfloat16)}
@@ -185,13 +183,13 @@ def test_names_in_the_vae(ours, theirs):
 # ---- as a prior -----------------------------------------------------------------------------
 
 
-def test_the_file_is_a_prior(tensors, write_checkpoint, tmp_path):
+def test_the_file_is_a_prior(tiny_sd, tensors, write_checkpoint, tmp_path):
     file = write_checkpoint(tensors)
     with pytest.raises(FileNotFoundError, match=r"tokenizer/vocab\.json is missing") as error:
         load_prior(file)
     assert "\n" not in str(error.value)
-    shutil.copytree(GOLDEN / "tokenizer", tmp_path / "tokenizer")
-    prior, folder = load_prior(str(file)), load(GOLDEN)
+    shutil.copytree(tiny_sd / "tokenizer", tmp_path / "tokenizer")
+    prior, folder = load_prior(str(file)), load(tiny_sd)
     assert prior.latent_shape == (64, 64, 4) and prior.folder == tmp_path
     assert_equal(prior.schedule.alphas_cumprod, folder.schedule.alphas_cumprod)
     found = prior.encode_prompt(prior.params, ["the dog", ""])

@@ -15,7 +15,6 @@ from dsd_jax.models import weights
 from dsd_jax.models.tensor_files import shards
 from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_sd"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
@@ -30,14 +29,14 @@ def shapes_once():
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A copy of the golden folder to spoil."""
-    return Path(shutil.copytree(GOLDEN, tmp_path / "tiny_sd"))
+def folder(tiny_sd, tmp_path):
+    """A copy of tiny_sd to spoil."""
+    return Path(shutil.copytree(tiny_sd, tmp_path / "tiny_sd"))
 
 
 @pytest.fixture(scope="module")
-def golden():
-    return load_pipeline(GOLDEN)
+def pipeline(tiny_sd):
+    return load_pipeline(tiny_sd)
 
 
 def edit(file, change):
@@ -51,20 +50,20 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_round_trip_in_float32_is_exact(golden, tmp_path):
-    save_pipeline(tmp_path / "copy", golden, GOLDEN / "tokenizer", np.float32)
+def test_round_trip_in_float32_is_exact(tiny_sd, pipeline, tmp_path):
+    save_pipeline(tmp_path / "copy", pipeline, tiny_sd / "tokenizer", np.float32)
     again = load_pipeline(tmp_path / "copy")
-    assert again.networks == golden.networks
-    assert again.scheduler == golden.scheduler
-    assert_equal(again.params, golden.params)
+    assert again.networks == pipeline.networks
+    assert again.scheduler == pipeline.scheduler
+    assert_equal(again.params, pipeline.params)
     for file in (UNET, VAE, TEXT):
-        ours, theirs = load_file(tmp_path / "copy" / file), load_file(GOLDEN / file)
+        ours, theirs = load_file(tmp_path / "copy" / file), load_file(tiny_sd / file)
         assert_equal(ours, theirs)
     assert (tmp_path / "copy/tokenizer/merges.txt").is_file()
 
 
-def test_round_trip_with_camera_in_float16(networks, params, tmp_path):
-    save_pipeline(tmp_path, Pipeline(networks, params), GOLDEN / "tokenizer", np.float16)
+def test_round_trip_with_camera_in_float16(tiny_sd, networks, params, tmp_path):
+    save_pipeline(tmp_path, Pipeline(networks, params), tiny_sd / "tokenizer", np.float16)
     again = load_pipeline(tmp_path)
     assert again.networks == networks
     assert_equal(again.params, jax.tree.map(lambda p: np.float32(np.float16(p)), params))
@@ -74,34 +73,34 @@ def test_round_trip_with_camera_in_float16(networks, params, tmp_path):
     assert json.loads((tmp_path / "unet/config.json").read_text())["camera_dim"] == 16
 
 
-def test_saving_over_the_own_folder_keeps_the_tokenizer(folder, golden):
-    save_pipeline(folder, golden, folder / "tokenizer")
+def test_saving_over_the_own_folder_keeps_the_tokenizer(tiny_sd, folder, pipeline):
+    save_pipeline(folder, pipeline, folder / "tokenizer")
     assert (folder / "tokenizer/vocab.json").read_bytes() == (
-        GOLDEN / "tokenizer/vocab.json"
+        tiny_sd / "tokenizer/vocab.json"
     ).read_bytes()
 
 
-def test_parameters_take_the_type_asked_for(golden):
-    half = load_pipeline(GOLDEN, jnp.bfloat16)
+def test_parameters_take_the_type_asked_for(tiny_sd, pipeline):
+    half = load_pipeline(tiny_sd, jnp.bfloat16)
     assert half.networks.unet.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {jnp.dtype(jnp.bfloat16)}
-    mixed = load_pipeline(GOLDEN, jnp.bfloat16, param_dtype=jnp.float32)
+    mixed = load_pipeline(tiny_sd, jnp.bfloat16, param_dtype=jnp.float32)
     assert mixed.networks == half.networks
-    assert_equal(mixed.params, golden.params)
+    assert_equal(mixed.params, pipeline.params)
 
 
-def test_bfloat16_files_are_read(folder, golden):
+def test_bfloat16_files_are_read(folder, pipeline):
     def halve(tensors):
         for key in tensors:
             tensors[key] = tensors[key].astype(jnp.bfloat16)
 
     edit(folder / UNET, halve)
     again = load_pipeline(folder).params["unet"]
-    rounded = jax.tree.map(lambda p: np.float32(p.astype(jnp.bfloat16)), golden.params["unet"])
+    rounded = jax.tree.map(lambda p: np.float32(p.astype(jnp.bfloat16)), pipeline.params["unet"])
     assert_equal(again, rounded)
 
 
-def test_old_attention_names_and_position_ids(folder, golden):
+def test_old_attention_names_and_position_ids(folder, pipeline):
     names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
     def age(tensors):
@@ -114,7 +113,7 @@ def test_old_attention_names_and_position_ids(folder, golden):
     positions = np.arange(77)[None]
     edit(folder / TEXT, lambda t: t.update({"text_model.embeddings.position_ids": positions}))
     assert any(".query." in key for key in load_file(folder / VAE))
-    assert_equal(load_pipeline(folder).params, golden.params)
+    assert_equal(load_pipeline(folder).params, pipeline.params)
 
 
 def test_fp16_variant_is_found(folder):
@@ -151,16 +150,16 @@ SHARD = "unet/diffusion_pytorch_model-0000{}-of-00002.safetensors"
         ("diffusion_pytorch_model.safetensors.index.fp16.json", ".fp16"),
     ],
 )
-def test_shards_are_read_as_one_file(folder, golden, index, infix):
+def test_shards_are_read_as_one_file(folder, pipeline, index, infix):
     shard(folder, index, infix)
-    assert_equal(load_pipeline(folder).params, golden.params)
+    assert_equal(load_pipeline(folder).params, pipeline.params)
 
 
-def test_full_precision_goes_before_fp16(folder, golden):
+def test_full_precision_goes_before_fp16(folder, pipeline):
     shutil.copyfile(folder / UNET, folder / "unet/diffusion_pytorch_model.fp16.safetensors")
     shard(folder)
     edit(folder / "unet/diffusion_pytorch_model.fp16.safetensors", lambda t: t.clear())
-    assert_equal(load_pipeline(folder).params, golden.params)
+    assert_equal(load_pipeline(folder).params, pipeline.params)
 
 
 def test_a_missing_shard_is_named(folder):
@@ -255,8 +254,8 @@ def test_the_first_tensor_that_does_not_fit_is_named(folder, file, change, messa
     assert "\n" not in str(error.value)
 
 
-def test_camera_weights_without_camera_dim_are_refused(networks, params, tmp_path):
-    save_pipeline(tmp_path, Pipeline(networks, params), GOLDEN / "tokenizer")
+def test_camera_weights_without_camera_dim_are_refused(tiny_sd, networks, params, tmp_path):
+    save_pipeline(tmp_path, Pipeline(networks, params), tiny_sd / "tokenizer")
     config = json.loads((tmp_path / "unet/config.json").read_text())
     del config["camera_dim"]
     (tmp_path / "unet/config.json").write_text(json.dumps(config))
@@ -285,13 +284,15 @@ def test_broken_files_are_named(folder):
         load_pipeline(folder)
 
 
-def test_values_that_do_not_fit_the_type_are_refused_before_writing(networks, params, tmp_path):
+def test_values_that_do_not_fit_the_type_are_refused_before_writing(
+    tiny_sd, networks, params, tmp_path
+):
     large = jax.tree.map(np.copy, params)
     large["unet"]["conv_in"]["bias"][3] = 1e6
     pipeline = Pipeline(networks, large)
     with pytest.raises(ValueError, match=r"conv_in\.bias is not finite as float16"):
-        save_pipeline(tmp_path / "new", pipeline, GOLDEN / "tokenizer")
+        save_pipeline(tmp_path / "new", pipeline, tiny_sd / "tokenizer")
     assert not (tmp_path / "new").exists()
-    save_pipeline(tmp_path / "new", pipeline, GOLDEN / "tokenizer", np.float32)
+    save_pipeline(tmp_path / "new", pipeline, tiny_sd / "tokenizer", np.float32)
     with pytest.raises(ValueError, match="float16 or float32"):
-        save_pipeline(tmp_path / "new", pipeline, GOLDEN / "tokenizer", np.float64)
+        save_pipeline(tmp_path / "new", pipeline, tiny_sd / "tokenizer", np.float64)

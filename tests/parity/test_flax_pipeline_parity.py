@@ -1,7 +1,5 @@
 """diffusers' Flax pipeline handed in as a prior, against the same weights read from the folder."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,20 +10,18 @@ from dsd_jax.priors.stable_diffusion import from_flax_pipeline, load
 pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-FOLDER = Path(__file__).parents[1] / "golden" / "tiny_sd"
-
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """golden/tiny_sd as diffusers writes it, with PyTorch's own files beside safetensors.
+def folder(tiny_sd, tmp_path_factory):
+    """tiny_sd as diffusers writes it, with PyTorch's own files beside safetensors.
 
     For images of 64 pixels, since diffusers runs its Flax networks while it loads them.
     """
     folder = tmp_path_factory.mktemp("pipeline")
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(FOLDER, safety_checker=None)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None)
     pipeline.unet.register_to_config(sample_size=8)
     pipeline.vae.register_to_config(sample_size=64)
     for safe in (True, False):

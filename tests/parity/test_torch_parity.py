@@ -14,7 +14,7 @@ from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-TOKENIZER = Path(__file__).parents[1] / "golden" / "tiny_sd" / "tokenizer"
+TOKENIZER = Path(__file__).parents[1] / "tiny_sd" / "tokenizer"
 UNET = {
     "block_out_channels": [32, 64, 64],
     "down_block_types": ["CrossAttnDownBlock2D"] * 3,

@@ -1,4 +1,4 @@
-"""priors/stable_diffusion.py on golden/tiny_sd, and with a camera on random weights."""
+"""priors/stable_diffusion.py on tiny_sd, and with a camera, on random weights."""
 
 import math
 from functools import partial
@@ -16,28 +16,19 @@ from dsd_jax.priors.stable_diffusion import Prior, camera_embedding_input, load
 from dsd_jax.rendering.cameras import orbit
 from dsd_jax.schedule import NoiseSchedule
 
-FOLDER = Path(__file__).parents[1] / "golden"
-GOLDEN = np.load(FOLDER / "tiny_sd_reference.npz")
 SCALE = 0.18215
-
-
-def nhwc(name):
-    return np.moveaxis(GOLDEN[name], 1, -1)
-
-
-def relative(found, expected):
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
-def prior():
-    return load(FOLDER / "tiny_sd")
+def prior(tiny_sd):
+    return load(tiny_sd)
 
 
 @pytest.fixture(scope="module")
-def camera_prior():
+def camera_prior(tiny_sd):
     """A one-level model with a camera and random weights."""
-    pipeline = load_pipeline(FOLDER / "tiny_sd")
+    pipeline = load_pipeline(tiny_sd)
     unet = {
         "block_out_channels": [32],
         "down_block_types": ["CrossAttnDownBlock2D"],
@@ -57,7 +48,7 @@ def camera_prior():
     return Prior({"unet": jax.tree.map(np.float32, params)}, schedule, networks, Path())
 
 
-# ---- golden model ---------------------------------------------------------------------------
+# ---- without a camera ------------------------------------------------------------------------
 
 
 def test_what_the_folder_says(prior):
@@ -67,20 +58,34 @@ def test_what_the_folder_says(prior):
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(prior.params))
 
 
-def test_eps_is_that_of_pytorch(prior):
-    conditioning = {"text": jnp.asarray(GOLDEN["text"])}
-    run = jax.jit(lambda p, x, t, c: prior.network(p)(x, t, c))
-    eps = run(prior.params, nhwc("x"), jnp.asarray(GOLDEN["timesteps"]), conditioning)
+def test_eps_is_what_the_unet_predicts(prior):
+    """What that is for these weights: tests/models/test_golden.py, tests/parity."""
+    keys = jax.random.split(jax.random.key(0))
+    x, text = jax.random.normal(keys[0], (2, 4, 4, 4)), jax.random.normal(keys[1], (2, 5, 32))
+    t = jnp.array([17, 803])
+
+    @jax.jit
+    def run(params):
+        eps = prior.network(params)(x, t, {"text": text})
+        return eps, prior.networks.unet.apply({"params": params["unet"]}, x, t, text)
+
+    eps, expected = run(prior.params)
     assert eps.dtype == jnp.float32
-    assert relative(eps, nhwc("unet")) < 1e-5
+    np.testing.assert_allclose(eps, expected, rtol=1e-5, atol=1e-6)
+
+
+def vae(prior, x, method):
+    apply = partial(prior.networks.vae.apply, method=method)
+    return jax.jit(apply)({"params": prior.params["vae"]}, x)
 
 
 def test_encode_scales_the_mean(prior):
-    """The golden image is 256 wide: with a latent of 32 nothing is resized."""
-    small = prior.replace(networks=resized(prior, 32))
-    image = (nhwc("image")[0] + 1) / 2
+    """An image 32 wide: with a latent of 4 nothing is resized."""
+    small = prior.replace(networks=resized(prior, 4))
+    image = jax.random.uniform(jax.random.key(0), (32, 32, 3))
+    mean, _ = vae(prior, 2 * image[None] - 1, "encode")
     x = jax.jit(small.encode)(prior.params, image)
-    assert relative(x, SCALE * nhwc("latent_mean")[0]) < 1e-4
+    np.testing.assert_allclose(x, SCALE * mean[0], rtol=1e-4, atol=1e-5)
 
 
 def test_encode_resizes_and_is_differentiable(prior):
@@ -98,10 +103,12 @@ def test_encode_resizes_and_is_differentiable(prior):
 
 
 def test_decode_is_an_image(prior):
-    image = jax.jit(prior.decode)(prior.params, SCALE * nhwc("z")[0])
-    expected = np.clip(nhwc("decoded")[0] / 2 + 0.5, 0, 1)
-    assert image.dtype == jnp.float32
-    np.testing.assert_allclose(image, expected, atol=1e-5)
+    z = 3 * jax.random.normal(jax.random.key(0), (4, 4, 4))
+    image = jax.jit(prior.decode)(prior.params, SCALE * z)
+    decoded = vae(prior, z[None], "decode")[0]
+    assert image.dtype == jnp.float32 and image.shape == (32, 32, 3)
+    assert (image == 0).any() and (image == 1).any()
+    np.testing.assert_allclose(image, np.clip(decoded / 2 + 0.5, 0, 1), atol=1e-5)
 
 
 def resized(prior, sample_size):
@@ -143,7 +150,7 @@ def test_camera_vector_by_hand():
 
 
 def test_camera_vector_of_the_golden_mvdream_camera():
-    """Azimuth 20, elevation 15 degrees: the camera that golden/mvdream_tiny.npz was made with."""
+    """Azimuth 20, elevation 15 degrees: the camera that DSD_GOLDEN's mvdream_tiny was made with."""
     matrix = orbit(math.radians(20), math.radians(15), 2.7, 0.7).camera_to_world
     sin_a, cos_a = math.sin(math.radians(20)), math.cos(math.radians(20))
     sin_e, cos_e = math.sin(math.radians(15)), math.cos(math.radians(15))
@@ -213,8 +220,8 @@ def test_cameras_matter_and_may_be_left_out(denoise):
 # ---- names ----------------------------------------------------------------------------------
 
 
-def test_load_prior_takes_a_folder(prior):
-    again = load_prior(FOLDER / "tiny_sd", jnp.bfloat16, jnp.float32)
+def test_load_prior_takes_a_folder(tiny_sd, prior):
+    again = load_prior(tiny_sd, jnp.bfloat16, jnp.float32)
     assert again.networks.unet.dtype == jnp.bfloat16
     assert again.networks.unet.config == prior.networks.unet.config
 
