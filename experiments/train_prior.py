@@ -7,7 +7,14 @@ in several palettes, trains the denoiser and the text encoder on them, and expor
 Diffusion folder `OUT/export`. Every stage continues where it stopped: run the same command again.
 `--evaluate FOLDER` scores an exported folder instead.
 
-What the package ships took three sittings on 2 NVIDIA H100: the defaults (20 minutes in all), then
+    python experiments/train_prior.py --task novel-view --objects objects.npz \\
+        --out checkpoints/toybox-1to3 --unet-batch 512 --unet-minutes 5.4
+
+trains Toybox-1-to-3, which knows one picture instead of a prompt, on pairs of views: a denoiser, a
+vision encoder and `cc_projection` beside Toybox's autoencoder. It exports
+`OUT/export/toybox-1to3`, and OUT/sheet.jpg: samples for objects that are held out.
+
+The packaged Toybox took three sittings on 2 NVIDIA H100: the defaults (20 minutes in all), then
 
     python experiments/train_prior.py --objects objects.npz --out checkpoints/toybox2 \\
         --continue-from checkpoints/toybox/export --vae-minutes 0 --unet-minutes 9 --unet-batch 64
@@ -21,10 +28,9 @@ sofa, 0.91 fish. `--evaluate` takes 10 minutes on 2 CPU cores.
 import dataclasses
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +41,20 @@ from dsd_jax import pytrees
 from dsd_jax.data import objects as objects_lib
 from dsd_jax.data import pictures
 from dsd_jax.models import networks as networks_lib
+from dsd_jax.priors import EMBEDDED
 from dsd_jax.schedule import NoiseSchedule
-from dsd_jax.training import autoencoder, common, corpus, diffusion, export, stage
+from dsd_jax.training import (
+    autoencoder,
+    common,
+    corpus,
+    diffusion,
+    export,
+    image_prior,
+    novel_view,
+    novel_view_sheet,
+    stage,
+)
+from dsd_jax.training.ahead import Ahead, render
 from dsd_jax.training.views import Views, composite
 
 
@@ -46,17 +64,20 @@ class Settings:
 
     Attributes:
         objects: packed objects, as experiments/pack_objects.py writes them.
+        task: what to train: a prior of text, or of novel views of a picture.
         out: folder of checkpoints, sample sheets and the exported prior.
-        evaluate: score this exported folder and stop.
+        evaluate: score this exported folder, or of novel views make the sheet, and stop.
         continue_from: start from the weights of an exported folder instead of random ones.
         groups: groups of four views rendered of each object.
         palettes: colourings of each object.
+        vae: pipeline whose autoencoder the prior of novel views has.
         vae_minutes: training time of the autoencoder, without compiling; 0 keeps its weights.
-        unet_minutes: training time of denoiser and text encoder, without compiling.
+        unet_minutes: training time of denoiser and text or vision encoder, without compiling.
         vae_batch: pictures a step and device.
-        unet_batch: groups of four views a step and device; as many single views come with them.
+        unet_batch: groups of four views a step and device, and as many times four single views
+            come with them; of novel views, pairs a step and device.
         vae_rate: peak learning rate of the autoencoder.
-        unet_rate: peak learning rate of denoiser and text encoder.
+        unet_rate: peak learning rate of denoiser and text or vision encoder.
         max_minutes: stop after this long, ready to be continued.
         limit: use only the first so many objects (0: all), for a trial.
         resolution: side of the pictures.
@@ -65,11 +86,13 @@ class Settings:
     """
 
     objects: Path
+    task: Literal["text", "novel-view"] = "text"
     out: Path = Path("checkpoints/toybox")
     evaluate: Path | None = None
     continue_from: Path | None = None
     groups: int = 12
     palettes: int = 4
+    vae: Path = EMBEDDED["toybox"]
     vae_minutes: float = 4.0
     unet_minutes: float = 14.0
     vae_batch: int = 96
@@ -97,21 +120,37 @@ def main(settings: Settings) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    settings.out.mkdir(parents=True, exist_ok=True)
+    novel = settings.task == "novel-view"
     if settings.evaluate:
         from dsd_jax.training import evaluate
 
-        evaluate.run(settings.evaluate, data, settings.out, log)
+        evaluate_it = novel_view_sheet.run if novel else evaluate.run
+        evaluate_it(settings.evaluate, data, settings.out, log)
         return 0
-    settings.out.mkdir(parents=True, exist_ok=True)
     mesh = common.data_mesh()
     log(f"{len(data)} objects, {mesh.size} x {jax.devices()[0].device_kind}")
+    train_it = novel_view_prior if novel else text_prior
+    try:
+        finished = train_it(settings, data, mesh, deadline)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    log(f"{(time.time() - start) / 60:.1f} min in all")
+    if not finished:
+        log("stopped at --max-minutes: run the same command again to continue")
+    return 0
+
+
+def text_prior(settings: Settings, data, mesh, deadline: float) -> bool:
+    """Train and export Toybox; whether all its minutes are spent."""
     origin = settings.continue_from
     text = export.prepare_text(
         data, settings.palettes, settings.out, tokenizer=origin and origin / "tokenizer"
     )
     networks = networks_lib.build(
         *export.configs(len(text.tokenizer), settings.resolution, settings.small),
-        dtype=jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32,
+        dtype=compute_dtype(),
     )
     if origin:
         params = export.load_params(origin, networks)
@@ -127,62 +166,104 @@ def main(settings: Settings) -> int:
         "tokens": text.tokens[indices], "weight": weight,
     }  # fmt: skip
     training = diffusion.Latents(**fields)
-    step = UNetStep(networks, params, training, text.tokenizer, settings, mesh)
+    length = text.tokenizer.model_max_length
+    empty = text.tokenizer("", padding="max_length", max_length=length)["input_ids"]
+    constants = {"empty": np.asarray(empty, np.int16), "scaling": np.float32(1)}
+    ahead = Ahead(
+        mesh,
+        diffusion.make_loss(
+            networks.unet,
+            networks.text_encoder,
+            NoiseSchedule.from_config(export.SCHEDULER),
+            settings.unet_batch,
+        ),
+        {part: params[part] for part in ("unet", "text_encoder")},
+        training,
+        constants,
+        jax.random.key(settings.seed + 2),
+    )
     latents_file, vae_done = settings.out / "latents.npy", settings.out / "vae_params.safetensors"
     if not latents_file.exists():
-        rgba = render(data, indices, views, settings, mesh, step)
+        rgba = render(data, indices, views, settings.resolution, mesh, ahead, log)
         vae, finished = train_vae(networks, params["vae"], rgba, weight, settings, mesh, deadline)
         if not finished:
-            return pause()
+            return False
         pytrees.save_tree(vae_done, vae)
-        step.wait()
-        encode(networks, vae, rgba, text, indices, mesh, latents_file)
+        ahead.wait()
+        colours = text.angle[indices], text.tint[indices]
+        latents = np.asarray(corpus.encode_views(mesh, networks.vae, vae, rgba, *colours))
+        np.save(latents_file, latents)
+        log(f"encoded {latents.shape}")
         del rgba
     params["vae"] = pytrees.load_tree(vae_done, networks_lib.param_shapes(networks)["vae"])
     latents = np.load(latents_file, mmap_mode="r")
-    scaling = float(1 / np.std(np.asarray(latents[::7, ::3, 0], np.float32)))
-    state, finished = step.train(dataclasses.replace(training, latents=latents), scaling, deadline)
+    constants["scaling"] = np.float32(1 / np.std(np.asarray(latents[::7, ::3, 0], np.float32)))
+    training = dataclasses.replace(training, latents=latents)
+    state, finished = ahead.train(training, constants, name="unet", **stage_of(settings, deadline))
     params = {"vae": params["vae"], **jax.device_get(state.average)}
     export.save(
         settings.out / "export",
         settings.resolution,
         settings.small,
         params,
-        scaling,
+        float(constants["scaling"]),
         data,
         settings.out / "tokenizer",
     )
-    log(f"exported {settings.out / 'export'}, {(time.time() - start) / 60:.1f} min in all")
-    return 0 if finished else pause()
+    log(f"exported {settings.out / 'export'}")
+    return finished
 
 
-def pause() -> int:
-    log("stopped at --max-minutes: run the same command again to continue")
-    return 0
-
-
-def render(data, indices, views, settings, mesh, unet_step):
-    """All views, on the devices, [n, v, h, w, 4] uint8 sharded by object.
-
-    The compiler of `unet_step` times its candidates on the first device. It must be alone there:
-    beside other work it chose convolutions five times slower.
-    """
-    start, (compiling, *devices) = time.time(), mesh.devices.flat
-    if not devices:
-        unet_step.wait()
-        devices = [compiling]
-    rgba = pictures.render_views(
-        data,
-        np.arange(len(data)),
-        views,
-        resolution=settings.resolution,
-        batch=8 * len(devices),
-        devices=devices,
+def novel_view_prior(settings: Settings, data, mesh, deadline: float) -> bool:
+    """Train and export Toybox-1-to-3; whether all its minutes are spent."""
+    networks, vae = image_prior.build(
+        settings.vae, settings.resolution, settings.small, compute_dtype()
     )
-    log(f"rendered {rgba.shape[0] * rgba.shape[1]} views in {time.time() - start:.0f} s")
-    rgba = common.shard_objects(mesh, rgba[indices])
-    log(f"views are on the devices after {time.time() - start:.0f} s")
-    return rgba
+    if settings.continue_from:
+        params = image_prior.load(settings.continue_from, networks)
+    else:
+        params = image_prior.start(networks, jax.random.key(settings.seed))
+    rng = np.random.default_rng(settings.seed)
+    views = pictures.plan_views(rng, len(data), settings.groups)
+    indices = corpus.padded_indices(len(data), mesh.size)
+    training = novel_view.shapes(networks, views, data, indices, settings.palettes)
+    schedule = NoiseSchedule.from_config(export.SCHEDULER)
+    ahead = Ahead(
+        mesh,
+        novel_view.make_loss(networks, schedule, settings.unet_batch),
+        params,
+        training,
+        {},
+        jax.random.key(settings.seed + 2),
+    )
+    angle, tint = novel_view.palettes(rng, data, settings.palettes)
+    rgba = render(data, indices, views, settings.resolution, mesh, ahead, log)
+    ahead.wait()
+    colours = angle[indices], tint[indices]
+    latents = corpus.encode_views(mesh, networks.vae, vae, rgba, *colours, novel_view.WHITE)
+    log(f"encoded {jax.block_until_ready(latents).shape}")
+    training = dataclasses.replace(
+        training, rgba=rgba, latents=latents, angle=colours[0], tint=colours[1]
+    )
+    state, finished = ahead.train(training, {}, name="novel_view", **stage_of(settings, deadline))
+    folder = settings.out / "export" / "toybox-1to3"
+    image_prior.save(folder, networks, jax.device_get(state.average), settings.vae)
+    log(f"exported {folder}")
+    novel_view_sheet.run(folder, data, settings.out, log)
+    return finished
+
+
+def compute_dtype():
+    """What the networks compute in while they are trained."""
+    return jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32
+
+
+def stage_of(settings: Settings, deadline: float) -> dict[str, Any]:
+    """Settings of `stage.train` for the denoiser and its encoder."""
+    return {
+        "folder": settings.out, "minutes": settings.unet_minutes, "peak_rate": settings.unet_rate,
+        "deadline": deadline, "log": log,
+    }  # fmt: skip
 
 
 def train_vae(networks, params, rgba, weight, settings, mesh, deadline):
@@ -210,60 +291,6 @@ def train_vae(networks, params, rgba, weight, settings, mesh, deadline):
     psnr = autoencoder.psnr(networks.vae, state.average, np.asarray(composite(sample)))
     log(f"vae: PSNR {psnr:.2f} dB on its views")
     return jax.device_get(state.average), finished
-
-
-def encode(networks, vae, rgba, text, indices, mesh, path) -> None:
-    """Write the unscaled latents of all views in all palettes to `path`."""
-    start = time.time()
-    colours = text.angle[indices], text.tint[indices]
-    latents = corpus.encode_views(mesh, networks.vae, vae, rgba, *colours)
-    np.save(path, np.asarray(latents))
-    log(f"encoded {latents.shape} in {time.time() - start:.0f} s")
-
-
-class UNetStep:
-    """Joint training of denoiser and text encoder; compiles in a thread of its own."""
-
-    def __init__(self, networks, params, training, tokenizer, settings: Settings, mesh):
-        schedule = NoiseSchedule.from_config(export.SCHEDULER)
-        loss = diffusion.make_loss(
-            networks.unet, networks.text_encoder, schedule, settings.unet_batch
-        )
-        length = tokenizer.model_max_length
-        empty = tokenizer("", padding="max_length", max_length=length)["input_ids"]
-        trained = {"unet": params["unet"], "text_encoder": params["text_encoder"]}
-        self.settings, self.mesh = settings, mesh
-        self.state = common.replicate(mesh, common.init_state(trained))
-        self.empty = np.asarray(empty, np.int16)
-        self.key = jax.random.key(settings.seed + 2)
-        arguments = (self.state, common.shapes_of(mesh, training), self.constants(1.0), self.key)
-        step = common.make_step(mesh, loss)
-        pool = ThreadPoolExecutor(1)
-        self.compiled = pool.submit(lambda: step.lower(*arguments, np.float32(0)).compile())
-        pool.shutdown(wait=False)
-
-    def wait(self) -> None:
-        """Until it is compiled."""
-        self.compiled.result()
-
-    def constants(self, scaling: float) -> dict:
-        return common.replicate(self.mesh, {"empty": self.empty, "scaling": np.float32(scaling)})
-
-    def train(self, training, scaling: float, deadline: float):
-        """Final state, and whether the budget of minutes is spent."""
-        return stage.train(
-            self.state,
-            self.compiled.result(),
-            common.shard_objects(self.mesh, training),
-            self.constants(scaling),
-            self.key,
-            folder=self.settings.out,
-            name="unet",
-            minutes=self.settings.unet_minutes,
-            peak_rate=self.settings.unet_rate,
-            deadline=deadline,
-            log=log,
-        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ front faces +z. Coordinates are stored as int16, times 32000.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -125,6 +126,15 @@ def first(objects: Objects, count: int) -> Objects:
         name: getattr(objects, name)[: count + 1] for name in ("vertex_offset", "face_offset")
     }
     return dataclasses.replace(objects, **lists, **offsets)
+
+
+def held_out(captions: Sequence[str]) -> np.ndarray:
+    """Which objects [n] bool the prior of novel views never sees, for its evaluation.
+
+    A twentieth of all captions, chosen by SHA-256, so that it is the same twentieth everywhere.
+    """
+    numbers = [int(hashlib.sha256(caption.encode()).hexdigest(), 16) for caption in captions]
+    return np.array([number % 20 == 0 for number in numbers], bool)
 
 
 def save_objects(path: str | Path, items: Sequence[Item]) -> None:

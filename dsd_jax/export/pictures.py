@@ -34,6 +34,14 @@ def save_png(path: str | Path, image: Num[np.ndarray, "h w 3"]) -> None:
         Image.fromarray(to_uint8(image)).save(temporary, format="PNG")
 
 
+def save_jpeg(path: str | Path, image: Num[np.ndarray, "h w 3"], quality: int = 88) -> None:
+    """Write a picture (floats in [0, 1] or uint8) atomically; folders above it are made."""
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(to_uint8(image)).save(temporary, format="JPEG", quality=quality)
+
+
 def contact_sheet(
     images: Num[np.ndarray, "s v h w 3"],
     labels: Sequence[str] | None = None,

@@ -1,5 +1,6 @@
 """The three networks of a Stable Diffusion folder together, and their initial parameters."""
 
+from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
@@ -73,15 +74,15 @@ def _shapes(module, *args) -> dict:
     return jax.eval_shape(module.init, jax.random.key(0), *args)["params"]
 
 
-@partial(jax.jit, static_argnums=0)
-def init_params(networks: Networks, key) -> dict:
-    """Random float32 parameters to train from, in the tree of `param_shapes`.
+@partial(jax.jit, static_argnums=(0, 2))
+def init_params(networks, key, shapes_of: Callable[..., dict] = param_shapes) -> dict:
+    """Random float32 parameters to train from, in the tree of `shapes_of(networks)`.
 
     Kernels have variance 1 / fan-in; embeddings CLIP's 0.02 (tokens) and 0.01 (positions); biases
     are 0 and scales 1. Layers of the UNet that end a branch are 0, so that it starts predicting 0.
     One draw serves all: a draw for each parameter takes half a minute to compile.
     """
-    leaves, tree = jax.tree_util.tree_flatten_with_path(param_shapes(networks))
+    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes_of(networks))
     sizes = [leaf.size for _, leaf in leaves]
     parts = jnp.split(jax.random.normal(key, (sum(sizes),)), list(accumulate(sizes))[:-1])
     values = [

@@ -10,6 +10,8 @@ A camera embedding lies in the unet's file as camera_embedding.linear_{1,2}.{wei
 its width as "camera_dim" in the unet's config.json; PyTorch's diffusers ignores both. In MVDream's
 port the unet is called a MultiViewUNetModel and keeps its original configuration and names, as in
 `ldm`. Zero-1-to-3's ports have other networks: see `zero123`.
+A part may lie in another pipeline's folder: {"shared": {"vae": "../toybox"}} in model_index.json,
+our entry, says that the folder vae lies there.
 """
 
 import json
@@ -125,7 +127,7 @@ def read_configs(folder: Path, parts: Iterable[str]) -> dict[str, dict]:
             f"{folder} is not a diffusers folder (it has no model_index.json); "
             "pass the folder that holds unet/, vae/ and text_encoder/"
         )
-    configs = {part: read_json(folder / part / "config.json") for part in parts}
+    configs = {part: read_json(home(folder, part) / part / "config.json") for part in parts}
     if ldm.is_port(configs["unet"]):
         try:
             configs["unet"] = ldm.port_config(configs["unet"]).to_dict()
@@ -139,7 +141,7 @@ def read_part(folder: Path, part: str, shapes: dict, dtype) -> dict:
 
     Raises as `load_pipeline` does.
     """
-    known = _PARTS[part]
+    folder, known = home(folder, part), _PARTS[part]
     expected = keys.flatten(shapes, known.prefix)
     config = read_json(folder / part / "config.json") if part == "unet" else {}
     if ldm.is_port(config):
@@ -149,6 +151,24 @@ def read_part(folder: Path, part: str, shapes: dict, dtype) -> dict:
         return {keys.modern(name): name for name in stored - known.ignored}
 
     return read_params(weights_file(folder, part), expected, names, dtype)
+
+
+def home(folder: Path, part: str) -> Path:
+    """The pipeline's folder that a part lies in: `folder`, or where its model_index.json says.
+
+    Raises FileNotFoundError where that one lacks the part.
+    """
+    index = folder / "model_index.json"
+    shared = read_json(index).get("shared", {}) if index.is_file() else {}
+    if part not in shared:
+        return folder
+    other = folder / shared[part]
+    if not (other / part).is_dir():
+        raise FileNotFoundError(
+            f"{folder} shares the {part} of {other}, which has none: put the two folders side by "
+            "side again"
+        )
+    return other
 
 
 def read_scheduler(folder: Path) -> dict:
@@ -187,20 +207,29 @@ def save_pipeline(folder, pipeline: Pipeline, tokenizer, dtype=np.float16) -> No
     Raises ValueError, before anything is written, for a tensor that is not finite in `dtype`.
     """
     folder = Path(folder)
-    tensors = {
-        name: _torch_tensors(pipeline.params[name], _PARTS[name].prefix, dtype)
-        for name in Networks._fields
-    }
-    from safetensors.numpy import save_file
-
-    for name, network in pipeline.networks._asdict().items():
-        _write_json(folder / name / "config.json", network.config.to_dict())
-        file = folder / name / f"{_PARTS[name].stem}.safetensors"
-        save_file(tensors[name], file, metadata={"format": "pt"})
-    _write_json(folder / "scheduler" / "scheduler_config.json", pipeline.scheduler)
-    _write_json(folder / "model_index.json", _MODEL_INDEX)
+    configs = {name: net.config.to_dict() for name, net in pipeline.networks._asdict().items()}
+    save_parts(folder, configs, pipeline.params, pipeline.scheduler, _MODEL_INDEX, dtype)
     if Path(tokenizer).resolve() != (folder / "tokenizer").resolve():
         shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
+
+
+def save_parts(
+    folder: Path, configs: dict, params: dict, scheduler: dict, index: dict, dtype=np.float16
+) -> None:
+    """Writes the parts that `configs` has, with the content of their config.json.
+
+    `scheduler` and `index` go to scheduler_config.json and model_index.json.
+    Raises as `save_pipeline` does.
+    """
+    from safetensors.numpy import save_file
+
+    tensors = {part: _torch_tensors(params[part], _PARTS[part].prefix, dtype) for part in configs}
+    for part, config in configs.items():
+        _write_json(folder / part / "config.json", config)
+        file = folder / part / f"{_PARTS[part].stem}.safetensors"
+        save_file(tensors[part], file, metadata={"format": "pt"})
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    _write_json(folder / "model_index.json", index)
 
 
 def _torch_tensors(params: dict, prefix: str, dtype) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from dsd_jax.models.clip_vision import ClipVision
 from dsd_jax.models.clip_vision import param_shapes as clip_vision_param_shapes
@@ -27,9 +28,17 @@ from dsd_jax.models.ldm_pipeline import read_parts
 from dsd_jax.models.networks import unet_param_shapes, vae_param_shapes
 from dsd_jax.models.unet import UNet
 from dsd_jax.models.vae import AutoencoderKL
-from dsd_jax.models.weights import read_configs, read_part, read_scheduler
+from dsd_jax.models.weights import read_configs, read_part, read_scheduler, save_parts
 
 PROJECTIONS = ("cc_projection", "clip_camera_projection")
+_MODEL_INDEX = {
+    "_class_name": "Zero1to3StableDiffusionPipeline",
+    "cc_projection": ["pipeline_zero1to3", "CCProjection"],
+    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
 
 
 class ImageNetworks(NamedTuple):
@@ -126,6 +135,22 @@ def read_networks(folder: Path, dtype=jnp.float32) -> ImageNetworks:
         return build(**configs, dtype=dtype)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
+
+
+def save_folder(folder, pipeline: ImagePipeline, vae: str, dtype=np.float16) -> None:
+    """Writes the port with cc_projection, but for the VAE, which stays in another folder.
+
+    `vae` is the path of the pipeline's folder that holds it, seen from `folder`; `dtype` is float16
+    or float32. Raises as `models.weights.save_pipeline` does.
+    """
+    networks = pipeline.networks
+    configs = {
+        "unet": networks.unet.config.to_dict(),
+        "image_encoder": networks.image_encoder.config.to_dict(),
+        "cc_projection": {"_class_name": "CCProjection"},
+    }
+    index = {**_MODEL_INDEX, "shared": {"vae": vae}}
+    save_parts(Path(folder), configs, pipeline.params, pipeline.scheduler, index, dtype)
 
 
 def load_single_file(

@@ -12,7 +12,8 @@ from dsd_jax.models.tensor_files import PICKLES
 from dsd_jax.models.zero123 import is_image_model
 from dsd_jax.priors import stable_diffusion, zero123
 
-EMBEDDED = {"toybox": Path(__file__).parents[1] / "assets" / "toybox"}
+_ASSETS = Path(__file__).parents[1] / "assets"
+EMBEDDED = {name: _ASSETS / name for name in ("toybox", "toybox-1to3")}
 
 
 def load_prior(name_or_path: str | Path, dtype=jnp.float32, param_dtype=None) -> Any:

@@ -23,6 +23,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from dsd_jax.guidance import DenoiserAt, Network, classifier_free
+from dsd_jax.models import lora
 from dsd_jax.models.clip_vision import preprocess
 from dsd_jax.models.ldm_config import POSES, read_config
 from dsd_jax.models.zero123 import ImageNetworks, ImagePipeline, load_folder, load_single_file
@@ -108,6 +109,11 @@ class Prior:
         side = self.networks.unet.config.sample_size
         return side, side, self.networks.unet.config.out_channels
 
+    @property
+    def has_camera(self) -> bool:
+        """Whether views are denoised together, told of their cameras: each goes by itself."""
+        return False
+
     def encode(self, params, image: Float[Array, "H W 3"]) -> Float[Array, "h w c"]:
         """Latent to be denoised of an image in [0, 1], as `latent.encode` makes it."""
         return latent.encode(self.networks.vae, params["vae"], image, self.image_size)
@@ -156,6 +162,14 @@ class Prior:
             return self.schedule.to_eps(jnp.asarray(prediction, jnp.float32), x, t)
 
         return network
+
+    def init_adapter(self, key: jax.Array, params, rank: int) -> Any:
+        """Weights of a LoRA of the UNet that changes nothing yet, see `models.lora.init`."""
+        return lora.init(key, params["unet"], rank)
+
+    def adapt(self, params, adapter: Any) -> Any:
+        """The weights with an adapter's in them, to be passed in their place."""
+        return {**params, "unet": lora.merge(params["unet"], adapter)}
 
     def denoiser_at(self, params, image: ImageConditioning, pose: Float[Array, "4"]) -> DenoiserAt:
         """Guidance scale -> denoiser of [h, w, c], the view of the object of `image` at `pose`.

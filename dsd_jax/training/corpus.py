@@ -5,6 +5,7 @@ l tokens.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -56,9 +57,14 @@ def object_weights(categories: list[str], padded: int, exponent: float = 0.5) ->
     return weights
 
 
-def make_palettes(rng: np.random.Generator, data: Objects, k: int) -> Palettes:
-    """Palette 0 is the object's own; the rest turn its hue. What has no colour is tinted."""
-    n, names = len(data), sorted(TINTS)
+def make_palettes(
+    rng: np.random.Generator, data: Objects, k: int, tints: Iterable[str] = TINTS
+) -> Palettes:
+    """Palette 0 is the object's own; the rest turn its hue.
+
+    What has no colour gets one of `tints`.
+    """
+    n, names = len(data), sorted(tints)
     result = Palettes(
         np.zeros((n, k), np.float32), np.ones((n, k, 3), np.float32),
         [[None] * k for _ in range(n)], [[None] * k for _ in range(n)],
@@ -83,11 +89,14 @@ def make_palettes(rng: np.random.Generator, data: Objects, k: int) -> Palettes:
     return result
 
 
-def recolour(rgba, angle, factor):
-    """Premultiplied uint8 pictures [..., 4] in a palette, on grey: rgb [..., 3] in [-1, 1]."""
+def recolour(rgba, angle, factor, background=GREY):
+    """Premultiplied uint8 pictures [..., 4] in a palette, on `background` (0..1).
+
+    Returns rgb [..., 3] in [-1, 1].
+    """
     rgba = rgba.astype(jnp.float32) / 255
     rgb = tint(hue_rotate(rgba[..., :3], angle), factor)
-    return (rgb + GREY * (1 - rgba[..., 3:])) * 2 - 1
+    return (rgb + background * (1 - rgba[..., 3:])) * 2 - 1
 
 
 def wordings(rng: np.random.Generator, data: Objects, palettes: Palettes, m: int) -> list:
@@ -130,14 +139,15 @@ def view_inputs(views: ViewPlan, indices) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(camera_embedding_input(matrices))[indices], phrase.astype(np.int8)[indices]
 
 
-def encode_views(mesh, model, params, rgba, angle, tint):
+def encode_views(mesh, model, params, rgba, angle, tint, background=GREY):
     """Unscaled latents [n, v, k, h, w, c] float16 of views [n, v, H, W, 4], sharded by object.
 
-    `angle` [n, k] and `tint` [n, k, 3] as in `Palettes`.
+    `angle` [n, k] and `tint` [n, k, 3] as in `Palettes`; `background` as for `recolour`.
     """
 
     def one(params, rgba, angle, factor):
-        mean, _ = model.apply({"params": params}, recolour(rgba, angle, factor), method="encode")
+        pictures = recolour(rgba, angle, factor, background)
+        mean, _ = model.apply({"params": params}, pictures, method="encode")
         return mean.astype(jnp.float16)
 
     def palette_rows(params, rgba, angle, factor):

@@ -32,6 +32,14 @@ def test_what_is_saved_is_loaded(items, objects_file):
         np.testing.assert_allclose(objects.triangles(i) / objects.scale[i], centred, atol=3e-5)
 
 
+def test_a_twentieth_of_the_captions_is_held_out_for_good():
+    """The listed ones are those of the first Toybox-1-to-3: another choice would betray it."""
+    names = ["pineapple", "red tower", "burger on a plate", "blue brick", "white wolf", "cube"]
+    assert library.held_out(names).tolist() == [True, False, True, False, True, False]
+    share = library.held_out([f"object {i}" for i in range(2000)]).mean()
+    assert 0.035 < share < 0.065
+
+
 def test_framing_touches_85_percent_at_the_worst_azimuth(objects_file):
     objects = load_objects(objects_file)
     azimuth = np.linspace(-np.pi, np.pi, 1440, endpoint=False)

@@ -7,33 +7,11 @@ import numpy as np
 import pytest
 from programs import load_script
 
-from dsd_jax.data.objects import Item, load_objects, save_objects
+from dsd_jax.data.objects import load_objects
 from dsd_jax.priors.stable_diffusion import load
 from dsd_jax.training import corpus, evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-def box(size, rgb, caption, category, **flags):
-    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
-    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-    faces = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
-    colours = np.full((12, 3), rgb, np.uint8)
-    return Item(corners * size, faces, colours, caption, category, **flags)
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
-    path = tmp_path_factory.mktemp("objects") / "objects.npz"
-    save_objects(
-        path,
-        [
-            box((1, 2, 1), (200, 30, 30), "red tower", "tower"),
-            box((2, 1, 1), (30, 30, 200), "blue brick", "brick"),
-            box((1, 1, 1), (250, 250, 250), "cube", "cube", symmetric=True, colourless=True),
-        ],
-    )
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,72 @@
+"""A training stage that is compiled in a thread of its own, while views are rendered beside it."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from dsd_jax.data import pictures
+from dsd_jax.training import common, stage
+
+
+class Ahead:
+    """The stage of `stage.train` for one loss; it starts to compile at once.
+
+    Args:
+        mesh: devices along "data".
+        loss: as for `common.make_step`.
+        params: weights to start from.
+        data: what it will train on, arrays or jax.ShapeDtypeStructs.
+        constants: like those that it will be given.
+        key: of everything random.
+    """
+
+    def __init__(self, mesh, loss: Callable, params, data, constants: dict, key):
+        self.mesh, self.key = mesh, key
+        self.state = common.replicate(mesh, common.init_state(params))
+        constants = common.replicate(mesh, constants)
+        arguments = (self.state, common.shapes_of(mesh, data), constants, key, np.float32(0))
+        step = common.make_step(mesh, loss)
+        pool = ThreadPoolExecutor(1)
+        self.compiled = pool.submit(lambda: step.lower(*arguments).compile())
+        pool.shutdown(wait=False)
+
+    def wait(self) -> None:
+        """Until it is compiled."""
+        self.compiled.result()
+
+    def train(self, data, constants: dict, **settings):
+        """Final state, and whether the budget is spent; settings as for `stage.train`."""
+        return stage.train(
+            self.state,
+            self.compiled.result(),
+            common.shard_objects(self.mesh, data),
+            common.replicate(self.mesh, constants),
+            self.key,
+            **settings,
+        )
+
+
+def render(data, indices, views, resolution: int, mesh, ahead: Ahead, log: Callable[[str], None]):
+    """All views, on the devices, [n, v, h, w, 4] uint8 sharded by object.
+
+    The compiler of `ahead` times its candidates on the first device. It must be alone there:
+    beside other work it chose convolutions five times slower.
+    """
+    start, (compiling, *devices) = time.time(), mesh.devices.flat
+    if not devices:
+        ahead.wait()
+        devices = [compiling]
+    rgba = pictures.render_views(
+        data,
+        np.arange(len(data)),
+        views,
+        resolution=resolution,
+        batch=8 * len(devices),
+        devices=devices,
+    )
+    log(f"rendered {rgba.shape[0] * rgba.shape[1]} views in {time.time() - start:.0f} s")
+    rgba = common.shard_objects(mesh, rgba[indices])
+    log(f"views are on the devices after {time.time() - start:.0f} s")
+    return rgba
