@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,8 @@ class Args:
     preset: str = "standard"
     """What 3D starts from: quick, standard or authors."""
     prior: str = "toybox"
+    """As in text3d.py."""
+    precision: Literal["float32", "bfloat16"] | None = None
     """As in text3d.py."""
     ddim_steps: int = 50
     """Grid points of the prior's own samples."""
@@ -147,13 +149,14 @@ def prepare(argv: list[str]) -> Job:
         efficientnet.weights_path()
     encoders = clip.load_clip(args.clip) if args.clip else None
     on_cpu = jax.default_backend() == "cpu"
-    prior = load_prior(args.prior, jnp.float32 if on_cpu else jnp.bfloat16)
+    precision = args.precision or ("float32" if on_cpu else "bfloat16")
+    prior = load_prior(args.prior, jnp.dtype(precision))
     prior.encode_prompt(prior.params, prompts)  # raises for a prior that takes no prompt
     for line in dict.fromkeys(w for p in prompts for w in validate.warnings(p, prior.folder)):
         print(f"warning: {line}", file=sys.stderr)
     kept = ("task", "seeds", "prior", "ddim_steps")
     kept += ("space", "azimuth_deg", "elevation_deg") if task == "2d" else ()
-    config = {name: getattr(args, name) for name in kept}
+    config = {name: getattr(args, name) for name in kept} | {"precision": precision}
     validate.remember(out, config | {"settings": dataclasses.asdict(args.settings)})
     for name, kind, settings in entries:
         validate.remember(out / slug(name), dataclasses.asdict(settings) | {"method": kind})
