@@ -5,7 +5,8 @@
 The surface is where the field's density reaches a threshold, chosen so that the silhouettes of
 mesh and field agree best in the run's 8 views. y is up, the longest side is 1 long, and the middle
 of the base is at the origin. seed_0000/mesh.json holds the threshold, how well colours and
-silhouettes agree, and where in the field's coordinates the mesh lies.
+silhouettes agree, and where in the field's coordinates the mesh lies. The run's gallery,
+index.html, shows the new meshes.
 
 A seed takes about 10 seconds of a CPU core, the first of a run 10 more. Expect silhouettes with an
 IoU of 0.98 and colours with a PSNR of 30 dB or more, files of 1 MB with a texture and of half a MB
@@ -21,7 +22,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.mesh import MeshSettings, export_seeds, ring
+from dsd_jax.export.run_folder import seeds_of
 from dsd_jax.metrics.judge import AZIMUTHS_DEG, ELEVATION_DEG
 from dsd_jax.optimization import validate
 from dsd_jax.optimization.seeds import parse_seeds
@@ -63,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         lambda line: print(line, flush=True),
         lambda line: print(f"error: {line}", file=sys.stderr, flush=True),
     )  # fmt: skip
+    if "glb" in args.format and (args.run / "metrics.json").is_file():
+        write_gallery(args.run)
     if failed:
         print(f"{len(failed)} of {len(seeds)} seeds have no mesh", file=sys.stderr)
     print(args.run)
@@ -100,14 +105,6 @@ def read_config(run: Path) -> dict[str, Any]:
     if not {"distance", "fov_deg"} <= set(config.get("settings", {})):
         raise ValueError(f"{path} does not say distance and fov_deg; is it that of a 3D run?")
     return config
-
-
-def seeds_of(run: Path) -> list[int]:
-    """Numbers of the folders seed_0000 and so on."""
-    seeds = sorted(int(path.name[5:]) for path in run.glob("seed_*") if path.name[5:].isdigit())
-    if not seeds:
-        raise FileNotFoundError(f"{run} holds no seed_0000 or another seed; is the run finished?")
-    return seeds
 
 
 def threshold_of(text: str) -> float | None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,8 @@ def load_script(name: str) -> ModuleType:
 
 def arguments(prior: Path, *flags: object) -> list[str]:
     """A command line of text3d.py in miniature, writing a checkpoint after every step."""
-    command = ["--prompt", "a red house", "--prior", prior, "--checkpoint-minutes", 0]
+    prompt = [] if "--prompts" in flags else ["--prompt", "a red house"]
+    command = [*prompt, "--prior", prior, "--checkpoint-minutes", 0]
     return [*map(str, command), *SMALL, *map(str, flags)]
 
 
@@ -76,6 +78,13 @@ def end(program: subprocess.Popen, code: int = 0) -> str:
     said, _ = program.communicate(timeout=600)
     assert program.returncode == code, said
     return said
+
+
+def free_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def fields(out: Path) -> dict[str, dict[str, np.ndarray]]:

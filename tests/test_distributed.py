@@ -2,12 +2,11 @@
 
 import json
 import signal
-import socket
 import time
 
 import numpy as np
 import pytest
-from programs import end, fields, start
+from programs import end, fields, free_port, start
 
 from dsd_jax.optimization import hosts
 
@@ -21,12 +20,6 @@ def alone(tiny_prior_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone")
     end(start(tiny_prior_folder, *FLAGS, "--out", out))
     return out
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture

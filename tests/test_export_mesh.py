@@ -71,6 +71,16 @@ def test_the_threshold_and_the_seeds_may_be_chosen(export_mesh, run, capsys):
     assert mesh.visual.uv is None and len(mesh.visual.vertex_attributes["color"])
 
 
+def test_the_gallery_of_a_finished_run_shows_the_new_meshes(export_mesh, run):
+    config = json.loads((run / "config.json").read_text())
+    known = {"prompt": "a ball", "seeds": [0, 1, 3], "preset": "quick"}
+    write_json(run / "config.json", config | known)
+    write_json(run / "metrics.json", {"seeds": {seed: {"steps": 1} for seed in "013"}})
+    export_mesh.main([str(run), *FEW, "--seeds", "3", "--vertex-colours"])
+    assert (run / "index.html").is_file() and (seed_folder(run, 3) / "mesh.js").is_file()
+    assert not (seed_folder(run, 0) / "mesh.js").exists()
+
+
 def test_a_broken_seed_does_not_stop_the_others(export_mesh, run, capsys):
     (seed_folder(run, 0) / "field.json").write_text("{}")
     command = [str(run), *FEW, "--seeds", "0,3", "--vertex-colours"]

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import nbformat
+import programs
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
@@ -12,6 +13,11 @@ from PIL import Image
 FOLDER = Path(__file__).parents[1] / "notebooks"
 # What is put behind a notebook's cell of parameters so that it takes seconds.
 MINIATURE = {
+    "00_colab": f"""
+import tempfile
+SEEDS, OUT = "0:2", tempfile.mkdtemp()
+FLAGS = ["--steps", "2", "--ode-points", "3", *{programs.SMALL}]
+""",
     "01_ode_trajectories": "SEEDS, TOYBOX_SEEDS, POINTS = range(60), range(1), 9",
     "02_score_distillation_in_2d": "SEEDS, TOYBOX_SEEDS, STEPS = range(60), range(2), 3",
     "03_text_to_3d": """
@@ -21,6 +27,7 @@ OVERRIDES = {"resolution": 8, "late_resolution": 8, "samples": 4, "levels": 2, "
 """,
     "04_your_own_method": "SEEDS, TOYBOX_SEEDS, STEPS = range(60), range(2), 3",
 }
+EXPLAINS = [name for name in MINIATURE if name != "00_colab"]  # that one is for results
 every_notebook = pytest.mark.parametrize("name", MINIATURE)
 
 
@@ -75,9 +82,15 @@ def test_it_is_stored_as_executed_with_its_pictures(name):
     assert not any(output.output_type == "error" for output in outputs(notebook))
     assert not any(output.get("name") == "stderr" for output in outputs(notebook))
     found = pictures(notebook)
-    assert len(found) >= 2 and all(min(picture.size) > 80 for picture in found)
-    assert any("interactive(" in str(output.get("data", "")) for output in outputs(notebook))
+    assert found and all(min(picture.size) > 80 for picture in found)
     assert path.stat().st_size < 2**20
+
+
+@pytest.mark.parametrize("name", EXPLAINS)
+def test_it_explains_and_can_be_played_with(name):
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", 4)
+    assert len(pictures(notebook)) >= 2
+    assert any("interactive(" in str(output.get("data", "")) for output in outputs(notebook))
     text = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert len(text.split()) > 250
 
@@ -85,6 +98,16 @@ def test_it_is_stored_as_executed_with_its_pictures(name):
 def test_the_turntable_of_the_third_turns():
     notebook = nbformat.read(FOLDER / "03_text_to_3d.ipynb", 4)
     assert [getattr(picture, "n_frames", 1) for picture in pictures(notebook)].count(12) == 1
+
+
+def test_the_first_shows_the_gallery():
+    notebook = nbformat.read(FOLDER / "00_colab.ipynb", 4)
+    (page,) = (
+        html for output in outputs(notebook)
+        if "<iframe" in (html := output.get("data", {}).get("text/html", ""))
+    )  # fmt: skip
+    assert page.count("data:video/mp4;base64,") == 4
+    assert (FOLDER / "00_colab.ipynb").stat().st_size < 400_000
 
 
 def test_all_of_them_are_small():

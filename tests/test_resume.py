@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from programs import arguments, end, fields, load_script, results, start
 
+from dsd_jax.optimization.job import BAD_INPUT
+
 STEPS = 8
 TOLERANCE = 1e-3
 
@@ -108,7 +110,7 @@ def test_another_configuration_is_refused_with_the_difference(unbroken, tiny_pri
     (run,) = unbroken.iterdir()
     text3d = load_script("text3d")
     same = arguments(tiny_prior_folder, *FLAGS, STEPS, "--out", run)
-    assert text3d.main([*same, "--steps", "9", "--method", "sds"]) == text3d.BAD_INPUT
+    assert text3d.main([*same, "--steps", "9", "--method", "sds"]) == BAD_INPUT
     said = capsys.readouterr().err
     assert f"error: {run} holds a run with --method 'dsd', not 'sds', --steps 8, not 9;" in said
     assert "give the same flags, or another --out" in said

@@ -15,6 +15,8 @@ from programs import EXPERIMENTS, ROOT, SMALL, load_script
 
 from dsd_jax.export.scenes import load_scene
 from dsd_jax.optimization import loop
+from dsd_jax.optimization.job import INTERRUPTED
+from dsd_jax.optimization.logs import read_log
 
 AZIMUTHS = ("000", "045", "090", "135", "180", "225", "270", "315")
 
@@ -42,11 +44,13 @@ def test_every_file_is_written(house):
     written = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     events = {name for name in written if name.startswith("events.out.tfevents")}
     assert len(events) == 1
-    assert written - events == {"config.json", "metrics.json", "seeds.png"} | {
+    assert written - events == {
+        "config.json", "metrics.json", "seeds.png", "log.jsonl", "index.html",
+    } | {
         f"seed_{seed:04d}/{name}"
         for seed in (0, 1)
         for name in (
-            "turntable.mp4", "field.json", "field.safetensors", "mesh.glb", "mesh.json",
+            "turntable.mp4", "field.json", "field.safetensors", "mesh.glb", "mesh.json", "mesh.js",
             *(f"views/az{azimuth}.png" for azimuth in AZIMUTHS),
         )
     }  # fmt: skip
@@ -102,7 +106,7 @@ def test_ctrl_c_leaves_results_and_resume_ends_as_the_unbroken_run(house, text3d
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "Progress", pressing)
-        assert text3d.main(arguments) == text3d.INTERRUPTED
+        assert text3d.main(arguments) == INTERRUPTED
     run = tmp_path / unbroken.name
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["interrupted"] is True
@@ -111,6 +115,8 @@ def test_ctrl_c_leaves_results_and_resume_ends_as_the_unbroken_run(house, text3d
 
     assert text3d.main([*arguments, "--resume"]) == 0
     assert not (run / "checkpoints").exists()
+    steps = [line["step"] for line in read_log(run / "log.jsonl")]
+    assert steps == sorted(set(steps)) and steps[0] == 1 and steps[-1] == 12
     for seed in ("seed_0000", "seed_0001"):
         name = f"{seed}/field.safetensors"
         assert (run / name).read_bytes() == (unbroken / name).read_bytes()
@@ -120,10 +126,10 @@ def test_ctrl_c_leaves_results_and_resume_ends_as_the_unbroken_run(house, text3d
     assert (run / "metrics.json").read_bytes() == before
 
 
-def test_a_stable_diffusion_folder_without_camera_runs(text3d, tmp_path):
-    """By Perp-Neg; golden/tiny_sd told to make images of 64 pixels, since 512 take a minute."""
+def test_a_stable_diffusion_folder_without_camera_runs(text3d, tiny_sd, tmp_path):
+    """By Perp-Neg; tiny_sd told to make images of 64 pixels, since 512 take a minute."""
     prior, out = tmp_path / "prior", tmp_path / "out"
-    shutil.copytree(ROOT / "tests" / "golden" / "tiny_sd", prior)
+    shutil.copytree(tiny_sd, prior)
     config = json.loads((prior / "unet" / "config.json").read_text())
     (prior / "unet" / "config.json").write_text(json.dumps(config | {"sample_size": 8}))
     arguments = ["--prompt", "a chair", "--seeds", "3", "--steps", "2", "--prior", str(prior),

@@ -1,10 +1,11 @@
-"""Pictures as small files in memory, for notebooks: `IPython.display.Image(to_png(...))`.
+"""Pictures as small files in memory, and pages, for notebooks: `IPython.display.Image(jpeg(...))`.
 
 Letters: n frames, h and w pixels. PNG with a palette and JPEG are what every viewer of stored
 notebooks shows, and an animated PNG is a PNG.
 """
 
 import io
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +48,12 @@ def animated_png(
     )
     moving = {"save_all": True, "append_images": others, "duration": milliseconds, "loop": 0}
     return _bytes(first, format="PNG", **moving)
+
+
+def framed(page: str, height: int = 820) -> str:
+    """A whole HTML page as an element: `IPython.display.HTML(framed(gallery_page(run)))`."""
+    style = f"width: 100%; height: {height}px; border: 0"
+    return f'<div><iframe style="{style}" srcdoc="{escape(page)}"></iframe></div>'
 
 
 def _bytes(picture, **how) -> bytes:

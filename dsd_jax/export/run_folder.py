@@ -47,6 +47,15 @@ def seed_folder(run: str | Path, seed: int) -> Path:
     return Path(run) / f"seed_{seed:04d}"
 
 
+def seeds_of(run: str | Path) -> list[int]:
+    """Numbers of the folders seed_0000 and so on. Raises FileNotFoundError where there are none."""
+    folders = Path(run).glob("seed_*")
+    seeds = sorted(int(path.name[5:]) for path in folders if path.name[5:].isdigit())
+    if not seeds:
+        raise FileNotFoundError(f"{run} holds no seed_0000 or another seed; is the run finished?")
+    return seeds
+
+
 def view_name(azimuth_deg: float) -> str:
     """az000.png ... az315.png: azimuth in whole degrees, modulo 360."""
     return f"az{round(azimuth_deg) % 360:03d}.png"

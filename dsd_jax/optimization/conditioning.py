@@ -1,8 +1,9 @@
-"""What the prior is told about a view: the prompt, and where the camera stands.
+"""What the prior is told about a view: the prompt or the picture, and where the camera stands.
 
-Letters: n prompts, l d length and width of a text embedding. Angles are radians unless a name ends
-in _deg. Priors with a camera get the camera; others get "<prompt>, front view" and so on, as
-`Settings.view_prompts` says.
+Letters: n prompts, l d length and width of a text embedding, s side of a picture. Angles are
+radians unless a name ends in _deg. Priors with a camera get the camera; others get "<prompt>, front
+view" and so on, as `Settings.view_prompts` says; those that take a picture get the view relative to
+that of the picture, whose camera stands at azimuth 0.
 """
 
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 
 from dsd_jax.guidance import DenoiserAt, ViewPrompts, blend_views
 from dsd_jax.optimization.presets import Settings
+from dsd_jax.priors import zero123
 from dsd_jax.priors.stable_diffusion import Prior, camera_embedding_input
 from dsd_jax.rendering.cameras import Camera, orbit
 
@@ -37,16 +39,38 @@ class Text(NamedTuple):
     nfsd: Float[Array, "l d"] | None = None
 
 
+class Picture(NamedTuple):
+    """What one picture of the object tells a run, in the place of a `Text`.
+
+    Attributes:
+        image: what the prior is told of it.
+        elevation: [] of the camera that took it.
+        rgb, mask, depth, normal: what the object is to look like from there, as in
+            `input_picture.InputPicture`.
+    """
+
+    image: zero123.ImageConditioning
+    elevation: Float[Array, ""]
+    rgb: Float[Array, "s s 3"]
+    mask: Float[Array, "s s"]
+    depth: Float[Array, "s s"] | None = None
+    normal: Float[Array, "s s 3"] | None = None
+
+
+# What a run is given.
+Prompt = Text | Picture
+
+
 class Shared(NamedTuple):
     """What all seeds share: never copied per seed, never a constant of the compiled program.
 
     Attributes:
         prior: weights of the prior.
-        text: the embedded prompt.
+        text: the embedded prompt, or the picture.
     """
 
     prior: Any
-    text: Text
+    text: Prompt
 
 
 class Viewpoint(NamedTuple):
@@ -98,8 +122,18 @@ def blend(text: Text, viewpoint: Viewpoint) -> ViewPrompts:
     return blend_views(side, front, back, overhead, *angles_deg)
 
 
+def takes_picture(prior: Any) -> bool:
+    """Whether a prior is told of a picture and a relative view, each view by itself."""
+    return isinstance(prior, zero123.Prior)
+
+
 def condition(
-    prior: Prior, params: Any, text: Text, viewpoint: Viewpoint, camera: Camera, settings: Settings
+    prior: Any,
+    params: Any,
+    text: Prompt,
+    viewpoint: Viewpoint,
+    camera: Camera,
+    settings: Settings,
 ) -> DenoiserAt:
     """The prior's denoiser for one view; with a camera, for `settings.views` views together.
 
@@ -107,10 +141,19 @@ def condition(
         viewpoint, camera: unbatched for one view, with a leading axis for several, which only a
             prior with a camera takes.
     """
+    if isinstance(text, Picture):
+        return of_picture(prior, params, text, viewpoint)
     if settings.view_prompts == "perp-neg" and not prior.has_camera:
         return prior.perp_neg_at(params, blend(text, viewpoint), text.uncond)
     words = text.plain if prior.has_camera else words_of(text, viewpoint, settings)
     return of_prompt(prior, params, words, text, camera, settings)
+
+
+def of_picture(prior: Any, params: Any, picture: Picture, viewpoint: Viewpoint) -> DenoiserAt:
+    """The same for the object of a picture; its camera and the view's are equally far away."""
+    source = zero123.View(picture.elevation, 0.0, 0.0)
+    target = zero123.View(viewpoint.elevation, viewpoint.azimuth, 0.0)
+    return prior.denoiser_at(params, picture.image, prior.pose(target, source))
 
 
 def of_prompt(

@@ -15,7 +15,15 @@ from dsd_jax.distillation.common import Method, taken
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.ode import linear_grid
 from dsd_jax.optimization import annealing, ode_cache
-from dsd_jax.optimization.conditioning import Shared, condition, of_prompt, words_of
+from dsd_jax.optimization.conditioning import (
+    Picture,
+    Shared,
+    Text,
+    condition,
+    of_picture,
+    of_prompt,
+    words_of,
+)
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.priors.stable_diffusion import Prior
 from dsd_jax.schedule import NoiseSchedule
@@ -62,7 +70,7 @@ def _of_view(setup: Setup, shared: Shared, state, t, cache, key, x, noise, viewp
     text, place = shared.text, (camera, settings)
     part = t / prior.schedule.num_train_timesteps
     offered = method_settings(function, part, state.step, settings)
-    if text.nfsd is not None:
+    if isinstance(text, Text) and text.nfsd is not None:
         offered["negative"] = of_prompt(prior, shared.prior, text.nfsd, text, *place)(1.0)
     if state.method is not None:
         offered["learned"] = _learned(setup, shared, state.method.weights, viewpoint, camera)
@@ -115,8 +123,10 @@ def train(setup: Setup, shared: Shared, key, x, t, state, viewpoint, camera):
 def _learned(setup: Setup, shared: Shared, weights, viewpoint, camera) -> DenoiserAt:
     """The adapted network, told of the view what the prior is told, but without Perp-Neg."""
     prior, settings, text = setup.prior, setup.settings, shared.text
-    words = text.plain if prior.has_camera else words_of(text, viewpoint, settings)
     params = prior.adapt(shared.prior, weights)
+    if isinstance(text, Picture):
+        return of_picture(prior, params, text, viewpoint)
+    words = text.plain if prior.has_camera else words_of(text, viewpoint, settings)
     return of_prompt(prior, params, words, text, camera, settings)
 
 

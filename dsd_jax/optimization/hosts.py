@@ -138,6 +138,24 @@ def own_rows(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
+def own_row(tree: Any, i: int) -> Any:
+    """NumPy of row i of arrays [n, ...] that are split by row.
+
+    None where another process's devices hold it. Nothing else is copied.
+    """
+
+    def one(leaf):
+        for shard in leaf.addressable_shards:
+            start = shard.index[0].start or 0
+            if start <= i < start + shard.data.shape[0]:
+                return np.asarray(shard.data[i - start])
+        return None
+
+    leaves, structure = jax.tree.flatten(tree)
+    found = [one(leaf) for leaf in leaves]
+    return None if any(leaf is None for leaf in found) else structure.unflatten(found)
+
+
 def spread_rows(tree: Any, sharding: Sharding) -> Any:
     """`own_rows` undone: arrays [n, ...] on the devices of a sharding by row."""
     return jax.tree.map(

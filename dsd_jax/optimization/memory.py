@@ -16,8 +16,10 @@ from dsd_jax.distillation.common import Method
 from dsd_jax.models import attention, lora
 from dsd_jax.models.config import UNetConfig, VAEConfig
 from dsd_jax.optimization import ode_cache
+from dsd_jax.optimization.conditioning import takes_picture
 from dsd_jax.optimization.presets import Settings, phases
 from dsd_jax.rendering.scene import Scene
+from dsd_jax.rendering.volume import MOST_POINTS, chunk_within
 
 # Parameters, two moments of Adam, gradient and update.
 _COPIES = 5
@@ -79,7 +81,8 @@ def needs(prior, scene: Scene, settings: Settings, method: Method | None = None)
     stages = [stage for _, stage in phases(settings)]
     shapes = jax.tree.leaves(jax.eval_shape(scene.init, jax.random.key(0)))
     k = sum(math.prod(leaf.shape) for leaf in shapes)
-    points = max(stage.views * stage.resolution**2 * stage.samples for stage in stages)
+    seen = settings.views + takes_picture(prior)
+    points = max(seen * _points_at_work(stage) for stage in stages)
     perp_neg = not prior.has_camera and settings.view_prompts == "perp-neg"
     together = settings.views if prior.has_camera else 1
     size = prior.image_size
@@ -95,6 +98,12 @@ def needs(prior, scene: Scene, settings: Settings, method: Method | None = None)
         cache=ode_cache.size(prior, settings),
         method=_method(prior, settings, together) if method and method.init else 0,
     )
+
+
+def _points_at_work(stage: Settings) -> int:
+    """Points of a view that a step computes at a time."""
+    a_row = stage.resolution * stage.samples
+    return a_row * chunk_within(MOST_POINTS, stage.resolution, a_row)
 
 
 def _pictures(vae: VAEConfig, dtype, size: int, image_space: float) -> int:

@@ -1,13 +1,15 @@
 """The ODE of a seed, kept per view bin: it depends on noise, prompt and view, not on the object.
 
+The prompt may be a picture, here and below.
+
 With `Settings.ode` "nodes" the trajectory's x_t at its grid points are kept, and every step asks
 the prior once more, at t'. With "table" eps_t is kept, there or at more points, and interpolated in
 s_t, and no step asks at all. Everything is a function of the seed's noise, the prompt, the prior
 and the settings, so that it is built anew rather than saved.
 
 Letters: b bins, p points in t, v views that are denoised together, h w c latents. A bin is a range
-of viewpoints, for all of which its centre stands: of azimuth and elevation, where the prior has a
-camera; of what the prompt says about the view, where it has none, which is the same on the left
+of viewpoints, for all of which its centre stands: of azimuth and elevation, where the prior is told
+the camera; of what the prompt says about the view, where it has none, which is the same on the left
 and on the right and changes with elevation at 60 degrees alone.
 """
 
@@ -26,10 +28,11 @@ from dsd_jax.distillation import dsd
 from dsd_jax.distillation.common import Method
 from dsd_jax.optimization.conditioning import (
     OVERHEAD,
-    Text,
+    Prompt,
     Viewpoint,
     camera_at,
     condition,
+    takes_picture,
     view_index,
 )
 from dsd_jax.optimization.presets import Settings
@@ -58,7 +61,7 @@ def is_used(method: Method, settings: Settings) -> bool:
 
 
 def build(
-    prior, params: Any, text: Text, noise: jax.Array, settings: Settings, dtype=STORED
+    prior, params: Any, text: Prompt, noise: jax.Array, settings: Settings, dtype=STORED
 ) -> Cache:
     """The cache of one seed, jittable; vmap over seeds for several.
 
@@ -76,7 +79,7 @@ def build(
     return _build(prior, params, text, noise[0] if one_by_one else noise, settings, dtype)
 
 
-def _build(prior, params, text: Text, noise: jax.Array, settings: Settings, dtype) -> Cache:
+def _build(prior, params, text: Prompt, noise: jax.Array, settings: Settings, dtype) -> Cache:
     schedule, grid = prior.schedule, node_times(settings, prior.schedule)
     times = jnp.asarray(times_of(settings, schedule))
 
@@ -99,7 +102,7 @@ def _build(prior, params, text: Text, noise: jax.Array, settings: Settings, dtyp
 
 
 def eps_at(
-    cache: Cache, prior, params: Any, text: Text, viewpoint: Viewpoint, settings: Settings
+    cache: Cache, prior, params: Any, text: Prompt, viewpoint: Viewpoint, settings: Settings
 ) -> Callable[[jax.Array], jax.Array]:
     """t' -> eps of the ODE there, for `dsd.gradient`.
 
@@ -126,7 +129,7 @@ def eps_at(
     return from_nodes if settings.ode == "nodes" else from_table
 
 
-def _on_ode(prior, params, text: Text, viewpoint: Viewpoint, settings: Settings) -> ode.Denoiser:
+def _on_ode(prior, params, text: Prompt, viewpoint: Viewpoint, settings: Settings) -> ode.Denoiser:
     """The denoiser that the ODE of a viewpoint follows."""
     camera = camera_at(viewpoint, settings)
     denoiser_at = condition(prior, params, text, viewpoint, camera, settings)
@@ -186,8 +189,8 @@ def _last(settings: Settings, schedule: NoiseSchedule) -> int:
 
 def centres(prior, settings: Settings) -> Viewpoint:
     """What stands for each bin: leaves [b], or [b, v] where several views are denoised together."""
-    if prior.has_camera:
-        return _grid_of_centres(settings)
+    if prior.has_camera or takes_picture(prior):
+        return _grid_of_centres(prior, settings)
     azimuth = {
         "none": np.zeros(1),
         "words": np.array([0.0, np.pi / 2, np.pi]),
@@ -199,14 +202,14 @@ def centres(prior, settings: Settings) -> Viewpoint:
     return _viewpoint(azimuth, elevation)
 
 
-def _grid_of_centres(settings: Settings) -> Viewpoint:
-    """Azimuths and elevations, for a prior with a camera."""
+def _grid_of_centres(prior, settings: Settings) -> Viewpoint:
+    """Azimuths and elevations, for a prior that is told the camera."""
     low, high = np.deg2rad((settings.elevation_min_deg, settings.elevation_max_deg))
     m = settings.ode_elevation_bins
     elevations = low + (np.arange(m) + 0.5) * (high - low) / m
-    azimuths = (np.arange(_azimuths(settings)) + 0.5) * _width(settings)
+    azimuths = (np.arange(_azimuths(prior, settings)) + 0.5) * _width(settings)
     azimuth, elevation = (a.ravel() for a in np.meshgrid(azimuths, elevations, indexing="ij"))
-    if settings.views > 1:
+    if settings.views > 1 and prior.has_camera:
         azimuth = azimuth[:, None] + np.arange(settings.views) * (2 * np.pi / settings.views)
         elevation = np.broadcast_to(elevation[:, None], azimuth.shape)
     return _viewpoint(azimuth, elevation)
@@ -221,8 +224,8 @@ def bin_of(prior, viewpoint: Viewpoint, settings: Settings) -> tuple[jax.Array, 
     """
     azimuth, elevation = (jnp.ravel(angle)[0] for angle in viewpoint)
     width, none = _width(settings), jnp.zeros((), jnp.int32)
-    if prior.has_camera:
-        count, m = _azimuths(settings), settings.ode_elevation_bins
+    if prior.has_camera or takes_picture(prior):
+        count, m = _azimuths(prior, settings), settings.ode_elevation_bins
         low, high = np.deg2rad((settings.elevation_min_deg, settings.elevation_max_deg))
         a = _floor(jnp.mod(azimuth, 2 * jnp.pi) / width, _around(settings))
         e = _floor((elevation - low) / max(high - low, 1e-6) * m, m)
@@ -247,9 +250,12 @@ def _width(settings: Settings) -> float:
     return 2 * np.pi / _around(settings)
 
 
-def _azimuths(settings: Settings) -> int:
-    """Bins in azimuth of a prior with a camera: views of one noise all see a quarter alike, say."""
-    shared = settings.views > 1 and settings.view_noise != "own"
+def _azimuths(prior, settings: Settings) -> int:
+    """Bins in azimuth of a prior that is told the camera.
+
+    Views that are denoised together and have one noise all see a quarter alike, say.
+    """
+    shared = prior.has_camera and settings.views > 1 and settings.view_noise != "own"
     return _around(settings) // (settings.views if shared else 1)
 
 

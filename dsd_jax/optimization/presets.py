@@ -104,9 +104,9 @@ class Settings:
     """Cells a side of the occupancy grid."""
     occupancy_every: int = 16
     """Steps between two refreshes of the occupancy grid."""
-    background: Literal["grey", "colour", "directional", "random"] = "grey"
-    """Plain grey 0.8, one learned colour, a learned colour for each direction, or a random grey or
-    colour for every view of a step. Results are shown on plain grey."""
+    background: Literal["grey", "white", "colour", "directional", "random"] = "grey"
+    """Plain grey 0.8, plain white, one learned colour, a learned colour for each direction, or a
+    random grey or colour for every view of a step. Results are shown on plain grey."""
     shading_from: float = 1.0
     """Part of the steps after which a point light may shade the object (1: never)."""
     shading_probability: float = 0.3
@@ -183,6 +183,16 @@ class Settings:
     keep_in_ball: float = 0.0
     """Matter inside a ball of radius 0.9."""
 
+    # Weights of what single_view.py asks of the view from which the picture was taken.
+    reference_colour: float = 5000.0
+    """Colours as in the picture: mean squared difference."""
+    reference_mask: float = 500.0
+    """Matter where the mask says: mean squared difference of opacity and mask."""
+    reference_depth: float = 50.0
+    """Depth as in the depth map but for scale and offset: one minus their correlation."""
+    reference_normal: float = 50.0
+    """Normals as in the normal map: one minus the mean cosine."""
+
     # Results.
     final_samples: int = 96
     """Samples a ray in the final pictures."""
@@ -244,7 +254,7 @@ PRESETS: dict[str, Settings] = {
         views=1,
         resolution=128,
         late_resolution=128,
-        samples=128,
+        samples=64,
         background="directional",
         shading_from=0.1,
         shading_probability=0.75,

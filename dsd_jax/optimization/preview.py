@@ -4,6 +4,7 @@ Letters: n seeds, v views, h w pixels.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -29,8 +30,11 @@ Camerawork = Callable[[Any, OccupancyGrid, Any, Camera], jax.Array]
 _CHUNK_POINTS = 2**18
 
 
+@cache
 def make_camerawork(scene: Scene, size: int, samples: int, mesh: Mesh) -> Camerawork:
     """A jitted renderer of n seeds from one camera on plain grey: size x size, no randomness.
+
+    The same arguments give the same renderer, so that several runs compile it once.
 
     The devices of the mesh share the seeds. On each of them seeds run one after the other, and rows
     in chunks, so that memory stays small; the camera is traced: one compilation serves all frames.

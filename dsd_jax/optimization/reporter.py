@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one progress bar, a contact sheet, TensorBoard curves."""
+"""What a person sees while a run goes on: one progress bar and a contact sheet; and its logs."""
 
 import sys
 from collections.abc import Callable
@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import UInt8
 
-from dsd_jax.export.pictures import contact_sheet, save_png
+from dsd_jax.export.pictures import PAPER, contact_sheet, save_png
 from dsd_jax.metrics.judge import ELEVATION_DEG
 from dsd_jax.optimization import hosts
+from dsd_jax.optimization.logs import Log
 from dsd_jax.optimization.loop import Progress
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.preview import make_camerawork, shoot
@@ -27,13 +29,18 @@ class Reporter:
     """
 
     def __init__(
-        self, run: Path, chunks: list[list[int]], scene: Scene, settings: Settings, mesh: Mesh
+        self,
+        run: Path,
+        chunks: list[list[int]],
+        scene: Scene,
+        settings: Settings,
+        mesh: Mesh,
+        log: Log,
+        beside: UInt8[np.ndarray, "h w 3"] | None = None,
     ):
-        from tensorboardX import SummaryWriter
-
         self._run, self._chunks, self._settings = run, chunks, settings
+        self._log, self._beside = log, beside
         self._bar, self._task = _progress_bar(len(chunks) * settings.steps)
-        self._board = SummaryWriter(str(run), write_to_disk=hosts.is_first())
         self._camerawork = make_camerawork(
             scene, settings.preview_resolution, settings.samples, mesh
         )
@@ -47,7 +54,6 @@ class Reporter:
 
     def __exit__(self, *_) -> None:
         self._bar.stop()
-        self._board.close()
 
     @property
     def steps_per_second(self) -> float | None:
@@ -68,7 +74,7 @@ class Reporter:
             before = progress.done
             self._timed_steps += steps
             self._timed_seconds += steps * progress.seconds_per_step
-            self._record(chunk, progress)
+            self._record(index, progress)
             self._show(index, progress)
             if hosts.clock() - self._sheet_at > self._settings.preview_seconds:
                 self._draw(chunk, progress)
@@ -86,28 +92,27 @@ class Reporter:
         """What is being done, at the left of the bar."""
         self._bar.update(self._task, description=text)
 
-    def _record(self, chunk: list[int], progress: Progress) -> None:
-        """Curves, and the latest metrics of each seed."""
-        n = unpadded(chunk)
-        for name, values in progress.metrics.items():
-            self._board.add_scalar(name, float(np.mean(values[:n])), progress.done)
-            for seed, value in zip(chunk[:n], values, strict=False):
-                self.latest.setdefault(seed, {})[name] = float(value)
-        for seed in chunk[:n]:
-            self._board.add_scalar(
-                f"loss/seed_{seed:04d}", self.latest[seed]["loss"], progress.done
-            )
+    def _record(self, index: int, progress: Progress) -> None:
+        """Logs, and the latest metrics of each seed."""
+        chunk, metrics = self._chunks[index], {}
+        for i, seed in enumerate(chunk[: unpadded(chunk)]):
+            metrics[seed] = {name: float(values[i]) for name, values in progress.metrics.items()}
+            self.latest.setdefault(seed, {}).update(metrics[seed])
+        self._log(metrics, progress.done, self._steps(index, progress))
+
+    def _steps(self, index: int, progress: Progress) -> int:
+        """Steps that this chunk and those before it have done."""
+        return index * self._settings.steps + progress.done
 
     def _show(self, index: int, progress: Progress) -> None:
-        done = index * self._settings.steps + progress.done
         loss = float(np.mean(progress.metrics["loss"]))
         rate = 1.0 / progress.seconds_per_step
         text = "optimising"
         if len(self._chunks) > 1:
             text += f" chunk {index + 1} of {len(self._chunks)}"
         self._bar.update(
-            self._task, completed=done, description=text, loss=f"loss {loss:.4g}",
-            rate=f"{rate:.2f} it/s",
+            self._task, completed=self._steps(index, progress), description=text,
+            loss=f"loss {loss:.4g}", rate=f"{rate:.2f} it/s",
         )  # fmt: skip
 
     def _draw(self, chunk: list[int], progress: Progress) -> None:
@@ -117,14 +122,32 @@ class Reporter:
         )
         if hosts.is_first():
             seeds = chunk[: min(unpadded(chunk), len(pictures))]
-            sheet = contact_sheet(pictures[: len(seeds)], labels(seeds), tile=128)
+            sheet = seeds_sheet(pictures[: len(seeds)], seeds, 128, self._beside)
             save_png(self._run / SHEET, sheet)
         self._sheet_at = hosts.clock()
 
 
-def labels(seeds: list[int]) -> list[str]:
-    """Column titles of a contact sheet."""
-    return [f"seed {seed}" for seed in seeds]
+def seeds_sheet(
+    views: UInt8[np.ndarray, "n v h w 3"],
+    seeds: list[int],
+    tile: int,
+    beside: UInt8[np.ndarray, "height width 3"] | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A contact sheet: a column a seed, and before them the picture that they were made from.
+
+    Args:
+        tile: side of a tile in pixels.
+        beside: that picture, if there is one.
+    """
+    labels = [f"seed {seed}" for seed in seeds]
+    if beside is None:
+        return contact_sheet(views, labels, tile)
+    from PIL import Image
+
+    _, v, h, w, _ = views.shape
+    column = np.full((1, v, h, w, 3), PAPER, np.uint8)
+    column[0, 0] = np.asarray(Image.fromarray(beside).resize((w, h)))
+    return contact_sheet(np.concatenate([column, views]), ["input", *labels], tile)
 
 
 def _progress_bar(total: int):

@@ -7,7 +7,7 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -91,32 +91,51 @@ def score(prompt: str, views: UInt8[np.ndarray, "n 8 h w 3"]) -> dict[str, Any]:
     }
 
 
+class Scores(NamedTuple):
+    """What metrics.json says of n seeds' views.
+
+    Attributes:
+        run: of all seeds together.
+        seeds: of each seed.
+    """
+
+    run: dict[str, Any]
+    seeds: list[dict[str, Any]]
+
+
+def prompt_scores(prompt: str, views: UInt8[np.ndarray, "n 8 h w 3"]) -> Scores:
+    """`score`, sorted."""
+    scores = score(prompt, views)
+    fidelity = scores["fidelity"]
+    run = {
+        "diversity": scores["diversity"],
+        "fidelity": {k: fidelity.get(k) for k in ("category", "accepted", "reason")},
+    }
+    seeds = [
+        {
+            "diversity": own,
+            "accepted": fidelity["per_seed"] and fidelity["per_seed"][i],
+            "neighbours": fidelity["neighbours"] and fidelity["neighbours"][i],
+        }
+        for i, own in enumerate(scores["diversity_per_seed"])
+    ]
+    return Scores(run, seeds)
+
+
 def summary(
-    prompt: str,
-    steps: dict[int, int],
-    latest: dict[int, dict[str, float]],
-    views: UInt8[np.ndarray, "n 8 h w 3"],
+    steps: dict[int, int], latest: dict[int, dict[str, float]], scores: Scores
 ) -> dict[str, Any]:
     """What metrics.json says about the result, overall and per seed.
 
     Args:
-        steps: steps done, of the n seeds in the order of their views.
+        steps: steps done, of the n seeds in the order of their scores.
         latest: metrics of each seed's last steps.
     """
-    scores = score(prompt, views)
-    fidelity = scores["fidelity"]
     return {
-        "diversity": scores["diversity"],
-        "fidelity": {k: fidelity.get(k) for k in ("category", "accepted", "reason")},
+        **scores.run,
         "seeds": {
-            str(seed): {
-                "steps": steps[seed],
-                "diversity": scores["diversity_per_seed"][i],
-                "accepted": fidelity["per_seed"] and fidelity["per_seed"][i],
-                "neighbours": fidelity["neighbours"] and fidelity["neighbours"][i],
-                **latest.get(seed, {}),
-            }
-            for i, seed in enumerate(steps)
+            str(seed): {"steps": done, **own, **latest.get(seed, {})}
+            for (seed, done), own in zip(steps.items(), scores.seeds, strict=True)
         },
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),

@@ -15,8 +15,15 @@ import optax
 from dsd_jax.distillation.common import Method
 from dsd_jax.fields.background import random_colour
 from dsd_jax.fields.radiance import analytic_normals
-from dsd_jax.optimization import annealing, attached_noise, distil, ode_cache, regularisers
-from dsd_jax.optimization.conditioning import Shared, sample_viewpoints
+from dsd_jax.optimization import (
+    annealing,
+    attached_noise,
+    distil,
+    ode_cache,
+    reference,
+    regularisers,
+)
+from dsd_jax.optimization.conditioning import Picture, Shared, sample_viewpoints
 from dsd_jax.optimization.distil import WEIGHTINGS
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import State, noise_key, optimiser, step_key
@@ -25,7 +32,7 @@ from dsd_jax.rendering import occupancy
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.shading import PointLight, sample_light
-from dsd_jax.rendering.volume import Rendering
+from dsd_jax.rendering.volume import MOST_POINTS, Rendering, chunk_within
 
 
 class Recipe(NamedTuple):
@@ -82,6 +89,9 @@ def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str
     def seen(params):
         renderings = _render(recipe, params, state, camera, light, keys[2])
         penalty, terms = penalties(renderings, camera, state.step, settings)
+        if isinstance(shared.text, Picture):
+            distance, parts = _as_pictured(recipe, params, state, shared.text, keys[2])
+            penalty, terms = penalty + distance, terms | parts
         return (renderings.rgb, penalty), (terms, renderings)
 
     (rgb, penalty), pull_back, (terms, renderings) = jax.vjp(seen, state.params, has_aux=True)
@@ -158,6 +168,18 @@ def penalties(
     return total, terms
 
 
+def _as_pictured(recipe: Recipe, params, state: State, picture: Picture, key):
+    """How far the reference view is from the picture, see `reference.distance`."""
+    one = recipe._replace(settings=dataclasses.replace(recipe.settings, views=1))
+    camera = reference.camera_of(picture.elevation, one.settings)
+    normals = analytic_normals if picture.normal is not None else None
+    key = jax.random.fold_in(key, recipe.settings.views + 1)
+    views = jax.tree.map(lambda leaf: leaf[None], camera)
+    rendering = _render(one, params, state, views, None, key, normals)
+    rendering = jax.tree.map(lambda leaf: leaf[0], rendering)
+    return reference.distance(rendering, picture, camera, one.settings)
+
+
 def _light(key: jax.Array, camera: Camera, step, settings: Settings) -> PointLight | None:
     """A point light for the views, None where this run never shades.
 
@@ -177,9 +199,13 @@ def _light(key: jax.Array, camera: Camera, step, settings: Settings) -> PointLig
     )
 
 
-def _render(recipe: Recipe, params, state: State, camera: Camera, light, key) -> Rendering:
+def _render(
+    recipe: Recipe, params, state: State, camera: Camera, light, key, normals=None
+) -> Rendering:
     """The views of a step, leaves with leading axis v."""
     settings = recipe.settings
+    normals = analytic_normals if settings.convexity else normals
+    a_row = settings.resolution * settings.samples
 
     def view(camera, key, background):
         return recipe.scene.render(
@@ -192,9 +218,10 @@ def _render(recipe: Recipe, params, state: State, camera: Camera, light, key) ->
             height=settings.resolution,
             width=settings.resolution,
             samples_per_ray=settings.samples,
+            chunk=chunk_within(MOST_POINTS, settings.resolution, a_row),
             occupancy=state.occupancy,
             shading=light,
-            normals=analytic_normals if settings.convexity else None,
+            normals=normals,
             normals_at="surface",
         )
 

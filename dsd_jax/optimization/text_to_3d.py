@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from dsd_jax.distillation.common import Method
 from dsd_jax.optimization import checkpoint, distil, hosts, loop, memory
-from dsd_jax.optimization.conditioning import Text, embed_prompt
+from dsd_jax.optimization.conditioning import Prompt, embed_prompt
 from dsd_jax.optimization.presets import Settings, phases, resolved
 from dsd_jax.optimization.seeds import chunk_length, chunk_seeds
 from dsd_jax.optimization.state import State, init_state, make_scene, without_cache
@@ -27,18 +27,18 @@ from dsd_jax.rendering.scene import Scene
 
 
 class Task(NamedTuple):
-    """One prompt to be made into objects.
+    """One prompt, or one picture, to be made into objects.
 
     Attributes:
         method: a value of `distillation.METHODS`.
-        text: the embedded prompt.
+        text: the embedded prompt, or the picture.
     """
 
     prior: Prior
     scene: Scene
     method: Method
     settings: Settings
-    text: Text
+    text: Prompt
 
 
 class Plan(NamedTuple):

@@ -4,6 +4,7 @@ Each raises a ValueError that says in one line what is wrong and how to mend it.
 """
 
 import difflib
+import importlib
 import json
 import os
 import tempfile
@@ -53,24 +54,38 @@ def nearest(name: str, valid: Sequence[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def extra(package: str, asked_by: str, name: str = "") -> None:
+    """Refuse what needs a package that is not installed.
+
+    Args:
+        name: of the extra that brings it, the package's own where left out.
+    """
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        raise ValueError(
+            f'{asked_by} needs {package}: pip install "dsd_jax[{name or package}]"'
+        ) from None
+
+
 def minutes(value: float) -> None:
     """Refuse an interval of checkpoints that is none."""
     if not value >= 0:
         raise ValueError(f"--checkpoint-minutes must be a number from 0 on, not {value}")
 
 
-def folder_of(out: Path, prompt: str, config: dict[str, Any]) -> Path:
-    """The folder of a run: `out` where that holds a run itself, else one in it by prompt and hash.
+def folder_of(out: Path, title: str, config: dict[str, Any]) -> Path:
+    """The folder of a run: `out` where that holds a run itself, else one in it by title and hash.
 
     Raises ValueError where it holds a run of another configuration; says what differs.
     """
-    own, given = run_folder(out, prompt, config), out
+    own, given = run_folder(out, title, config), out
     for folder in (given, own):
         try:
             before = json.loads((folder / "config.json").read_text("utf-8"))
         except (OSError, ValueError):
             continue
-        if folder == given and "prompt" not in before:
+        if folder == given and "preset" not in before:
             continue
         differences = _differences(before, plain(config))
         if differences:

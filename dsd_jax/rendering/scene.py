@@ -16,10 +16,11 @@ from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.sampling import ray_ball
 from dsd_jax.rendering.volume import Rendering, render
 
-GREY = 0.8
+GREY, WHITE = 0.8, 1.0
 
-Background = Literal["grey", "colour", "directional"]
-_BACKGROUNDS = {"colour": LearnedColour, "directional": DirectionalBackground}
+Background = Literal["grey", "white", "colour", "directional"]
+_PLAIN = {"grey": GREY, "white": WHITE}
+_LEARNED = {"colour": LearnedColour, "directional": DirectionalBackground}
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,20 @@ class Scene:
 
     Attributes:
         field: the object.
-        background: "grey" is `GREY` everywhere, "colour" one learned colour, "directional" a
-            learned colour for each direction.
+        background: "grey" is `GREY` everywhere, "white" `WHITE`, "colour" one learned colour,
+            "directional" a learned colour for each direction.
     """
 
     field: RadianceField
     background: Background = "grey"
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Fresh parameters {"field": ..., "background": ...}; the latter is {} for plain grey."""
+        """Fresh parameters {"field": ..., "background": ...}; the latter is {} for plain ones."""
         field_key, background_key = jax.random.split(key)
         origin = jnp.zeros((1, 3))
         params = {"field": self.field.init(field_key, origin)["params"], "background": {}}
-        if self.background != "grey":
-            module = _BACKGROUNDS[self.background]()
+        if self.background not in _PLAIN:
+            module = _LEARNED[self.background]()
             params["background"] = module.init(background_key, origin + 1.0)["params"]
         return params
 
@@ -55,9 +56,9 @@ class Scene:
 
     def background_of(self, params: dict[str, Any], plain: bool = False) -> Any:
         """What `render` takes as its background; `plain` asks for grey whatever was learned."""
-        if plain or self.background == "grey":
-            return GREY
-        module = _BACKGROUNDS[self.background]()
+        if plain or self.background in _PLAIN:
+            return GREY if plain else _PLAIN[self.background]
+        module = _LEARNED[self.background]()
         return lambda directions: module.apply({"params": params["background"]}, directions)
 
     def render(

@@ -24,6 +24,10 @@ from dsd_jax.rendering.shading import PointLight, illumination, surface_colour
 
 NormalsFn = Callable[[FieldFn, Array], tuple[Array, Array, Array]]
 
+# Points of a view that a step computes at a time: what their backward pass keeps has to fit a
+# device for every seed on it.
+MOST_POINTS = 2**18
+
 
 class Rendering(NamedTuple):
     """A rendered view.

@@ -1,6 +1,8 @@
-"""Pictures as small files in memory."""
+"""Pictures as small files in memory, and pages."""
 
 import io
+import re
+from html import unescape
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,3 +44,12 @@ def test_a_figure_keeps_its_colours_and_is_small():
     assert picture.size == (300, 200) and picture.mode == "P" and len(data) < 10_000
     found = {colour for _, colour in picture.convert("RGB").getcolors(70_000) or ()}
     assert {(0, 114, 178), (230, 159, 0), (213, 94, 0), (255, 255, 255)} <= found
+
+
+def test_a_framed_page_is_one_element_whose_page_is_unchanged():
+    page = '<p title="a">1 < 2 &amp; </iframe><script>alert("x")</script></p>'
+    frame = inline.framed(page, height=300)
+    (shown,) = re.findall(
+        r'^<div><iframe style="[^"]*300px[^"]*" srcdoc="([^"]*)"></iframe></div>$', frame
+    )
+    assert unescape(shown) == page

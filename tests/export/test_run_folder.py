@@ -85,3 +85,11 @@ def test_json_that_fails_keeps_the_old_file(tmp_path):
     with pytest.raises(TypeError, match="set has no place"):
         run_folder.write_json(path, {"a": {1, 2}})
     assert path.read_text() == "1\n" and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_seeds_are_the_folders_that_are_there(tmp_path):
+    for name in ("seed_0010", "seed_0002", "seed_12345", "seed_x", "views"):
+        (tmp_path / name).mkdir()
+    assert run_folder.seeds_of(tmp_path) == [2, 10, 12345]
+    with pytest.raises(FileNotFoundError, match="holds no seed_0000 or another seed"):
+        run_folder.seeds_of(tmp_path / "views")

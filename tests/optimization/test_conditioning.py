@@ -1,8 +1,9 @@
 """The denoiser that a run gets from a prior without camera, against the authors' own."""
 
 from functools import partial
-from pathlib import Path
+from types import SimpleNamespace
 
+import authors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +11,9 @@ import pytest
 
 from dsd_jax.optimization.conditioning import Text, Viewpoint, condition
 from dsd_jax.optimization.presets import Settings
-from dsd_jax.priors.stable_diffusion import load
+from dsd_jax.priors.stable_diffusion import Prior, load
 
-FOLDER = Path(__file__).parents[1] / "golden"
-GOLDEN = np.load(FOLDER / "dsd_official.npz")
+SETTINGS = Settings(views=2)
 
 
 @pytest.fixture(scope="module")
@@ -21,33 +21,55 @@ def quick_compilation():
     """Not here: the network runs for longer than it compiles."""
 
 
-@pytest.fixture(scope="module")
-def guided():
-    """Indices [v] of golden cameras -> eps [v, h, w, c] there, guidance 7.5, as a step asks."""
-    prior = load(FOLDER / "tiny_sd")
-    side, front, back, overhead = GOLDEN["text_embeddings_vd"]
+def embedded(arrays):
+    """The authors' prompts, with nan for the one that Perp-Neg does not ask for."""
+    side, front, back, overhead = arrays["text_embeddings_vd"]
     views = jnp.stack([front, side, back, overhead])
-    text = Text(jnp.full_like(front, jnp.nan), views, jnp.asarray(GOLDEN["uncond_embedding"][0]))
-    settings = Settings(views=2)
+    return Text(jnp.full_like(front, jnp.nan), views, jnp.asarray(arrays["uncond_embedding"]))
+
+
+def viewpoint(arrays, indices):
+    angles = (arrays[name][indices] for name in ("azimuth_deg", "elevation_deg"))
+    return Viewpoint(*(np.deg2rad(angle).astype(np.float32) for angle in angles))
+
+
+@pytest.mark.parametrize("i", range(6))
+def test_perp_neg_is_the_authors(i):
+    """From what the golden network said when it was asked with the authors' prompts."""
+    arrays = authors.recorded()
+
+    def network(x_t, t, conditioning):
+        matters = np.array([True, True, *(arrays["perp_neg_weights"][i] != 0)])
+        theirs = arrays["perp_neg_embeddings"][i]
+        np.testing.assert_allclose(conditioning["text"][matters], theirs[matters], atol=1e-5)
+        return jnp.asarray(arrays["eps"][i])
+
+    prior = SimpleNamespace(has_camera=False, network=lambda params: network)
+    prior.perp_neg_at = partial(Prior.perp_neg_at, prior)
+    at = condition(prior, None, embedded(arrays), viewpoint(arrays, i), None, SETTINGS)
+    eps = at(7.5)(jnp.zeros((2, 2, 2)), arrays["t"][i])
+    authors.assert_relative(eps, arrays["eps_guided"][i])
+
+
+@authors.needs_folder
+@pytest.mark.parametrize("indices", [[0, 1], [2, 3], [4, 5]])
+def test_perp_neg_is_the_authors_with_their_network(golden, indices):
+    eps, arrays = golden
+    x, t = arrays["latents"][indices], arrays["t"][indices].astype(np.int32)
+    for ours, theirs in zip(
+        eps(viewpoint(arrays, indices), x, t), arrays["eps_guided"][indices], strict=True
+    ):
+        authors.assert_relative(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    """(viewpoints [v], x [v, h, w, c], t [v]) -> eps, guidance 7.5, as a step asks; the arrays."""
+    prior, arrays = load(authors.FOLDER / "tiny_sd"), authors.whole()
 
     @jax.jit
     @partial(jax.vmap, in_axes=(None, None, 0, 0, 0))
     def eps(prior, text, viewpoint, x, t):
-        return condition(prior, prior.params, text, viewpoint, None, settings)(7.5)(x, t)
+        return condition(prior, prior.params, text, viewpoint, None, SETTINGS)(7.5)(x, t)
 
-    def at(indices):
-        azimuth, elevation, x, t = (
-            GOLDEN[name][indices] for name in ("azimuth_deg", "elevation_deg", "latents", "t")
-        )
-        angles = (np.deg2rad(angle).astype(np.float32) for angle in (azimuth, elevation))
-        x, t = np.moveaxis(x, 1, -1), t.astype(np.int32)
-        return eps(prior, text, Viewpoint(*angles), x, t)
-
-    return at
-
-
-@pytest.mark.parametrize("indices", [[0, 1], [2, 3], [4, 5]])
-def test_perp_neg_is_the_authors_guided_prediction(guided, indices):
-    theirs = np.moveaxis(GOLDEN["eps_guided_at_latents"][indices], 1, -1)
-    for ours, expected in zip(guided(indices), theirs, strict=True):
-        assert np.linalg.norm(ours - expected) < 1e-4 * np.linalg.norm(expected)
+    return partial(eps, prior, embedded(arrays)), arrays

@@ -1,0 +1,267 @@
+"""The picture of an object that a user gives: read, cut out, centred, on a plain background.
+
+As Zero-1-to-3 prepares its pictures, the box around the object is centred and its longer side
+becomes 200 / 256 of the frame. In the training pictures of Toybox it is 0.69 to 0.80 for half of
+them (median 0.75), so that one number serves both. A camera whose distance d and field of view fov
+obey d tan(fov / 2) = 0.983, as Toybox's do (2.7, 40 degrees), then sees an object that reaches
+0.77 to either side: it fits into the unit ball, where the field is, and turned it fits as well.
+
+Letters: h w pixels of the file, s side of the prepared picture, k channels. Colours are sRGB.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+FILL = 200 / 256
+SMALLEST, LARGEST = 16, 1024
+
+# Colours, as distances in the unit cube: what a plain background may differ by in itself, and the
+# largest difference that is still asked of an object.
+_NOISE, _CLEAR = 0.06, 0.2
+_SOLID = 0.5
+
+
+class InputPicture(NamedTuple):
+    """A prepared picture.
+
+    Attributes:
+        rgb: [s, s, 3] in [0, 1], over the background.
+        mask: [s, s] share of a pixel that the object covers.
+        depth: [s, s] as the user's file has it, 0 outside; None where none was given.
+        normal: [s, s, 3] unit vectors in the camera's frame, 0 outside; None likewise.
+        doubts: what a user should know about the cut-out, one phrase each.
+    """
+
+    rgb: Float[np.ndarray, "s s 3"]
+    mask: Float[np.ndarray, "s s"]
+    depth: Float[np.ndarray, "s s"] | None
+    normal: Float[np.ndarray, "s s 3"] | None
+    doubts: list[str]
+
+
+def prepare(
+    image: str | Path,
+    mask: str | Path | None = None,
+    depth: str | Path | None = None,
+    normal: str | Path | None = None,
+    *,
+    size: int = 256,
+    background: float = 1.0,
+    fill: float | None = FILL,
+) -> InputPicture:
+    """Read a picture and what belongs to it.
+
+    The object is where the mask says; without one, where the picture is not transparent; without
+    transparency, what stands out from a plain background, see `cut_out`.
+
+    Args:
+        image, mask: any file that Pillow reads. A mask is white where the object is, or opaque if
+            it has transparency.
+        depth: a grey picture, brighter further away; scale and offset do not matter.
+        normal: red, green, blue 0..255 are x to the right, y up, z to the viewer, -1..1.
+        size: s.
+        background: grey level behind the object.
+        fill: share of the frame of the object's longer side; None keeps the picture's framing.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: one line that says what is wrong with which of them.
+    """
+    picture = _open(image, "image")
+    if min(picture.size) < SMALLEST:
+        w, h = picture.size
+        raise ValueError(f"--image {image} is {w} x {h} pixels; {SMALLEST} x {SMALLEST} at least")
+
+    def belonging(path: str | Path, flag: str) -> Float[np.ndarray, "h w 4"]:
+        return unit_rgba(_open(path, flag, picture.size))
+
+    rgba = unit_rgba(picture)
+    rgb, alpha, doubts = rgba[..., :3], rgba[..., 3], []
+    if mask is not None:
+        alpha = _mask_of(belonging(mask, "mask"))
+        if alpha.max() < _SOLID:
+            raise ValueError(f"--mask {mask} is empty: it has to be white where the object is")
+    elif alpha.max() < _SOLID:
+        raise ValueError(f"--image {image} is transparent everywhere: there is no object in it")
+    elif alpha.min() > _SOLID:
+        alpha, doubts = cut_out(rgb)
+        if not alpha.any():
+            raise ValueError(
+                f"no object stands out from the background of --image {image}; give its --mask, "
+                "or a picture with transparency"
+            )
+    top, bottom, left, right = box_of(alpha)
+    if max(bottom - top, right - left) < SMALLEST:
+        raise ValueError(
+            f"the object in --image {image} is {right - left} x {bottom - top} pixels; "
+            f"{SMALLEST} at least"
+        )
+    layers = [rgb, alpha[..., None]]
+    if depth is not None:
+        layers.append(belonging(depth, "depth")[..., :3].mean(-1, keepdims=True))
+    if normal is not None:
+        layers.append(2 * belonging(normal, "normal")[..., :3] - 1)
+    framed = frame(np.concatenate(layers, -1), alpha, size, fill)
+    matter = framed[..., 3]
+    rest = framed[..., 4:] / np.maximum(matter, 1e-6)[..., None]
+    vectors = rest[..., 0 if depth is None else 1 :]
+    lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+    return InputPicture(
+        rgb=framed[..., :3] + (1 - matter[..., None]) * np.float32(background),
+        mask=matter,
+        depth=None if depth is None else rest[..., 0],
+        normal=None if normal is None else vectors / lengths,
+        doubts=doubts + _doubts(alpha),
+    )
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def _open(path: str | Path, flag: str, size: tuple[int, int] | None = None):
+    """A picture file, upright as its EXIF data say; of several pictures in a file the first.
+
+    Raises as `prepare` does; `flag` names the file, `size` is the (width, height) it must have.
+    """
+    from PIL import Image, ImageOps
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--{flag} {path} does not exist")
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"--{flag} {path} cannot be read as a picture: {error}") from None
+    if size and image.size != size:
+        found, given = (f"{w} x {h}" for w, h in (image.size, size))
+        raise ValueError(f"--{flag} {path} is {found} pixels, but --image is {given}")
+    return image
+
+
+def unit_rgba(image) -> Float[np.ndarray, "h w 4"]:
+    """A picture in any mode of Pillow, in [0, 1], at most `LARGEST` pixels a side.
+
+    It is opaque where it says nothing of transparency. Greys of 16 and more bits keep their depth.
+    """
+    from PIL import Image
+
+    if image.mode[0] not in "IF":
+        transparent = image.has_transparency_data
+        image = image.convert("RGBA" if transparent else "RGB")
+        image.thumbnail((LARGEST, LARGEST))
+        values = np.asarray(image, np.float32) / 255
+        return values if transparent else np.dstack([values, np.ones_like(values[..., 0])])
+    values = np.nan_to_num(np.asarray(image, np.float32))
+    ranges = (1, 255, 65535, 2**32) if image.mode == "F" else (65535, 2**32)
+    grey = np.clip(values / next((m for m in ranges if values.max() <= m), values.max()), 0, 1)
+    clear = image.info.get("transparency")
+    layers = [Image.fromarray(layer) for layer in (grey, np.float32(values != clear))]
+    for layer in layers:
+        layer.thumbnail((LARGEST, LARGEST))
+    grey, alpha = map(np.asarray, layers)
+    return np.dstack([grey, grey, grey, alpha])
+
+
+def _mask_of(rgba: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w"]:
+    """Opacity where that says anything, else brightness."""
+    return rgba[..., 3] if rgba[..., 3].min() < 1 else rgba[..., :3].mean(-1)
+
+
+# ---- cutting out -------------------------------------------------------------------------------
+
+
+def cut_out(rgb: Float[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "h w"], list[str]]:
+    """The object on a plain background, 0 or 1, and what is doubtful about it.
+
+    The background has the median colour of the picture's border. What differs from it by more than
+    the border does itself is the object: the largest connected piece of it, with its holes filled.
+    """
+    from scipy.ndimage import binary_fill_holes
+    from skimage.measure import label
+
+    border = _border(rgb)
+    colour = np.median(border, 0)
+    spread = np.linalg.norm(border - colour, axis=-1)
+    threshold = np.clip(2 * np.percentile(spread, 90), _NOISE, _CLEAR)
+    apart = np.linalg.norm(rgb - colour, axis=-1) > threshold
+    pieces = np.asarray(label(apart, connectivity=1))
+    sizes = np.bincount(pieces.ravel())[1:]
+    if not len(sizes):
+        return np.zeros(rgb.shape[:2], np.float32), []
+    doubts = []
+    uneven = (spread > threshold).mean()
+    if uneven > 0.02:
+        doubts.append(f"the border, which should be background, is not plain ({uneven:.0%} of it)")
+    others = np.sort(sizes)[:-1]
+    if len(others) and others[-1] > 0.2 * sizes.max():
+        doubts.append("other pieces beside the largest were left out")
+    largest = binary_fill_holes(pieces == 1 + np.argmax(sizes))
+    return np.asarray(largest, np.float32), doubts
+
+
+def _doubts(alpha: Float[np.ndarray, "h w"]) -> list[str]:
+    """What is doubtful about any mask."""
+    solid = alpha > _SOLID
+    doubts = []
+    if solid.mean() < 0.02:
+        doubts.append(f"the object is tiny ({solid.mean():.1%} of the picture)")
+    if solid.mean() > 0.9:
+        doubts.append(f"the object fills {solid.mean():.0%} of the picture")
+    elif _border(solid[..., None]).any():
+        doubts.append("the object touches the picture's border and may be cut off")
+    return doubts
+
+
+def _border(picture: np.ndarray) -> np.ndarray:
+    """The pixels [n, k] of the outermost rows and columns of [h, w, k], together 1 % of a side."""
+    h, w, k = picture.shape
+    width = max(1, min(h, w) // 100)
+    inside = np.zeros((h, w), bool)
+    inside[width:-width, width:-width] = True
+    return picture[~inside].reshape(-1, k)
+
+
+# ---- framing -----------------------------------------------------------------------------------
+
+
+def box_of(alpha: Float[np.ndarray, "h w"] | Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) of what is solid, bottom and right exclusive."""
+    rows, columns = (np.flatnonzero((alpha > _SOLID).any(axis)) for axis in (1, 0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def frame(
+    layers: Float[np.ndarray, "h w k"],
+    alpha: Float[np.ndarray, "h w"],
+    size: int,
+    fill: float | None = FILL,
+) -> Float[np.ndarray, "s s k"]:
+    """A square of `size` pixels around the object, channels multiplied by alpha, 0 beyond the file.
+
+    Channel 3 has to be alpha itself, and stays it. Arguments as in `prepare`.
+    """
+    from PIL import Image
+
+    h, w = alpha.shape
+    if fill is None:
+        side, middle_y, middle_x = float(max(h, w)), h / 2, w / 2
+    else:
+        top, bottom, left, right = box_of(alpha)
+        side = max(bottom - top, right - left) / fill
+        middle_y, middle_x = (top + bottom) / 2, (left + right) / 2
+    y, x = middle_y - side / 2, middle_x - side / 2
+    before_y, before_x = (max(0, -int(np.floor(start))) for start in (y, x))
+    after_y = max(0, int(np.ceil(y + side)) - h)
+    after_x = max(0, int(np.ceil(x + side)) - w)
+    x0, y0 = x + before_x, y + before_y
+    result = np.empty((size, size, layers.shape[-1]), np.float32)
+    for channel in range(layers.shape[-1]):
+        values = layers[..., channel] if channel == 3 else layers[..., channel] * alpha
+        padded = np.pad(values.astype(np.float32), ((before_y, after_y), (before_x, after_x)))
+        box = (x0, y0, min(x0 + side, padded.shape[1]), min(y0 + side, padded.shape[0]))
+        part = Image.fromarray(padded).resize((size, size), Image.Resampling.BILINEAR, box)
+        result[..., channel] = np.asarray(part)
+    return result

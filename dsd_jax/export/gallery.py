@@ -1,0 +1,236 @@
+"""A run's page: all seeds turning in a grid, each with a large view of its mesh.
+
+    write_gallery("runs/a-house-1a2b3c4d")  # index.html, to be opened from disk
+
+The page is dsd_jax/assets/gallery/page.html with its style and script, what is known of the run as
+JSON, and the packed model viewer. It needs no server and no network. A page from disk may not read
+files, but may run scripts: so each mesh.glb gets a mesh.js beside it, which hands it over when its
+large view is opened.
+"""
+
+import base64
+import gzip
+import importlib.resources
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dsd_jax.export.files import atomic_path
+from dsd_jax.export.run_folder import plain, seed_folder, view_name
+from dsd_jax.metrics.judge import AZIMUTHS_DEG
+from dsd_jax.optimization.command import command_line
+
+PAGE, SINGLE_FILE = "index.html", "gallery.html"
+_VIEWER = "model-viewer-umd.min.js.gz"
+_DOWNLOADS = {"mesh.glb": "GLB", "turntable.mp4": "video", "field.safetensors": "field"}
+
+
+def write_gallery(run: str | Path, single_file: bool = False) -> Path:
+    """Write the page of a finished run into its folder, and return its path.
+
+    Args:
+        single_file: write gallery.html, which holds all meshes and videos, instead of index.html.
+
+    Raises FileNotFoundError or ValueError, with one line for the user, where the folder holds no
+    finished 3D run.
+    """
+    run = Path(run)
+    page = gallery_page(run, embed=single_file)
+    path = run / (SINGLE_FILE if single_file else PAGE)
+    if not single_file:
+        for seed in _seeds(_read(run, "metrics.json")):
+            _write_mesh_script(seed_folder(run, seed), seed)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def gallery_page(run: str | Path, embed: bool = True, models: bool = True) -> str:
+    """The page as HTML.
+
+    Args:
+        embed: hold all media, instead of links to the files of the folder.
+        models: let meshes be turned; without, the large view is the video, and the page as small as
+            the videos.
+
+    Raises as `write_gallery`.
+    """
+    run = Path(run)
+    config, metrics = _read(run, "config.json"), _read(run, "metrics.json")
+    if not {"seeds", "preset", "settings"} <= set(config) or not {"prompt", "image"} & set(config):
+        raise ValueError(f"{run}/config.json is not that of a 3D run; there is no gallery of it")
+    assets = importlib.resources.files("dsd_jax") / "assets" / "gallery"
+    told = json.dumps(plain(_describe(run, config, metrics, embed, models)))
+    parts = {
+        "STYLE": (assets / "style.css").read_text("utf-8"),
+        "SCRIPT": (assets / "script.js").read_text("utf-8"),
+        "VIEWER": _base64((assets / _VIEWER).read_bytes()) if models else "",
+        "RUN": told.replace("<", "\\u003c"),  # so that nothing ends the script element around it
+    }
+    page = (assets / "page.html").read_text("utf-8")
+    return re.sub(r"/\*([A-Z]+)\*/", lambda found: parts[found[1]], page)
+
+
+def _describe(run: Path, config, metrics, embed: bool, models: bool) -> dict[str, Any]:
+    """What the page's script shows."""
+    seeds = _seeds(metrics)
+    return {
+        "title": _title(config),
+        "origin": f"dsd_jax {config.get('version', '')}",
+        "facts": " · ".join(_facts(config, metrics, len(seeds))),
+        "command": command_line(config),
+        "scores": _scores(metrics),
+        "order": "accepted first" if "prompt" in config else "most like the picture first",
+        "settings": {name: _text(value) for name, value in config["settings"].items()},
+        "seeds": [_seed(run, seed, metrics["seeds"][str(seed)], embed, models) for seed in seeds],
+    }
+
+
+def _facts(config, metrics, count: int) -> list[str]:
+    """The run in a few words."""
+    steps = max((seed.get("steps", 0) for seed in metrics["seeds"].values()), default=0)
+    facts = [
+        "1 seed" if count == 1 else f"{count} seeds",
+        f"{config.get('method', 'dsd')} with {config.get('prior', 'toybox')}",
+        f"preset {config['preset']}",
+        f"{steps} steps" + (", interrupted" if metrics.get("interrupted") else ""),
+    ]
+    seconds, devices = metrics.get("seconds", {}).get("total"), metrics.get("devices", 1)
+    if seconds:
+        device = metrics.get("device", "").replace("cpu", "CPU")
+        facts.append(f"{_duration(seconds)} on {f'{devices} × ' if devices > 1 else ''}{device}")
+    return facts
+
+
+def _title(config) -> str:
+    """What was to be made."""
+    return config["prompt"] if "prompt" in config else config["image"]
+
+
+def _scores(metrics) -> list[tuple[str, str, str]]:
+    """(name, value, what it says) of the run's scores."""
+    diversity = _text(metrics.get("diversity"), ".2f")
+    scores = [("Diversity", diversity, "mean distance between two seeds; 0 are copies")]
+    if "psnr_db" in metrics:
+        psnr, iou = _text(metrics["psnr_db"], ".1f"), _text(metrics.get("mask_iou"), ".2f")
+        like = f"from the picture's side; silhouettes IoU {iou}"
+        return [*scores, ("Like the picture", f"{psnr} dB", like)]
+    fidelity = metrics.get("fidelity") or {}
+    share, category = fidelity.get("accepted"), fidelity.get("category")
+    if share is None:
+        reason = fidelity.get("reason") or "there is no judge of this prompt"
+        return [*scores, ("Fidelity", "–", reason)]
+    judge = f"of the seeds look like “{category}” to a nearest-neighbour judge"
+    return [*scores, ("Fidelity", f"{share:.0%}", judge)]
+
+
+def _seed(run: Path, seed: int, scores, embed: bool, models: bool) -> dict[str, Any]:
+    """What the page says of one seed, and where its files are."""
+    folder = seed_folder(run, seed)
+    there = [name for name in _DOWNLOADS if (folder / name).is_file()]
+    has_mesh = models and "mesh.glb" in there
+    found: dict[str, Any] = {
+        "seed": seed,
+        "diversity": scores.get("diversity"),
+        **_fidelity(scores),
+        "details": _details(folder, scores),
+        "views": [],
+        "downloads": [],
+    }
+    if embed:
+        video = _base64((folder / "turntable.mp4").read_bytes()) if "turntable.mp4" in there else ""
+        found["video"] = f"data:video/mp4;base64,{video}"
+        if has_mesh:
+            found["packed"] = _packed(folder)
+        return found
+    views = [(f"{folder.name}/views/{view_name(azimuth)}", azimuth) for azimuth in AZIMUTHS_DEG]
+    found["views"] = [view for view in views if (run / view[0]).is_file()]
+    found["poster"] = found["views"][0][0] if found["views"] else None
+    found["video"] = f"{folder.name}/turntable.mp4"
+    if has_mesh:
+        found["model"] = f"{folder.name}/mesh.js"
+    found["downloads"] = [
+        (text, f"{folder.name}/{name}", f"{run.name}_{folder.name}{Path(name).suffix}")
+        for name, text in _DOWNLOADS.items() if name in there
+    ]  # fmt: skip
+    return found
+
+
+def _fidelity(scores) -> dict[str, Any]:
+    """A seed's rank among the others, the verdict in words, and whether it is a good one."""
+    if "psnr_db" in scores:
+        psnr = scores["psnr_db"]
+        return {"rank": psnr or 0, "verdict": f"{_text(psnr, '.1f')} dB", "good": False}
+    accepted = scores.get("accepted")
+    if accepted is None:
+        return {"rank": 0, "verdict": "", "good": False}
+    verdict = "✓ accepted" if accepted else "not accepted"
+    return {"rank": int(accepted), "verdict": verdict, "good": accepted}
+
+
+def _details(folder: Path, scores) -> list[tuple[str, str]]:
+    """(name, value) of what the large view lists beside the verdict."""
+    rows = [("diversity", _text(scores.get("diversity"), ".2f"))]
+    if scores.get("neighbours"):
+        counts = Counter(scores["neighbours"]).most_common()
+        rows.append(("judge's neighbours", ", ".join(f"{name} {n}" for name, n in counts)))
+    if "mask_iou" in scores:
+        rows.append(("silhouettes, picture", f"IoU {_text(scores['mask_iou'], '.2f')}"))
+    rows.append(("steps", _text(scores.get("steps"))))
+    if (folder / "mesh.glb").is_file():
+        size = (folder / "mesh.glb").stat().st_size
+        rows.append(("mesh.glb", f"{size / 1e6:.1f} MB"))
+    if (folder / "mesh.json").is_file():
+        mesh = json.loads((folder / "mesh.json").read_text("utf-8"))
+        rows.append(("faces", f"{mesh['faces']:,}"))
+        rows.append(("mesh, silhouettes", f"IoU {_mean(mesh['silhouette_iou']):.2f}"))
+        rows.append(("mesh, colours", f"{_mean(mesh['psnr_db']):.1f} dB"))
+    return rows
+
+
+def _write_mesh_script(folder: Path, seed: int) -> None:
+    """mesh.js, which gives mesh.glb to the page; without a mesh there is none."""
+    script = folder / "mesh.js"
+    if not (folder / "mesh.glb").is_file():
+        script.unlink(missing_ok=True)
+        return
+    with atomic_path(script) as temporary:
+        temporary.write_text(f'galleryModel({seed},"{_packed(folder)}")\n')
+
+
+def _packed(folder: Path) -> str:
+    """mesh.glb as gzip in base64; equal files give equal text."""
+    return _base64(gzip.compress((folder / "mesh.glb").read_bytes(), mtime=0))
+
+
+def _read(run: Path, name: str) -> dict[str, Any]:
+    path = run / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run")
+    return json.loads(path.read_text("utf-8"))
+
+
+def _seeds(metrics: Mapping[str, Any]) -> list[int]:
+    return sorted(map(int, metrics["seeds"]))
+
+
+def _duration(seconds: float) -> str:
+    """ "3 min 5 s", or only seconds below a minute."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _text(value: object, form: str = "") -> str:
+    """A value for people."""
+    return "–" if value is None else format(value, form)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

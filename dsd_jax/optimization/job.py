@@ -1,0 +1,278 @@
+"""One run from its checked command to its last file, whatever it is that the prior is told.
+
+    job = make_job(args, seeds, "a house", task, {"prompt": "a house"}, score)
+    plan = begin(job)                       # None where the run is complete
+    code = run(job, plan, began) if plan else 0
+
+Letters: n seeds, h w pixels.
+"""
+
+import dataclasses
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import UInt8
+
+import dsd_jax
+from dsd_jax.export.gallery import write_gallery
+from dsd_jax.export.mesh import export_seeds, ring
+from dsd_jax.export.pictures import save_png
+from dsd_jax.export.run_folder import write_json
+from dsd_jax.metrics import judge
+from dsd_jax.optimization import hosts, validate
+from dsd_jax.optimization.checkpoint import Saved
+from dsd_jax.optimization.growing import Show, show_growing
+from dsd_jax.optimization.logs import open_logs
+from dsd_jax.optimization.loop import Block, Progress, interruptible
+from dsd_jax.optimization.reporter import SHEET, Reporter, seeds_sheet
+from dsd_jax.optimization.results import (
+    Scores,
+    planned_memory_gb,
+    summary,
+    views_to_write,
+    write_seeds,
+)
+from dsd_jax.optimization.run_args import RunArgs, device, precision
+from dsd_jax.optimization.seeds import unpadded
+from dsd_jax.optimization.state import State
+from dsd_jax.optimization.text_to_3d import (
+    Plan,
+    Task,
+    load_states,
+    make_blocks,
+    make_plan,
+    optimise_chunk,
+    steps_done,
+)
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class Job(NamedTuple):
+    """A checked command.
+
+    Attributes:
+        title: what is made, in a few words; the folder is named by it.
+        folder: of the run.
+        config: all that the objects depend on; config.json.
+        saved: the seeds that have a checkpoint.
+        score: (seeds, their views) -> what metrics.json says of them.
+        beside: a picture shown on contact sheets to the left of the seeds.
+    """
+
+    args: RunArgs
+    seeds: list[int]
+    title: str
+    task: Task
+    folder: Path
+    config: dict[str, Any]
+    saved: dict[int, Saved]
+    score: Callable[[list[int], UInt8[np.ndarray, "n 8 h w 3"]], Scores]
+    beside: UInt8[np.ndarray, "h w 3"] | None = None
+
+
+def make_job(
+    args: RunArgs,
+    seeds: list[int],
+    title: str,
+    task: Task,
+    condition: dict[str, Any],
+    score: Callable[[list[int], UInt8[np.ndarray, "n 8 h w 3"]], Scores],
+    beside: UInt8[np.ndarray, "h w 3"] | None = None,
+) -> Job:
+    """The job of checked arguments; writes nothing.
+
+    Args:
+        condition: what the prior is told, as config.json names it: {"prompt": "a house"}.
+
+    Raises:
+        ValueError: `args.out` is the folder of another run, or a checkpoint cannot be read.
+    """
+    config = {
+        **condition,
+        "seeds": seeds,
+        "method": args.method,
+        "prior": args.prior,
+        "preset": args.preset,
+        "precision": precision(args),
+        "settings": dataclasses.asdict(args.settings),
+        "version": dsd_jax.__version__,
+    }
+    folder = validate.folder_of(args.out, title, config)
+    saved = load_states(task, checkpoints(folder), seeds) if args.resume else {}
+    return Job(args, seeds, title, task, folder, config, saved, score, beside)
+
+
+def begin(job: Job) -> Plan | None:
+    """The job's plan, its folder made; None, with a line that says so, where it is complete.
+
+    Raises ValueError, with one line for the user, where it does not fit or no folder can be made.
+    """
+    args = job.args
+    if args.resume and validate.is_complete(job.folder):
+        shutil.rmtree(checkpoints(job.folder), ignore_errors=True)
+        print(f"{job.folder} is complete: nothing to resume (--no-resume makes it anew)")
+        return None
+    plan = make_plan(job.task, job.seeds, *device(args), job.saved)
+    validate.make_folder(job.folder)
+    return plan
+
+
+def refuse(error: Exception) -> int:
+    """Say in one line what is wrong with the input; returns the exit code."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+# mesh -> the phases of a run, see `make_blocks`
+Blocks = Callable[[Mesh], list[tuple[int, Block]]]
+
+
+def run(job: Job, plan: Plan, began: float, blocks: Blocks | None = None) -> int:
+    """Optimise all chunks, then write what they became; returns the exit code.
+
+    Args:
+        began: `time.monotonic()` when the program started.
+        blocks: where several jobs are to share what is compiled.
+    """
+    loaded = time.monotonic()
+    if hosts.is_first():
+        write_json(job.folder / "config.json", job.config)
+        if not job.args.resume:
+            (job.folder / "metrics.json").unlink(missing_ok=True)
+            shutil.rmtree(checkpoints(job.folder), ignore_errors=True)
+        if plan.warning:
+            print(f"warning: {plan.warning}", file=sys.stderr)
+    hosts.wait("folder")
+    args, scene, settings = job.args, job.task.scene, job.args.settings
+    reached = {seed: saved.step for seed, saved in job.saved.items()}
+    with ExitStack() as stack:
+        log = stack.enter_context(open_logs(job.folder, job.config, reached, args.wandb))
+        reporter = stack.enter_context(
+            Reporter(job.folder, plan.chunks, scene, settings, plan.mesh, log, job.beside)
+        )
+        show = None
+        if args.viewer:
+            growing = show_growing(job.seeds, scene, settings, args.port, reporter.say)
+            show = stack.enter_context(growing)
+        reporter.say(f"{job.folder}: {plan}; compiling ...")
+        reporter.latest.update({seed: saved.metrics for seed, saved in job.saved.items()})
+        with interruptible() as stop:
+            made = (blocks or partial(make_blocks, job.task))(plan.mesh)
+            chunks = optimise(job, plan, made, reporter, stop, show)
+            stopped = stop()
+        optimised = time.monotonic()
+        if stopped == signal.SIGTERM or not chunks:
+            reporter.say("stopped; the same command goes on from here")
+            return 128 + stopped
+        if stopped:
+            reporter.say(
+                "stopped; writing the results of the steps done (the same command goes on)"
+            )
+        seeds, views = write_results(job, chunks, plan.mesh, reporter)
+        rendered = time.monotonic()
+        hosts.wait("views")
+        if hosts.is_first():
+            if job.args.mesh and not stopped:
+                write_meshes(job, seeds, reporter)
+            steps = {seed: steps_done(states) for chunk, states in chunks for seed in chunk}
+            scores = job.score(seeds, views)
+            metrics = {
+                **summary({seed: steps[seed] for seed in seeds}, reporter.latest, scores),
+                "iterations_per_second": reporter.steps_per_second,
+                "planned_memory_gb": planned_memory_gb(plan),
+                "interrupted": bool(stopped),
+                "seconds": {
+                    "loading": round(loaded - began, 1),
+                    "optimising": round(optimised - loaded, 1),
+                    "rendering": round(rendered - optimised, 1),
+                    "meshes": round(time.monotonic() - rendered, 1),
+                    "total": round(time.monotonic() - began, 1),
+                },
+            }
+            write_json(job.folder / "metrics.json", metrics)
+            reporter.say(f"gallery: {write_gallery(job.folder)}")
+    hosts.wait("results")
+    if hosts.is_first():
+        if not stopped:
+            shutil.rmtree(checkpoints(job.folder), ignore_errors=True)
+        print(job.folder)
+    return INTERRUPTED if stopped else 0
+
+
+def checkpoints(folder: Path) -> Path:
+    """Folder of a run's checkpoints; it goes when the run is complete."""
+    return folder / "checkpoints"
+
+
+def optimise(
+    job: Job,
+    plan: Plan,
+    blocks: list[tuple[int, Block]],
+    reporter: Reporter,
+    stop: Callable[[], int],
+    show: Show | None = None,
+) -> list[tuple[list[int], State]]:
+    """The seeds of each chunk that was begun, and those states that this process has."""
+    args, done = job.args, []
+    for index, chunk in enumerate(plan.chunks):
+        if stop():
+            break
+        report = reporter.watch(index)
+
+        def on_block(progress: Progress, chunk=chunk, report=report) -> None:
+            report(progress)
+            if show:
+                show(chunk, progress)
+
+        states = optimise_chunk(
+            job.task,
+            chunk,
+            blocks,
+            plan.mesh,
+            checkpoints(job.folder),
+            on_block,
+            stop,
+            lambda: reporter.describe("compiling ..."),
+            job.saved,
+            args.checkpoint_minutes,
+            "" if index or args.profile is None else args.profile,
+        )
+        done.append((chunk[: unpadded(chunk)], hosts.own_rows(states)))
+    return done
+
+
+def write_results(
+    job: Job, chunks: list[tuple[list[int], State]], mesh: Mesh, reporter: Reporter
+) -> tuple[list[int], UInt8[np.ndarray, "n 8 h w 3"]]:
+    """Every seed's folder and the contact sheet; returns the seeds and the views of all."""
+    scene, settings = job.task.scene, job.args.settings
+    on_view = reporter.count("rendering", len(chunks) * views_to_write(settings))
+    by_seed = NamedSharding(mesh, PartitionSpec("seed"))
+    found: dict[int, np.ndarray] = {}
+    for seeds, rows in chunks:
+        states = hosts.spread_rows(rows, by_seed)
+        views = write_seeds(job.folder, seeds, states, scene, settings, mesh, on_view)
+        found.update(zip(seeds, views, strict=True))
+    seeds = [seed for seed in job.seeds if seed in found]
+    views = np.stack([found[seed] for seed in seeds])
+    if hosts.is_first():
+        save_png(job.folder / SHEET, seeds_sheet(views, seeds, 192, job.beside))
+    return seeds, views
+
+
+def write_meshes(job: Job, seeds: list[int], reporter: Reporter) -> None:
+    """seed_0000/mesh.glb and so on; a seed that has none is named."""
+    settings = job.args.settings
+    cameras = ring(judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, settings.distance, settings.fov_deg)
+    reporter.describe("meshes")
+    export_seeds(job.folder, seeds, cameras, say=lambda line: None, complain=reporter.say)

@@ -1,0 +1,168 @@
+"""The viewer: live pictures, what is refused, and the whole of it in a headless browser."""
+
+import re
+import socket
+import time
+
+import jax
+import numpy as np
+import pytest
+from programs import free_port
+
+from dsd_jax.export import live as live_module
+from dsd_jax.export import viewer as viewer_module
+from dsd_jax.export.live import FAR, Live, camera_from, load_live, picture
+from dsd_jax.export.scenes import SavedScene, save_scene
+from dsd_jax.export.viewer import MESHES, Exhibit, check_port, how_to_reach
+from dsd_jax.fields.radiance import RadianceField
+from dsd_jax.rendering.cameras import orbit, rays
+from dsd_jax.rendering.scene import Scene
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+SCENE = Scene(RadianceField(levels=2, log2_entries=8, width=8, blob_scale=40.0))
+# Of a camera in OpenCV's convention that looks along -z: columns right, down, forward.
+AHEAD = np.diag([1.0, -1.0, -1.0])
+
+
+@pytest.fixture(scope="module")
+def ball(quick_compilation, tmp_path_factory) -> Live:
+    """A grey ball about the origin, of radius 0.5 or a little less."""
+    params = SCENE.init(jax.random.key(0))
+    folder = tmp_path_factory.mktemp("seed_0000")
+    save_scene(folder, SavedScene(SCENE, params, None))
+    return load_live(folder)
+
+
+def test_a_square_window_shows_what_the_run_s_own_pictures_show(ball):
+    """Narrower pixels, the same rays at the edges; depth is along the axis."""
+    camera = camera_from(AHEAD, np.array([0, 0, 2.7]), np.deg2rad(40), 1.0)
+    ours, theirs = rays(camera, 16, 24), rays(orbit(0, 0, 2.7, np.deg2rad(40)), 16, 24)
+    tan = np.tan(np.deg2rad(20))
+    x = ours[1][0, :, 0] / -ours[1][0, :, 2]
+    np.testing.assert_allclose(x, tan * ((2 * np.arange(24) + 1) / 24 - 1), rtol=1e-5)
+    np.testing.assert_allclose(ours[1][:, 11:13, 1:], theirs[1][:, 11:13, 1:], atol=2e-3)
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-6)
+
+    seen = picture(ball, camera, 16, 32)
+    assert seen.rgb.shape == (16, 24, 3) and seen.depth.shape == (16, 24)
+    depth = np.asarray(seen.depth)
+    assert (depth[[0, -1]] == FAR).all() and (depth[:, [0, -1]] == FAR).all()
+    np.testing.assert_allclose(seen.rgb[0], 0.8, atol=1e-5)
+    assert 2.2 < depth[7:9, 11:13].min() < 2.7
+    solid = np.argwhere(depth < FAR)
+    rows, columns = np.ptp(solid, axis=0) + 1
+    assert columns == pytest.approx(1.5 * rows, abs=1.5)
+
+
+def test_a_wide_window_sees_more_to_the_sides_and_the_same_above(ball):
+    """At aspect 1.5 pixels are square, so `orbit`'s camera is met to the last bit of rounding."""
+    camera = camera_from(AHEAD, np.array([0, 0, 2.7]), np.deg2rad(40), 1.5)
+    reference = orbit(0, 0, 2.7, np.deg2rad(40))
+    for ours, theirs in zip(rays(camera, 8, 12), rays(reference, 8, 12), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_it_is_compiled_once_a_resolution_whatever_the_camera_and_the_object(ball):
+    compiled = live_module._picture._cache_size()
+    other = ball._replace(params=jax.tree.map(lambda leaf: leaf + 0.01, ball.params))
+    for shown, aspect in ((ball, 0.5), (other, 1.0), (other, 2.0)):
+        picture(shown, camera_from(AHEAD, np.array([0.1, 0, 3]), 0.7, aspect), 10, 8)
+    assert live_module._picture._cache_size() == compiled + 1
+
+
+def test_a_port_that_is_taken_or_is_none():
+    with socket.socket() as taken:
+        taken.bind((viewer_module.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=rf"--port {port}: Address already in use; give ano"):
+            check_port(port)
+    check_port(port)
+    with pytest.raises(ValueError, match="--port must be from 1 to 65535, not 65536"):
+        check_port(65536)
+
+
+def test_how_to_reach_it_from_elsewhere():
+    here, there = how_to_reach(8123).splitlines()
+    assert here.endswith("http://localhost:8123")
+    assert re.search(r"ssh -L 8123:localhost:8123 \S+@\S+$", there)
+
+
+# ---- in a browser ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(ball, browser, monkeypatch):
+    """A viewer of a red and a blue mesh, whose fields are the ball; its page; what was drawn."""
+    pytest.importorskip("viser")
+    import trimesh
+
+    drawn, asked, draw = [], [], viewer_module.picture
+    monkeypatch.setattr(
+        viewer_module, "picture", lambda *given: (drawn.append(draw(*given)), drawn[-1])[1]
+    )
+
+    def mesh(colour):
+        sphere = trimesh.creation.icosphere(2, 0.5)
+        sphere.visual.vertex_colors = colour
+        return sphere.export(file_type="glb")
+
+    port = free_port()
+    exhibits = [
+        Exhibit("left", (-1, 0, 0), lambda: ball, mesh([255, 0, 0, 255]), 0.5, (0.0, 0.1, 0.0)),
+        Exhibit("right", (1, 0, 0), lambda: ball, mesh([0, 0, 255, 255])),
+    ]
+    with viewer_module.Viewer(exhibits, port) as viewer:
+        page = browser.new_page(viewport={"width": 600, "height": 400})
+        page.set_default_timeout(120_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"http://localhost:{port}")
+        yield viewer, page, drawn
+        page.close()
+    assert all(re.match(rf"(http://localhost:{port}/|data:|blob:)", url) for url in asked), asked
+
+
+def colours(page) -> dict[str, int]:
+    """How many pixels of the window are red, blue, or the grey behind what is rendered."""
+    import io
+
+    from PIL import Image
+
+    rgb = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+    r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    return {
+        "red": int(((r > 60) & (r > 3 * g) & (r > 3 * b)).sum()),
+        "blue": int(((b > 60) & (b > 3 * g) & (b > 3 * r)).sum()),
+        "grey": int((abs(rgb - 204).max(-1) < 4).sum()),
+    }
+
+
+def wait_until(page, true, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        page.wait_for_timeout(100)
+
+
+def test_meshes_are_shown_and_a_live_picture_follows_the_camera(shown):
+    viewer, page, drawn = shown
+    wait_until(page, lambda: min(colours(page)["red"], colours(page)["blue"]) > 1000)
+    assert viewer.chosen == MESHES and not drawn and colours(page)["grey"] < 1000
+
+    page.get_by_label("Render live").click()
+    page.get_by_role("option", name="left").click()
+    wait_until(page, lambda: drawn and colours(page)["grey"] > 50_000)
+    assert viewer.chosen == "left"
+    seen = colours(page)
+    assert seen["red"] < 200 and seen["blue"] > 1000  # rendered instead of its mesh; still there
+
+    before, count = drawn[-1], viewer.drawn
+    page.mouse.move(150, 300)
+    page.mouse.down()
+    page.mouse.move(220, 320, steps=3)
+    page.mouse.up()
+    wait_until(page, lambda: viewer.drawn > count)
+    wait_until(page, lambda: np.abs(drawn[-1].rgb - before.rgb).max() > 0.05)
+
+    viewer.choose(MESHES)
+    wait_until(page, lambda: colours(page)["red"] > 1000 and colours(page)["grey"] < 1000)

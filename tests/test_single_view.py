@@ -1,0 +1,162 @@
+"""experiments/single_view.py from the command line to the last file, with a prior made here."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from programs import SMALL, load_script
+
+from dsd_jax.optimization import loop
+
+FEW_BINS = ["--ode-azimuth-bins", "4", "--ode-elevation-bins", "2"]
+GOLDEN = os.environ.get("DSD_GOLDEN")
+
+
+@pytest.fixture(scope="module")
+def single_view(quick_compilation):
+    return load_script("single_view")
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A red ellipse on nothing, 40 x 30 pixels."""
+    y, x = np.mgrid[:30, :40]
+    inside = ((y - 15) / 12) ** 2 + ((x - 20) / 9) ** 2 < 1
+    rgba = np.zeros((30, 40, 4), np.uint8)
+    rgba[..., 0], rgba[..., 3] = 220, 255 * inside
+    file = tmp_path_factory.mktemp("picture") / "Red egg.png"
+    Image.fromarray(rgba).save(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def egg(single_view, zero123_file, picture, tmp_path_factory):
+    """The arguments of a whole run of two seeds, but for its --out, and the folder it wrote."""
+    arguments = ["--image", str(picture), "--seeds", "0:2", "--steps", "6",
+                 "--prior", str(zero123_file), *SMALL, *FEW_BINS]  # fmt: skip
+    out = tmp_path_factory.mktemp("egg")
+    assert single_view.main([*arguments, "--out", str(out)]) == 0
+    (run,) = out.iterdir()
+    return arguments, run
+
+
+def test_results_and_what_they_say_of_the_picture(egg):
+    _, run = egg
+    assert run.name.startswith("red-egg-")
+    for seed in ("seed_0000", "seed_0001"):
+        written = {path.name for path in (run / seed).iterdir()}
+        assert {"turntable.mp4", "views", "field.safetensors", "field.json"} <= written
+    metrics = json.loads((run / "metrics.json").read_text())
+    each = metrics["seeds"].values()
+    assert metrics["interrupted"] is False and len(each) == 2
+    for name in ("diversity", "psnr_db", "mask_iou"):
+        assert metrics[name] == pytest.approx(np.mean([seed[name] for seed in each]))
+    assert all(0 <= seed["mask_iou"] <= 1 and seed["reference_colour"] > 0 for seed in each)
+    config = json.loads((run / "config.json").read_text())
+    assert config["image"] == "Red egg.png" and config["elevation_deg"] == 20
+    assert config["settings"]["fov_deg"] == 49.1  # Zero-1-to-3's own camera
+    spanned = config["settings"]["distance"] * np.tan(np.deg2rad(49.1 / 2))
+    assert spanned == pytest.approx(2.7 * np.tan(np.deg2rad(20)))
+
+
+def test_the_picture_stands_beside_the_seeds(egg):
+    """On grey, like the objects; three columns."""
+    sheet = np.asarray(Image.open(egg[1] / "seeds.png")).astype(int)
+    column = sheet.shape[1] // 3
+    middle, corner = sheet[20 + 96, column // 2], sheet[20 + 4, 4]
+    assert np.abs(middle - [220, 0, 0]).max() <= 8
+    assert np.abs(corner - 204).max() <= 2
+
+
+def test_cut_off_it_goes_on_to_the_same_objects(egg, single_view, tmp_path):
+    arguments, unbroken = egg
+    arguments = [*arguments, "--out", str(tmp_path)]
+    block = loop.Progress
+
+    def pressing(*values):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return block(*values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Progress", pressing)
+        assert single_view.main(arguments) == 128 + signal.SIGTERM
+    assert single_view.main(arguments) == 0
+    for seed in ("seed_0000", "seed_0001"):
+        name = f"{unbroken.name}/{seed}/field.safetensors"
+        assert (tmp_path / name).read_bytes() == (unbroken.parent / name).read_bytes()
+
+
+@pytest.mark.skipif(not GOLDEN, reason="DSD_GOLDEN does not name the folder of zero123_tiny")
+def test_the_authors_miniature_runs(single_view, zero123_file, random_tensors, picture, tmp_path):
+    """Its denoiser and projection; the autoencoder and the vision encoder are made here."""
+    from safetensors.numpy import load_file, save_file
+
+    assert GOLDEN is not None
+    stem = Path(GOLDEN) / "zero123_tiny"
+    config = json.loads(zero123_file.with_suffix(".json").read_text())
+    config["unet"] = json.loads(stem.with_suffix(".json").read_text())
+    config["image_encoder"]["embed_dim"] = config["unet"]["context_dim"]
+    tensors = random_tensors(config) | load_file(stem.with_suffix(".safetensors"))
+    save_file(tensors, tmp_path / "zero123.safetensors")
+    (tmp_path / "zero123.json").write_text(json.dumps(config))
+    arguments = ["--image", str(picture), "--seeds", "0", "--steps", "2", "--method", "sds",
+                 "--prior", str(tmp_path / "zero123.safetensors"), "--elevation-deg", "auto",
+                 "--out", str(tmp_path / "out"), *SMALL]  # fmt: skip
+    assert single_view.main(arguments) == 0
+    (metrics,) = (tmp_path / "out").glob("*/metrics.json")
+    loss = json.loads(metrics.read_text())["seeds"]["0"]["loss"]
+    assert np.isfinite(loss) and loss > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--image", "nothing.png"], "--image nothing.png does not exist"),
+        (["--elevation-deg", "steep"], "--elevation-deg must be auto or lie inside -90..90"),
+        (["--elevation-deg", "95"], "--elevation-deg must be auto or lie inside -90..90, not 95"),
+        (["--method", "nfsd"], "--method nfsd needs a prompt for bad pictures"),
+        (["--background", "random"], "--background must be white or grey for a picture"),
+        (["--preset", "authors"], "--preset 'authors' is not one of quick, standard"),
+        (["--mask", "nothing.png"], "--mask nothing.png does not exist"),
+        (["--prior", "toybox-1to2"], "did you mean 'toybox-1to3'?"),
+        (["--fov-deg", "200"], "--fov-deg must lie inside 0..180"),
+        (["--fov-deg", "120"], "--distance must exceed the object's radius"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    single_view, picture, tmp_path, capsys, arguments, said
+):
+    out = tmp_path / "out"
+    assert single_view.main(["--image", str(picture), *arguments, "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and said in line
+    assert not out.exists()
+
+
+def test_no_picture_at_all(single_view, capsys):
+    assert single_view.main([]) == 2
+    assert "--image is missing" in capsys.readouterr().err
+
+
+def test_a_prior_that_takes_a_prompt_is_refused(
+    single_view, picture, tiny_prior_folder, tmp_path, capsys
+):
+    out = str(tmp_path / "out")
+    arguments = ["--image", str(picture), "--prior", str(tiny_prior_folder), "--out", out]
+    assert single_view.main(arguments) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "takes a prompt and not a picture: experiments/text3d.py is for it" in line
+
+
+def test_the_camera_of_toybox_is_the_default(single_view):
+    settings = single_view.parse([]).run.settings
+    assert (settings.fov_deg, settings.distance) == (40.0, 2.7)
+    assert single_view.parse(["--fov-deg", "20", "--distance", "4"]).run.settings.distance == 4
+    wide = single_view.parse(["--fov-deg", "60"]).run.settings
+    assert wide.distance == pytest.approx(2.7 * np.tan(np.deg2rad(20)) / np.tan(np.deg2rad(30)))
+    assert jax.default_backend() != "cpu" or single_view.parse([]).run.preset == "quick"

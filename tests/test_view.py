@@ -1,0 +1,109 @@
+"""experiments/view.py, and text3d.py --viewer."""
+
+import json
+import socket
+import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+from programs import SMALL, load_script
+
+from dsd_jax.export.viewer import HOST
+from dsd_jax.optimization import job
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture
+def viser(monkeypatch):
+    """As if it were installed."""
+    monkeypatch.setitem(sys.modules, "viser", SimpleNamespace())
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Seeds 2 and 5 have meshes, seed 7 has none."""
+    for seed in (2, 5, 7):
+        folder = tmp_path / "a-house-1a2b3c4d" / f"seed_{seed:04d}"
+        folder.mkdir(parents=True)
+        if seed != 7:
+            (folder / "mesh.glb").write_bytes(bytes([seed]))
+            about = {"scale": 0.5, "origin": [0, seed, 0]}
+            (folder / "mesh.json").write_text(json.dumps(about))
+    return folder.parent
+
+
+def test_every_run_is_a_row_of_its_meshes(run):
+    first, second = load_script("view").exhibits_of(run, 1)
+    assert (first.name, second.name) == (f"{run.name} seed 2", f"{run.name} seed 5")
+    assert (first.glb, second.glb) == (b"\x02", b"\x05")
+    assert (second.scale, second.origin) == (0.5, [0, 5, 0])
+    assert first.place == (-1.0, -2.0, 0.0) and second.place == (1.0, -2.0, 0.0)
+    with pytest.raises(FileNotFoundError, match=r"field.json does not exist"):
+        first.live()
+
+
+def test_what_cannot_be_shown_is_said_in_one_line(run, viser, tmp_path, capsys, monkeypatch):
+    view = load_script("view")
+
+    def said(*arguments) -> str:
+        assert view.main([*map(str, arguments)]) == view.BAD_INPUT
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert said(tmp_path) == (
+        f"error: {tmp_path} holds no seed_0000 or another seed; is the run finished?"
+    )
+    for seed in (2, 5):
+        (run / f"seed_{seed:04d}" / "mesh.glb").rename(tmp_path / f"{seed}.glb")
+    assert said(run) == (
+        f"error: {run} has no meshes; python experiments/export_mesh.py {run} makes them"
+    )
+    for seed in (2, 5):
+        (tmp_path / f"{seed}.glb").rename(run / f"seed_{seed:04d}" / "mesh.glb")
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert said(run, "--port", port) == (
+            f"error: --port {port}: Address already in use; give another"
+        )
+    monkeypatch.setitem(sys.modules, "viser", None)
+    assert said(run) == 'error: view.py needs viser: pip install "dsd_jax[viewer]"'
+
+
+def test_text3d_refuses_before_it_loads_anything(viser, monkeypatch, tmp_path, capsys):
+    text3d = load_script("text3d")
+    command = ["--prompt", "a house", "--viewer", "--out", str(tmp_path / "out")]
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert text3d.main([*command, "--port", str(port)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --port {port}: Address already in use; give another\n"
+    )
+    monkeypatch.setitem(sys.modules, "viser", None)
+    assert text3d.main(command) == 2
+    assert capsys.readouterr().err == 'error: --viewer needs viser: pip install "dsd_jax[viewer]"\n'
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_hands_its_states_to_the_viewer(viser, tiny_prior_folder, monkeypatch, tmp_path):
+    shown = []
+
+    @contextmanager
+    def show_growing(seeds, scene, settings, port, say):
+        shown.append((seeds, port))
+        yield lambda chunk, progress: shown.append((chunk, progress.done))
+        shown.append("closed")
+
+    monkeypatch.setattr(job, "show_growing", show_growing)
+    command = ["--prompt", "a red house", "--prior", str(tiny_prior_folder), "--seeds", "1,3",
+               "--steps", "2", *SMALL]  # fmt: skip
+    text3d = load_script("text3d")
+    viewer = ["--viewer", "--port", "8765"]
+    assert text3d.main([*command, *viewer, "--out", str(tmp_path)]) == 0
+    assert shown[0] == ([1, 3], 8765) and shown[-1] == "closed"
+    assert [done for _, done in shown[1:-1]] == [1, 2]
