@@ -36,8 +36,10 @@ def attend(query, key, value, heads: int, causal: bool = False) -> jax.Array:
     query, key, value = (x.reshape(*x.shape[:2], heads, -1) for x in (query, key, value))
     kind = implementation(query.dtype, query.shape[-1])
     odd = query.shape[1] % 2 or key.shape[1] % 2
-    by = _cudnn_forward_only if kind == "cudnn" and odd else partial(_attention, kind)
-    out = by(causal, query, key, value)
+    if kind == "cudnn" and odd:
+        out: jax.Array = _cudnn_forward_only(causal, query, key, value)
+    else:
+        out = _attention(kind, causal, query, key, value)
     return out.reshape(*out.shape[:2], -1)
 
 

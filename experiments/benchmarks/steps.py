@@ -79,7 +79,8 @@ def evaluation(task: Task) -> float:
     b = settings.views * (4 if perp_neg else 2)
     together = settings.views if prior.has_camera else 1
     unet: Any = prior.networks.unet
-    return _evaluation(unet, b, len(task.text.plain), together)
+    text: Any = task.text
+    return _evaluation(unet, b, len(text.plain), together)
 
 
 @cache
