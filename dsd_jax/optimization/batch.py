@@ -1,6 +1,6 @@
-"""Objects for several prompts at once, as studies want them: pictures and numbers, no files.
+"""Objects for several prompts or pictures at once, as studies want them: pictures and numbers.
 
-Letters: n seeds, v views, h w pixels, p prompts.
+Letters: n seeds, v views, h w pixels, k channels.
 """
 
 import dataclasses
@@ -34,15 +34,16 @@ from dsd_jax.rendering.scene import Scene
 
 
 class Objects(NamedTuple):
-    """What was made for one prompt.
+    """What was made for one prompt or picture.
 
     Attributes:
-        views: from the judge's azimuths and elevation, at its size.
+        views: on grey, from the judge's azimuths and elevation, at its size; their opacity is a
+            fourth channel where it was asked for.
         floaters: `metrics.floaters.floating_share` of each seed.
-        seconds: those of the whole batch, compiling included, over its prompts.
+        seconds: those of the whole batch, compiling included, over its prompts or pictures.
     """
 
-    views: UInt8[np.ndarray, "n 8 h w 3"]
+    views: UInt8[np.ndarray, "n 8 h w k"]
     floaters: Float[np.ndarray, "n"]
     seconds: float
 
@@ -50,22 +51,31 @@ class Objects(NamedTuple):
 def make_objects(
     prior: Prior, prompts: list[str], method: Method, settings: Settings, seeds: list[int]
 ) -> Iterator[Objects]:
-    """Optimise every seed of every prompt; yields what was made for one prompt after another.
+    """Optimise every seed of every prompt, as `make_all` does."""
+    return make_all([make_task(prior, prompt, method, settings) for prompt in prompts], seeds)
 
-    As many prompts run together as memory has room for: on a GPU 40 objects take little longer
+
+def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iterator[Objects]:
+    """Optimise every seed of every task; yields what was made of one task after another.
+
+    As many tasks run together as memory has room for: on a GPU 40 objects take little longer
     than 8.
+
+    Args:
+        tasks: that differ in their prompts alone, or in their pictures alone.
+        opacity: whether views get it as a fourth channel.
     """
-    tasks = [make_task(prior, prompt, method, settings) for prompt in prompts]
-    needs = memory.needs(tasks[0].prior, tasks[0].scene, tasks[0].settings, method)
+    prior, scene, method, settings, _ = tasks[0]
+    needs = memory.needs(prior, scene, settings, method)
     fit = memory.bytes_available() // needs.per_seed * jax.local_device_count()
-    batches = -(-len(prompts) // max(1, fit // len(seeds)))
-    k = -(-len(prompts) // batches)
-    for i in range(0, len(tasks), k):
-        yield from _make_together(tasks[i : i + k], seeds)
+    batches = -(-len(tasks) // max(1, fit // len(seeds)))
+    length = -(-len(tasks) // batches)
+    for i in range(0, len(tasks), length):
+        yield from _make_together(tasks[i : i + length], seeds, opacity)
 
 
-def _make_together(tasks: list[Task], seeds: list[int]) -> list[Objects]:
-    """The objects of tasks that differ in their prompts alone, in one batch."""
+def _make_together(tasks: list[Task], seeds: list[int], opacity: bool) -> list[Objects]:
+    """The objects of tasks that differ in their texts alone, in one batch."""
     began, n, task, settings = time.monotonic(), len(seeds), tasks[0], tasks[0].settings
     mesh = loop.seed_mesh(n * len(tasks))
     text = jax.tree.map(lambda *rows: jnp.repeat(jnp.stack(rows), n, 0), *(t.text for t in tasks))
@@ -74,7 +84,7 @@ def _make_together(tasks: list[Task], seeds: list[int]) -> list[Objects]:
     blocks = make_blocks(task, mesh, text_each=True)
     states = loop.run(blocks, states, shared, lambda progress: None)
     seconds = (time.monotonic() - began) / len(tasks)
-    camerawork = make_camerawork(task.scene, judge.SIZE, settings.final_samples, mesh)
+    camerawork = make_camerawork(task.scene, judge.SIZE, settings.final_samples, mesh, opacity)
     views = shoot(camerawork, states, judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, settings)
     loose = _floating(task.scene, states, settings)
     own = (slice(i * n, (i + 1) * n) for i in range(len(tasks)))

@@ -1,6 +1,6 @@
 """Pictures of several seeds at once: one compiled call a camera, all seeds in it.
 
-Letters: n seeds, v views, h w pixels.
+Letters: n seeds, v views, h w pixels, k channels (3, or 4 with opacity).
 """
 
 from collections.abc import Callable
@@ -24,15 +24,19 @@ from dsd_jax.rendering.occupancy import OccupancyGrid
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.volume import chunk_within
 
-# (params [n, ...], grids [n, ...], levels, camera) -> rgb [n, h, w, 3]
+# (params [n, ...], grids [n, ...], levels, camera) -> pictures [n, h, w, k]
 Camerawork = Callable[[Any, OccupancyGrid, Any, Camera], jax.Array]
 
 _CHUNK_POINTS = 2**18
 
 
 @cache
-def make_camerawork(scene: Scene, size: int, samples: int, mesh: Mesh) -> Camerawork:
+def make_camerawork(
+    scene: Scene, size: int, samples: int, mesh: Mesh, opacity: bool = False
+) -> Camerawork:
     """A jitted renderer of n seeds from one camera on plain grey: size x size, no randomness.
+
+    With `opacity` that is a fourth channel; the colours stay those on grey.
 
     The same arguments give the same renderer, so that several runs compile it once.
 
@@ -54,6 +58,8 @@ def make_camerawork(scene: Scene, size: int, samples: int, mesh: Mesh) -> Camera
             chunk=rows,
             skip_empty=True,
         )
+        if opacity:
+            return jnp.concatenate([rendering.rgb, rendering.opacity[..., None]], -1)
         return rendering.rgb
 
     def all_seeds(params, grids, levels, camera):
@@ -73,7 +79,7 @@ def shoot(
     elevation_deg: float,
     settings: Settings,
     on_view: Callable[[], None] = lambda: None,
-) -> UInt8[np.ndarray, "n v h w 3"]:
+) -> UInt8[np.ndarray, "n v h w k"]:
     """All n seeds that this process has, from each azimuth, in the run's framing.
 
     Args:

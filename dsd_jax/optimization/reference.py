@@ -95,18 +95,3 @@ def in_camera(rendering: Rendering, camera: Camera) -> Float[Array, "h w 3"]:
     """Normals in the camera's frame: x to the right, y up, z to the viewer."""
     rotation = camera.camera_to_world[:3, :3]
     return jnp.einsum("ji,hwj->hwi", rotation, rendering.normal, precision="highest")
-
-
-# ---- scores ------------------------------------------------------------------------------------
-
-
-def psnr(ours: Float[Array, "h w 3"], theirs: Float[Array, "h w 3"]) -> jax.Array:
-    """Peak signal-to-noise ratio in decibels of pictures in [0, 1]."""
-    return -10 * jnp.log10(jnp.maximum(colour(ours, theirs), 1e-10))
-
-
-def iou(ours: Float[Array, "h w"], theirs: Float[Array, "h w"]) -> jax.Array:
-    """Intersection over union of what is solid (above 1/2) in two masks; 1 where both are empty."""
-    ours, theirs = ours > 0.5, theirs > 0.5
-    union = jnp.sum(ours | theirs)
-    return jnp.where(union, jnp.sum(ours & theirs) / jnp.maximum(union, 1), 1.0)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, Float, UInt8
 
 from dsd_jax.data.input_picture import InputPicture
 from dsd_jax.distillation.common import Method
@@ -22,7 +22,7 @@ from dsd_jax.export.field_grid import density_grid, field_of, field_views, occup
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.run_folder import seed_folder
 from dsd_jax.export.scenes import load_scene
-from dsd_jax.metrics import diversity, efficientnet
+from dsd_jax.metrics import diversity, efficientnet, novel_views
 from dsd_jax.optimization import presets, reference
 from dsd_jax.optimization.conditioning import Picture, takes_picture
 from dsd_jax.optimization.presets import Settings, resolved
@@ -30,10 +30,11 @@ from dsd_jax.optimization.results import Scores
 from dsd_jax.optimization.state import make_scene
 from dsd_jax.optimization.text_to_3d import Task
 from dsd_jax.priors import EMBEDDED
+from dsd_jax.priors.zero123 import ImageConditioning
 from dsd_jax.rendering.scene import GREY, WHITE
 
 BACKGROUNDS = {"white": WHITE, "grey": GREY}
-PICTURE_SIZE, SCORED_SIZE = 256, 128
+SCORED_SIZE = 128
 
 # Zero-1-to-3's own camera, and that of Toybox.
 FOV_DEG, TOYBOX_FOV_DEG = 49.1, 40.0
@@ -105,6 +106,15 @@ def make_task(prior: Any, picture: Picture, method: Method, settings: Settings) 
     return Task(prior, make_scene(settings), method, settings, picture)
 
 
+def check_prior(prior: Any) -> None:
+    """Refuse, with a ValueError, a prior that takes no picture."""
+    if not takes_picture(prior):
+        raise ValueError(
+            f"{prior.folder} takes a prompt and not a picture: experiments/text3d.py is for it; "
+            "single_view.py takes --prior toybox-1to3 or one of the Zero-1-to-3 family"
+        )
+
+
 def embed_picture(prior: Any, picture: InputPicture, elevation_deg: float) -> Picture:
     """What a run needs of a picture.
 
@@ -114,16 +124,18 @@ def embed_picture(prior: Any, picture: InputPicture, elevation_deg: float) -> Pi
     Raises:
         ValueError: the prior takes no picture.
     """
-    if not takes_picture(prior):
-        raise ValueError(
-            f"{prior.folder} takes a prompt and not a picture: experiments/text3d.py is for it; "
-            "single_view.py takes --prior toybox-1to3 or one of the Zero-1-to-3 family"
-        )
+    check_prior(prior)
     rgb, mask, depth, normal, _ = picture
-    image = jax.jit(prior.encode_image)(prior.params, jnp.asarray(rgb))
+    image = _encoded(prior, jnp.asarray(rgb))
     elevation = jnp.asarray(math.radians(elevation_deg), jnp.float32)
     parts = [None if part is None else jnp.asarray(part) for part in (depth, normal)]
     return Picture(image, elevation, jnp.asarray(rgb), jnp.asarray(mask), *parts)
+
+
+@jax.jit
+def _encoded(prior: Any, rgb: Float[Array, "s s 3"]) -> ImageConditioning:
+    """What the prior is told of a picture; compiled once for all of one size."""
+    return prior.encode_image(prior.params, rgb)
 
 
 def scores(
@@ -154,10 +166,10 @@ def agreement(folder: Path, picture: Picture, settings: Settings) -> dict[str, f
     rgb, opacity = field_views(field, occupancy, camera, SCORED_SIZE, settings.final_samples)
     background = BACKGROUNDS[settings.background]
     ours = rgb[0] + (1 - opacity[0][..., None]) * (background - GREY)
-    shape = opacity[0].shape
+    rgb, mask = (reference.resized(part, opacity[0].shape) for part in (picture.rgb, picture.mask))
     return {
-        "psnr_db": float(reference.psnr(ours, reference.resized(picture.rgb, shape))),
-        "mask_iou": float(reference.iou(opacity[0], reference.resized(picture.mask, shape))),
+        "psnr_db": float(novel_views.psnr(np.asarray(ours), np.asarray(rgb))),
+        "mask_iou": float(novel_views.iou(np.asarray(opacity[0]), np.asarray(mask))),
     }
 
 

@@ -68,6 +68,15 @@ def test_objects_become_what_the_prior_says(task, machine, unbroken):
     assert (red_after > 100).all()
 
 
+def test_opacity_is_a_fourth_channel_of_the_same_pictures(task, machine, unbroken):
+    """Where it is nothing there is the grey, and the object is solid."""
+    plain, both = (make_camerawork(task.scene, 8, 8, machine.mesh, it) for it in (False, True))
+    rgb, rgba = (shoot(kind, unbroken, [0, 120], 20, task.settings) for kind in (plain, both))
+    np.testing.assert_array_equal(rgba[..., :3], rgb)
+    np.testing.assert_array_equal(rgb[rgba[..., 3] == 0], 204)
+    assert rgba[..., 0, 0, 3].max() == 0 and rgba[..., 4, 4, 3].min() > 127
+
+
 def test_resumed_run_is_the_unbroken_one_bit_for_bit(machine, unbroken, tmp_path):
     stopped = machine.run([3], tmp_path, stop=9)
     assert 9 <= int(stopped.step[0]) < machine.task.settings.steps

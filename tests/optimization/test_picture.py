@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import trimesh
 from flax import struct
 
 from dsd_jax import ode
 from dsd_jax.distillation import METHODS
+from dsd_jax.metrics.novel_views import iou, psnr
 from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
-from dsd_jax.optimization import distil, elevation, memory, ode_cache, reference
+from dsd_jax.optimization import distil, memory, ode_cache, reference
 from dsd_jax.optimization.conditioning import (
     Picture,
     Shared,
@@ -28,7 +28,6 @@ from dsd_jax.optimization.step import Recipe, make_cache, make_step
 from dsd_jax.priors import load_prior, zero123
 from dsd_jax.priors.gaussian import GaussianMixture
 from dsd_jax.rendering.cameras import orbit, rays
-from dsd_jax.rendering.mesh import Lights, render_mesh
 from dsd_jax.rendering.volume import Rendering
 from dsd_jax.schedule import NoiseSchedule
 
@@ -143,6 +142,18 @@ def test_kept_odes_are_those_of_the_bins_in_azimuth_and_elevation(
         np.testing.assert_allclose(found, exact, atol=1e-4)
 
 
+def test_sampled_viewpoints_reach_every_bin(prior, told):
+    keys = jax.random.split(jax.random.key(0), 200)
+    drawn = jax.vmap(lambda key: sample_viewpoints(key, told)[0])(keys)
+    drawn = jax.tree.map(lambda angle: angle[:, 0], drawn)
+    index, _ = jax.vmap(lambda view: ode_cache.bin_of(prior, view, told))(drawn)
+    centres = ode_cache.centres(prior, told)
+    assert set(map(int, index)) == set(range(12))
+    off = jnp.mod(drawn.azimuth - centres.azimuth[index] + jnp.pi, 2 * jnp.pi) - jnp.pi
+    assert jnp.abs(off).max() <= jnp.pi / 6 + 1e-5
+    assert jnp.abs(drawn.elevation - centres.elevation[index]).max() <= np.deg2rad(15) + 1e-5
+
+
 # ---- the step ------------------------------------------------------------------------------------
 
 
@@ -188,8 +199,8 @@ def test_the_object_becomes_what_the_picture_shows_and_the_prior_says_of_the_bac
 
     front = seen(reference.camera_of(picture.elevation, told))
     back = seen(camera_at(Viewpoint(jnp.pi, jnp.deg2rad(10.0)), told))
-    assert reference.psnr(front.rgb, picture.rgb) > 15
-    assert reference.iou(front.opacity, picture.mask) > 0.75
+    assert psnr(front.rgb, picture.rgb) > 15
+    assert iou(front.opacity, picture.mask) > 0.75
     middle = jnp.stack([view.rgb[13:19, 13:19].mean((0, 1)) for view in (front, back)])
     assert middle[1, 2] > middle[0, 2] + 0.2 and middle[0, 0] > middle[1, 0] + 0.2
 
@@ -285,71 +296,3 @@ def test_a_picture_is_averaged_down():
     fine = jnp.kron(jnp.array([[0.0, 1.0], [1.0, 0.0]]), jnp.ones((4, 4)))
     assert reference.resized(fine, (2, 2)).mean() == pytest.approx(0.5)
     assert reference.resized(jnp.ones((8, 8, 3)), (2, 2)).shape == (2, 2, 3)
-
-
-def test_scores():
-    a = jnp.zeros((2, 2, 3))
-    assert reference.psnr(a, a + 0.1) == pytest.approx(20, abs=1e-4)
-    ours, theirs = jnp.array([[1.0, 1.0], [0.0, 0.0]]), jnp.array([[0.6, 0.4], [0.6, 0.0]])
-    assert reference.iou(ours, theirs) == pytest.approx(1 / 3)
-    assert reference.iou(a[..., 0], a[..., 0]) == 1
-
-
-# ---- the elevation of the picture ----------------------------------------------------------------
-
-
-TRUE_DEG = 30.0
-
-
-def cube_seen(azimuth, elevation):
-    """A cube of many colours, turned a little, from there: RGBA [64, 64, 4], premultiplied."""
-    cube = trimesh.creation.box((0.8, 0.8, 0.8)).subdivide().subdivide()
-    colours = np.random.default_rng(0).uniform(0, 1, (len(cube.faces), 3))
-    light = Lights(np.ones(()), np.zeros((1, 3)), np.zeros(1))
-    camera = orbit(azimuth + 0.4, elevation, 2.7, jnp.deg2rad(40.0))
-    shape = (jnp.asarray(part) for part in (cube.vertices, cube.faces, colours))
-    return render_mesh(*shape, camera, light, 64)
-
-
-class OfCube(Sides):
-    """Draws the cube as it is seen after a move from `TRUE_DEG`, whatever the picture."""
-
-    @property
-    def latent_shape(self):
-        return (64, 64, 3)
-
-    def decode(self, params, x):
-        return (x + 1) / 2
-
-    def denoiser_at(self, params, image, pose):
-        rgba = cube_seen(jnp.arctan2(pose[1], pose[2]), jnp.deg2rad(TRUE_DEG) - pose[0])
-        mean = 2 * (rgba[..., :3] + 1 - rgba[..., 3:]) - 1
-        mixture = GaussianMixture(jnp.zeros(1), mean[None], jnp.array(1e-3))
-        return lambda scale: lambda x, t: mixture.eps(self.schedule, x, t)
-
-
-@pytest.mark.parametrize("kind", ["distance", "elevation"])
-def test_the_elevation_is_found_from_the_prior_s_own_views(prior, picture, told, kind):
-    """Nothing but the views tells it; both kinds of priors."""
-    networks: Any = None
-    cube = OfCube(None, prior.schedule, networks, Path(), kind)
-    rgba = jax.jit(cube_seen)(0.0, jnp.deg2rad(TRUE_DEG))
-    shown = picture._replace(
-        rgb=rgba[..., :3] + 1 - rgba[..., 3:], mask=rgba[..., 3], elevation=jnp.deg2rad(-5.0)
-    )
-    found, costs = elevation.estimate(cube, shown, told)
-    assert found == TRUE_DEG
-    assert tuple(costs) == elevation.CANDIDATES_DEG
-    assert costs[TRUE_DEG] < 0.7 * costs[0.0]
-
-
-def test_sampled_viewpoints_reach_every_bin(prior, told):
-    keys = jax.random.split(jax.random.key(0), 200)
-    drawn = jax.vmap(lambda key: sample_viewpoints(key, told)[0])(keys)
-    drawn = jax.tree.map(lambda angle: angle[:, 0], drawn)
-    index, _ = jax.vmap(lambda view: ode_cache.bin_of(prior, view, told))(drawn)
-    centres = ode_cache.centres(prior, told)
-    assert set(map(int, index)) == set(range(12))
-    off = jnp.mod(drawn.azimuth - centres.azimuth[index] + jnp.pi, 2 * jnp.pi) - jnp.pi
-    assert jnp.abs(off).max() <= jnp.pi / 6 + 1e-5
-    assert jnp.abs(drawn.elevation - centres.elevation[index]).max() <= np.deg2rad(15) + 1e-5
