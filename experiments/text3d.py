@@ -12,8 +12,8 @@ goes on from the last checkpoint. With --prompts every prompt is a run of its ow
 loaded and the step compiled once; runs/overview.html shows all. Those that are complete are not
 made again; one that fails does not stop the others, and the exit code is 1 then.
 
-The first command takes 6 minutes on 2 CPU cores, compiling included; expect the judge to accept 3
-of 4 houses.
+The first command takes 6 to 7 minutes on 2 CPU cores, compiling included; expect the judge to
+accept 3 of 4 houses.
 """
 
 import sys
