@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -39,7 +38,7 @@ from dsd_jax.optimization.checks import check
 from dsd_jax.optimization.presets import PRESETS, Settings
 from dsd_jax.optimization.seeds import parse_seeds
 from dsd_jax.optimization.variants import VARIANTS
-from dsd_jax.priors import load_prior
+from dsd_jax.priors import choose_precision, load_prior
 from dsd_jax.training.evaluate import DIRECTED
 
 COLUMNS = {"diversity": ".2f", "accepted": ".0%", "direction": ".2f", "one_front": ".2f",
@@ -83,8 +82,7 @@ def main(argv: list[str] | None = None) -> int:
             validate.choice("method", method, METHODS)
             check(settings)
         validate.writable(args.out)
-        on_cpu = jax.default_backend() == "cpu"
-        prior = load_prior(args.prior, jnp.float32 if on_cpu else jnp.bfloat16)
+        prior = load_prior(args.prior, jnp.dtype(choose_precision()))
         base = {f: getattr(args, f) for f in ("seeds", "preset", "prior")}
         validate.remember(args.out, base | {"settings": dataclasses.asdict(args.settings)})
     except (ValueError, FileNotFoundError) as error:

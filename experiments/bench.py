@@ -35,6 +35,7 @@ from benchmarks.work import Ready, Work, ceilings
 from dsd_jax.export.run_folder import write_json
 from dsd_jax.optimization import validate
 from dsd_jax.optimization.presets import Settings
+from dsd_jax.priors import choose_precision
 
 MODES = get_args(get_type_hints(Settings)["ode"])
 SCALING_SEEDS = (1, 2, 4, 8, 16, 32, 64)
@@ -121,9 +122,8 @@ class Bench:
         self.peaks = {"operations": 0.0, "bytes": 0.0}
         self.care = Care(0.0, 3) if args.miniature else Care()
         self.theirs = run_torch(args, self.care) if args.torch else []
-        on_cpu = jax.default_backend() == "cpu"
-        self.precision = args.precision or ("float32" if on_cpu else "bfloat16")
-        self.sizes = sizes_of(args, on_cpu)
+        self.precision = choose_precision(args.precision)
+        self.sizes = sizes_of(args, jax.default_backend() == "cpu")
 
     def run(self) -> None:
         """Measure everything that is asked for."""

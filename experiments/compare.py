@@ -49,7 +49,7 @@ from dsd_jax.optimization import batch, evaluations, overrides, text_to_2d, vali
 from dsd_jax.optimization.checks import check
 from dsd_jax.optimization.presets import PRESETS, Settings
 from dsd_jax.optimization.seeds import parse_seeds
-from dsd_jax.priors import load_prior
+from dsd_jax.priors import choose_precision, load_prior
 
 PICTURES = Settings(steps=200, views=1, grid_rate=0.03, t_min=0.02, eta=0.0)
 STAR, PLAIN = "dsd-star", "dsd-plain"
@@ -148,8 +148,7 @@ def prepare(argv: list[str]) -> Job:
     if args.score:
         efficientnet.weights_path()
     encoders = clip.load_clip(args.clip) if args.clip else None
-    on_cpu = jax.default_backend() == "cpu"
-    precision = args.precision or ("float32" if on_cpu else "bfloat16")
+    precision = choose_precision(args.precision)
     prior = load_prior(args.prior, jnp.dtype(precision))
     prior.encode_prompt(prior.params, prompts)  # raises for a prior that takes no prompt
     for line in dict.fromkeys(w for p in prompts for w in validate.warnings(p, prior.folder)):

@@ -46,8 +46,8 @@ from dsd_jax.optimization import batch, overrides, single_view, validate
 from dsd_jax.optimization.checks import check
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.seeds import parse_seeds
-from dsd_jax.priors import load_prior
-from dsd_jax.rendering.scene import GREY, WHITE
+from dsd_jax.priors import choose_precision, load_prior
+from dsd_jax.rendering.scene import GREY, PLAIN, WHITE
 from dsd_jax.training.novel_view_sheet import choose
 from dsd_jax.training.views import composite
 
@@ -152,8 +152,7 @@ def prepare(argv: list[str]) -> Job:
             f"--objects {args.objects}: none of the {len(data)} is held out and has colours of its "
             "own; a twentieth of all captions is, so give a file of more objects"
         )
-    on_cpu = jax.default_backend() == "cpu"
-    precision = args.precision or ("float32" if on_cpu else "bfloat16")
+    precision = choose_precision(args.precision)
     prior = load_prior(args.prior, jnp.dtype(precision))
     single_view.check_prior(prior)
     for line in validate.warnings("", prior.folder):
@@ -227,7 +226,7 @@ def make(job: Job, method: str, shown: dict[str, UInt8[np.ndarray, "h w 4"]]) ->
     """The objects of a method from {object: its picture}, together; keeps them and says so."""
     settings, tasks = job.methods[method], []
     for rgba in shown.values():
-        rgb = np.asarray(composite(rgba, single_view.BACKGROUNDS[settings.background]))
+        rgb = np.asarray(composite(rgba, PLAIN[settings.background]))
         picture = InputPicture(rgb, rgba[..., 3] / np.float32(255), None, None, [])
         told = single_view.embed_picture(job.prior, picture, judge.ELEVATION_DEG)
         tasks.append(single_view.make_task(job.prior, told, METHODS[method], settings))

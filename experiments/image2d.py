@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -36,7 +35,7 @@ from dsd_jax.optimization.checks import check
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.results import score
 from dsd_jax.optimization.seeds import parse_seeds
-from dsd_jax.priors import load_prior
+from dsd_jax.priors import choose_precision, load_prior
 
 WAYS = {"ode": text_to_2d.follow, "plain": text_to_2d.descend, "adam": text_to_2d.optimise}
 
@@ -124,8 +123,7 @@ def prepare(args: Args) -> tuple[text_to_2d.Task, list[int], Path]:
     )  # fmt: skip
     check(settings)
     validate.writable(args.out)
-    on_cpu = jax.default_backend() == "cpu"
-    prior = load_prior(args.prior, jnp.float32 if on_cpu else jnp.bfloat16)
+    prior = load_prior(args.prior, jnp.dtype(choose_precision()))
     azimuth, elevation = np.deg2rad(args.azimuth_deg), np.deg2rad(args.elevation_deg)
     task = text_to_2d.make_task(
         prior, args.prompt, METHODS[args.method], settings, azimuth, elevation, args.space

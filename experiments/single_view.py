@@ -23,6 +23,7 @@ from dsd_jax.distillation import METHODS
 from dsd_jax.optimization import elevation, hosts, run_args, single_view, validate
 from dsd_jax.optimization.job import Job, begin, make_job, refuse, run
 from dsd_jax.optimization.run_args import RunArgs
+from dsd_jax.rendering.scene import PLAIN
 
 PRIOR = "toybox-1to3"
 
@@ -83,7 +84,7 @@ def prepare(args: Args) -> Job:
     seeds = run_args.check_args(args.run)
     method, settings = METHODS[args.run.method], args.run.settings
     single_view.check(method, args.run.method, settings)
-    background = single_view.BACKGROUNDS[settings.background]
+    background = PLAIN[settings.background]
     picture = input_picture.prepare(
         args.image,
         args.mask,

@@ -42,6 +42,7 @@ from dsd_jax.data import objects as objects_lib
 from dsd_jax.data import pictures
 from dsd_jax.models import networks as networks_lib
 from dsd_jax.priors import EMBEDDED
+from dsd_jax.rendering.scene import WHITE
 from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.training import (
     autoencoder,
@@ -240,7 +241,7 @@ def novel_view_prior(settings: Settings, data, mesh, deadline: float) -> bool:
     rgba = render(data, indices, views, settings.resolution, mesh, ahead, log)
     ahead.wait()
     colours = angle[indices], tint[indices]
-    latents = corpus.encode_views(mesh, networks.vae, vae, rgba, *colours, novel_view.WHITE)
+    latents = corpus.encode_views(mesh, networks.vae, vae, rgba, *colours, WHITE)
     log(f"encoded {jax.block_until_ready(latents).shape}")
     training = dataclasses.replace(
         training, rgba=rgba, latents=latents, angle=colours[0], tint=colours[1]

@@ -5,10 +5,15 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pytest
+
+from dsd_jax.optimization import loop
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
@@ -48,6 +53,20 @@ def load_script(name: str) -> ModuleType:
     sys.modules[name] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def signalled(number: int) -> Iterator[None]:
+    """After every block of a run in this process it gets this signal."""
+    block = loop.Progress
+
+    def pressing(*values):
+        os.kill(os.getpid(), number)
+        return block(*values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Progress", pressing)
+        yield
 
 
 def arguments(prior: Path, *flags: object) -> list[str]:

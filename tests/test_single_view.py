@@ -9,9 +9,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from programs import SMALL, load_script
-
-from dsd_jax.optimization import loop
+from programs import SMALL, load_script, signalled
 
 FEW_BINS = ["--ode-azimuth-bins", "4", "--ode-elevation-bins", "2"]
 GOLDEN = os.environ.get("DSD_GOLDEN")
@@ -76,14 +74,7 @@ def test_the_picture_stands_beside_the_seeds(egg):
 def test_cut_off_it_goes_on_to_the_same_objects(egg, single_view, tmp_path):
     arguments, unbroken = egg
     arguments = [*arguments, "--out", str(tmp_path)]
-    block = loop.Progress
-
-    def pressing(*values):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return block(*values)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "Progress", pressing)
+    with signalled(signal.SIGTERM):
         assert single_view.main(arguments) == 128 + signal.SIGTERM
     assert single_view.main(arguments) == 0
     for seed in ("seed_0000", "seed_0001"):

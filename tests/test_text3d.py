@@ -11,10 +11,9 @@ import chex
 import jax
 import numpy as np
 import pytest
-from programs import EXPERIMENTS, ROOT, SMALL, load_script
+from programs import EXPERIMENTS, ROOT, SMALL, load_script, signalled
 
 from dsd_jax.export.scenes import load_scene
-from dsd_jax.optimization import loop
 from dsd_jax.optimization.job import INTERRUPTED
 from dsd_jax.optimization.logs import read_log
 
@@ -98,14 +97,7 @@ def test_ctrl_c_leaves_results_and_resume_ends_as_the_unbroken_run(house, text3d
     """Ctrl-C after the first block; then --resume; then --resume of a complete run."""
     arguments, unbroken = house
     arguments = [*arguments, "--out", str(tmp_path)]
-    block = loop.Progress
-
-    def pressing(*values):
-        os.kill(os.getpid(), signal.SIGINT)
-        return block(*values)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "Progress", pressing)
+    with signalled(signal.SIGINT):
         assert text3d.main(arguments) == INTERRUPTED
     run = tmp_path / unbroken.name
     metrics = json.loads((run / "metrics.json").read_text())

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dsd_jax.export.field_grid import camera_at
 from dsd_jax.fields.hash_grid import encode
+from dsd_jax.metrics.novel_views import iou
 from dsd_jax.rendering.cameras import Camera, rays
 from dsd_jax.rendering.sampling import ray_ball
 
@@ -114,12 +115,6 @@ def best_surface(
     good = [i for i, score in enumerate(scores) if score >= max(scores) - _CLOSING_COST]
     best = max(good, key=lambda i: radii[i])
     return grids[best], radii[best], thresholds[best]
-
-
-def iou(a: Bool[np.ndarray, "v h w"], b: Bool[np.ndarray, "v h w"]) -> Float[np.ndarray, "v"]:
-    """Intersection over union of each pair of masks; 1 where both are empty."""
-    union = (a | b).sum((1, 2))
-    return np.where(union, (a & b).sum((1, 2)) / np.maximum(union, 1), 1.0)
 
 
 def isosurface(

@@ -26,7 +26,6 @@ from dsd_jax.export.field_grid import (
 from dsd_jax.export.isosurface import (
     CLOSINGS,
     best_surface,
-    iou,
     isosurface,
     simplify,
     vertex_normals,
@@ -36,6 +35,7 @@ from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import sample_texture, visible
 from dsd_jax.export.run_folder import seed_folder, write_json
 from dsd_jax.export.scenes import load_scene
+from dsd_jax.metrics.novel_views import iou
 from dsd_jax.rendering.cameras import Camera, orbit
 from dsd_jax.rendering.scene import GREY
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from dsd_jax.export.tables import means
 from dsd_jax.metrics.diversity import diversity, unit
@@ -40,9 +40,9 @@ def psnr(
 
 
 def iou(
-    ours: Float[np.ndarray, "*n h w"], theirs: Float[np.ndarray, "*m h w"]
+    ours: Shaped[np.ndarray, "*n h w"], theirs: Shaped[np.ndarray, "*m h w"]
 ) -> Float[np.ndarray, "*n"]:
-    """Intersection over union of what is solid (above 1/2) in two masks; 1 where both are empty."""
+    """Intersection over union of what is solid (true, or above 1/2) in masks; 1 if all is empty."""
     ours, theirs = ours > 0.5, theirs > 0.5
     union = (ours | theirs).sum((-2, -1))
     return np.where(union, (ours & theirs).sum((-2, -1)) / np.maximum(union, 1), 1.0)

@@ -41,7 +41,7 @@ from dsd_jax.optimization.results import (
     views_to_write,
     write_seeds,
 )
-from dsd_jax.optimization.run_args import RunArgs, device, precision
+from dsd_jax.optimization.run_args import RunArgs, device
 from dsd_jax.optimization.seeds import unpadded
 from dsd_jax.optimization.state import State
 from dsd_jax.optimization.text_to_3d import (
@@ -53,6 +53,7 @@ from dsd_jax.optimization.text_to_3d import (
     optimise_chunk,
     steps_done,
 )
+from dsd_jax.priors import choose_precision
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -103,7 +104,7 @@ def make_job(
         "method": args.method,
         "prior": args.prior,
         "preset": args.preset,
-        "precision": precision(args),
+        "precision": choose_precision(args.precision),
         "settings": dataclasses.asdict(args.settings),
         "version": dsd_jax.__version__,
     }

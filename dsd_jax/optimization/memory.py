@@ -19,7 +19,7 @@ from dsd_jax.optimization import ode_cache
 from dsd_jax.optimization.conditioning import takes_picture
 from dsd_jax.optimization.presets import Settings, phases
 from dsd_jax.rendering.scene import Scene
-from dsd_jax.rendering.volume import MOST_POINTS, chunk_within
+from dsd_jax.rendering.volume import step_chunk
 
 # Parameters, two moments of Adam, gradient and update.
 _COPIES = 5
@@ -102,8 +102,8 @@ def needs(prior, scene: Scene, settings: Settings, method: Method | None = None)
 
 def _points_at_work(stage: Settings) -> int:
     """Points of a view that a step computes at a time."""
-    a_row = stage.resolution * stage.samples
-    return a_row * chunk_within(MOST_POINTS, stage.resolution, a_row)
+    rows = step_chunk(stage.resolution, stage.samples)
+    return rows * stage.resolution * stage.samples
 
 
 def _pictures(vae: VAEConfig, dtype, size: int, image_space: float) -> int:

@@ -16,7 +16,7 @@ from dsd_jax.optimization import hosts, validate
 from dsd_jax.optimization.checks import check
 from dsd_jax.optimization.presets import PRESETS, Settings
 from dsd_jax.optimization.seeds import parse_seeds
-from dsd_jax.priors import load_prior
+from dsd_jax.priors import choose_precision, load_prior
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,6 @@ def check_args(args: RunArgs) -> list[int]:
     return seeds
 
 
-def precision(args: RunArgs) -> str:
-    """Type of the prior's networks."""
-    return args.precision or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-
-
 def device(args: RunArgs) -> tuple[float, int, int]:
     """The arguments of `text_to_3d.make_plan` that say what may be used."""
     return args.max_memory_gb, args.devices, args.shard_prior
@@ -106,7 +101,7 @@ def device(args: RunArgs) -> tuple[float, int, int]:
 def load(args: RunArgs) -> Any:
     """The prior. Raises as `priors.load_prior`."""
     with hosts.loading_place(args.shard_prior):
-        return load_prior(args.prior, jnp.dtype(precision(args)))
+        return load_prior(args.prior, jnp.dtype(choose_precision(args.precision)))
 
 
 def warn(lines: Sequence[str]) -> None:

@@ -31,9 +31,8 @@ from dsd_jax.optimization.state import make_scene
 from dsd_jax.optimization.text_to_3d import Task
 from dsd_jax.priors import EMBEDDED
 from dsd_jax.priors.zero123 import ImageConditioning
-from dsd_jax.rendering.scene import GREY, WHITE
+from dsd_jax.rendering.scene import GREY, PLAIN
 
-BACKGROUNDS = {"white": WHITE, "grey": GREY}
 SCORED_SIZE = 128
 
 # Zero-1-to-3's own camera, and that of Toybox.
@@ -77,10 +76,9 @@ def check(method: Method, name: str, settings: Settings) -> None:
             f"--method {name} needs a prompt for bad pictures, which a prior that takes a picture "
             "does not read; take dsd or sds"
         )
-    if settings.background not in BACKGROUNDS:
+    if settings.background not in PLAIN:
         raise ValueError(
-            f"--background must be {' or '.join(BACKGROUNDS)} for a picture, "
-            f"not {settings.background}"
+            f"--background must be {' or '.join(PLAIN)} for a picture, not {settings.background}"
         )
 
 
@@ -164,7 +162,7 @@ def agreement(folder: Path, picture: Picture, settings: Settings) -> dict[str, f
     occupancy = occupancy_of(density_grid(field))
     camera = jax.tree.map(lambda x: x[None], reference.camera_of(picture.elevation, settings))
     rgb, opacity = field_views(field, occupancy, camera, SCORED_SIZE, settings.final_samples)
-    background = BACKGROUNDS[settings.background]
+    background = PLAIN[settings.background]
     ours = rgb[0] + (1 - opacity[0][..., None]) * (background - GREY)
     rgb, mask = (reference.resized(part, opacity[0].shape) for part in (picture.rgb, picture.mask))
     return {

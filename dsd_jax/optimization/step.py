@@ -32,7 +32,7 @@ from dsd_jax.rendering import occupancy
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.shading import PointLight, sample_light
-from dsd_jax.rendering.volume import MOST_POINTS, Rendering, chunk_within
+from dsd_jax.rendering.volume import Rendering, step_chunk
 
 
 class Recipe(NamedTuple):
@@ -205,7 +205,6 @@ def _render(
     """The views of a step, leaves with leading axis v."""
     settings = recipe.settings
     normals = analytic_normals if settings.convexity else normals
-    a_row = settings.resolution * settings.samples
 
     def view(camera, key, background):
         return recipe.scene.render(
@@ -218,7 +217,7 @@ def _render(
             height=settings.resolution,
             width=settings.resolution,
             samples_per_ray=settings.samples,
-            chunk=chunk_within(MOST_POINTS, settings.resolution, a_row),
+            chunk=step_chunk(settings.resolution, settings.samples),
             occupancy=state.occupancy,
             shading=light,
             normals=normals,

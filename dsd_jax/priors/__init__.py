@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from dsd_jax.models.hub import fetch, is_repo_id
@@ -37,6 +38,11 @@ def load_prior(name_or_path: str | Path, dtype=jnp.float32, param_dtype=None) ->
         pose_kind = zero123.pose_kind_of(path.resolve().name)
         return zero123.load(folder, dtype, param_dtype, pose_kind)
     return stable_diffusion.load(folder, dtype, param_dtype)
+
+
+def choose_precision(asked: str | None = None) -> str:
+    """Type of a prior's networks: `asked`, or float32 on a CPU and bfloat16 on an accelerator."""
+    return asked or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
 
 
 def _folder(name: str) -> Path:

@@ -19,7 +19,7 @@ from dsd_jax.rendering.volume import Rendering, render
 GREY, WHITE = 0.8, 1.0
 
 Background = Literal["grey", "white", "colour", "directional"]
-_PLAIN = {"grey": GREY, "white": WHITE}
+PLAIN = {"white": WHITE, "grey": GREY}
 _LEARNED = {"colour": LearnedColour, "directional": DirectionalBackground}
 
 
@@ -41,7 +41,7 @@ class Scene:
         field_key, background_key = jax.random.split(key)
         origin = jnp.zeros((1, 3))
         params = {"field": self.field.init(field_key, origin)["params"], "background": {}}
-        if self.background not in _PLAIN:
+        if self.background not in PLAIN:
             module = _LEARNED[self.background]()
             params["background"] = module.init(background_key, origin + 1.0)["params"]
         return params
@@ -56,8 +56,8 @@ class Scene:
 
     def background_of(self, params: dict[str, Any], plain: bool = False) -> Any:
         """What `render` takes as its background; `plain` asks for grey whatever was learned."""
-        if plain or self.background in _PLAIN:
-            return GREY if plain else _PLAIN[self.background]
+        if plain or self.background in PLAIN:
+            return GREY if plain else PLAIN[self.background]
         module = _LEARNED[self.background]()
         return lambda directions: module.apply({"params": params["background"]}, directions)
 

@@ -146,6 +146,11 @@ def chunk_within(points: int, height: int, points_a_row: int) -> int:
     return next(rows for rows in range(most, 0, -1) if height % rows == 0)
 
 
+def step_chunk(side: int, samples_per_ray: int) -> int:
+    """The `chunk` of a step's view of side x side pixels: at most `MOST_POINTS` points."""
+    return chunk_within(MOST_POINTS, side, side * samples_per_ray)
+
+
 def _in_chunks(block, inputs: list[Array], chunks: int):
     """`block` of inputs with leading axis r, so many equal parts of it one after another."""
     split = [x.reshape(chunks, -1, *x.shape[1:]) for x in inputs]

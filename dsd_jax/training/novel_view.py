@@ -18,11 +18,10 @@ from dsd_jax.data.pictures import ViewPlan
 from dsd_jax.models.clip_vision import preprocess
 from dsd_jax.models.zero123 import ImageNetworks
 from dsd_jax.priors.zero123 import pose_vector, project
+from dsd_jax.rendering.scene import WHITE
 from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.training.corpus import make_palettes, object_weights, recolour
 from dsd_jax.training.views import draw_objects
-
-WHITE = 1.0
 
 
 @struct.dataclass

@@ -15,7 +15,7 @@ from dsd_jax.data import pictures
 from dsd_jax.data.objects import DISTANCE, Objects, held_out
 from dsd_jax.export.pictures import contact_sheet, save_jpeg
 from dsd_jax.priors.zero123 import Prior, View, load
-from dsd_jax.training.novel_view import WHITE
+from dsd_jax.rendering.scene import WHITE
 from dsd_jax.training.views import composite
 
 NOISES = 3

@@ -13,7 +13,7 @@ from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.text_to_3d import Task, initial_states
 from dsd_jax.rendering.cameras import orbit, rays
 from dsd_jax.rendering.sampling import place_uniformly, ray_ball, strata
-from dsd_jax.rendering.volume import MOST_POINTS, chunk_within
+from dsd_jax.rendering.volume import step_chunk
 
 from .work import Ready, Work, normal, per_unit, plural, program
 
@@ -70,7 +70,7 @@ def points_on_rays(settings: Settings, p: int) -> jax.Array:
 def render(task: Task, n: int, pulled: bool) -> Ready:
     """A step's views of n seeds; `pulled`: and the gradient of the fields. Units are seeds."""
     settings, scene = task.settings, task.scene
-    chunk = chunk_within(MOST_POINTS, settings.resolution, settings.resolution * settings.samples)
+    chunk = step_chunk(settings.resolution, settings.samples)
     states = initial_states(task, list(range(n)))
     cameras = jax.tree.map(lambda leaf: jnp.stack([leaf] * settings.views), _front(settings))
 
