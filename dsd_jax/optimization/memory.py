@@ -82,14 +82,14 @@ def needs(prior, scene: Scene, settings: Settings, method: Method | None = None)
     shapes = jax.tree.leaves(jax.eval_shape(scene.init, jax.random.key(0)))
     k = sum(math.prod(leaf.shape) for leaf in shapes)
     seen = settings.views + takes_picture(prior)
-    points = max(seen * _points_at_work(stage) for stage in stages)
+    rendering = max(seen * _view(stage) for stage in stages)
     perp_neg = not prior.has_camera and settings.view_prompts == "perp-neg"
     together = settings.views if prior.has_camera else 1
     size = prior.image_size
     return Needs(
         prior=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(prior.params)),
         field=4 * (_COPIES * k + settings.occupancy_resolution**3),
-        rendering=points * (settings.levels * _POINT_LEVEL + settings.width * _POINT_UNIT),
+        rendering=rendering,
         encoder=settings.views
         * max(_pictures(vae.config, vae.dtype, size, stage.image_space) for stage in stages),
         network=settings.views
@@ -100,10 +100,12 @@ def needs(prior, scene: Scene, settings: Settings, method: Method | None = None)
     )
 
 
-def _points_at_work(stage: Settings) -> int:
-    """Points of a view that a step computes at a time."""
-    rows = step_chunk(stage.resolution, stage.samples)
-    return rows * stage.resolution * stage.samples
+def _view(stage: Settings) -> int:
+    """Bytes of rendering a view: of the points at work at a time, and the features of all."""
+    rows, row = step_chunk(stage.resolution, stage.samples), stage.resolution * stage.samples
+    at_work = rows * row * (stage.levels * _POINT_LEVEL + stage.width * _POINT_UNIT)
+    kept = (stage.resolution - rows) * row * stage.levels * stage.features * 4
+    return at_work + kept
 
 
 def _pictures(vae: VAEConfig, dtype, size: int, image_space: float) -> int:

@@ -45,6 +45,29 @@ def distance(
     return sum(weighted, jnp.zeros(())), found
 
 
+def part_of(picture: Picture, side: int, key: jax.Array) -> tuple[Picture, Float[Array, "2"]]:
+    """Every k-th pixel of the picture from a random one on, k = s / side, at least 1.
+
+    So a rendering of side x side pixels is compared with pixels of the full picture, and over the
+    steps with all of them. What s does not divide by is resized first.
+
+    Returns:
+        The picture with maps of side x side pixels; where in a rendering's pixel these are, as
+        `cameras.rays` takes it.
+    """
+    k = max(1, picture.mask.shape[0] // side)
+    first = jax.random.randint(key, (2,), 0, k)
+
+    def part(map):
+        fine = resized(map, (k * side, k * side))
+        fine = fine.reshape(side, k, side, k, *map.shape[2:])
+        return fine[:, first[0], :, first[1]]
+
+    maps = {name: getattr(picture, name) for name in ("rgb", "mask", "depth", "normal")}
+    maps = {name: part(map) for name, map in maps.items() if map is not None}
+    return picture._replace(**maps), (first + 0.5) / k - 0.5
+
+
 def resized(picture: Float[Array, "s s *k"], shape: tuple[int, ...]) -> Float[Array, "h w *k"]:
     """Bilinear, each pixel of a smaller picture the mean of what it covers."""
     return jax.image.resize(picture, (*shape, *picture.shape[2:]), "linear")

@@ -39,7 +39,8 @@ SCORED_SIZE = 128
 FOV_DEG, TOYBOX_FOV_DEG = 49.1, 40.0
 
 _RECIPE: dict[str, Any] = {
-    "guidance_scale": 3.0,
+    "guidance_scale": 2.0,
+    "total_variation": 30.0,
     "background": "white",
     "view_prompts": "none",
 }

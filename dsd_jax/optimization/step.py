@@ -174,8 +174,9 @@ def _as_pictured(recipe: Recipe, params, state: State, picture: Picture, key):
     camera = reference.camera_of(picture.elevation, one.settings)
     normals = analytic_normals if picture.normal is not None else None
     key = jax.random.fold_in(key, recipe.settings.views + 1)
+    picture, offset = reference.part_of(picture, one.settings.resolution, key)
     views = jax.tree.map(lambda leaf: leaf[None], camera)
-    rendering = _render(one, params, state, views, None, key, normals)
+    rendering = _render(one, params, state, views, None, key, normals, offset)
     rendering = jax.tree.map(lambda leaf: leaf[0], rendering)
     return reference.distance(rendering, picture, camera, one.settings)
 
@@ -200,7 +201,14 @@ def _light(key: jax.Array, camera: Camera, step, settings: Settings) -> PointLig
 
 
 def _render(
-    recipe: Recipe, params, state: State, camera: Camera, light, key, normals=None
+    recipe: Recipe,
+    params,
+    state: State,
+    camera: Camera,
+    light,
+    key,
+    normals=None,
+    offset=(0.0, 0.0),
 ) -> Rendering:
     """The views of a step, leaves with leading axis v."""
     settings = recipe.settings
@@ -222,6 +230,7 @@ def _render(
             shading=light,
             normals=normals,
             normals_at="surface",
+            offset=offset,
         )
 
     keys, backgrounds = jax.random.split(key, settings.views), None

@@ -44,14 +44,15 @@ def orbit(azimuth, elevation, distance, fov_y) -> Camera:
     return Camera(jnp.concatenate([top, bottom], -2), fov_y)
 
 
-def rays(camera: Camera, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+def rays(camera: Camera, height: int, width: int, offset=(0.0, 0.0)) -> tuple[jax.Array, jax.Array]:
     """Ray origins [height, width, 3] and unit directions [height, width, 3] through pixel centres.
 
-    Row 0 is the top of the image.
+    Row 0 is the top of the image. offset: how far below and to the right of the centres the rays go
+    instead, in pixels.
     """
-    tan = jnp.tan(camera.fov_y / 2)
-    y = tan * (1 - (2 * jnp.arange(height) + 1) / height)
-    x = tan * (width / height) * ((2 * jnp.arange(width) + 1) / width - 1)
+    tan, (down, right) = jnp.tan(camera.fov_y / 2), offset
+    y = tan * (1 - (2 * (jnp.arange(height) + down) + 1) / height)
+    x = tan * (width / height) * ((2 * (jnp.arange(width) + right) + 1) / width - 1)
     grid_y, grid_x = jnp.meshgrid(y, x, indexing="ij")
     local = jnp.stack([grid_x, grid_y, -jnp.ones_like(grid_x)], -1)
     rotation = camera.camera_to_world[:3, :3]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dsd_jax.fields.background import constant_background
+from dsd_jax.fields.hash_grid import ENCODING
 from dsd_jax.fields.radiance import FieldFn, analytic_normals, finite_difference_normals
 from dsd_jax.rendering import occupancy as occupancy_grid
 from dsd_jax.rendering import sampling
@@ -79,6 +80,7 @@ def render(
     interval: Callable[[Array, Array], sampling.Interval] = sampling.ray_box,
     chunk: int | None = None,
     skip_empty: bool = False,
+    offset=(0.0, 0.0),
 ) -> Rendering:
     """Render one view; jit it, vmap it over seeds or cameras, differentiate it by the field.
 
@@ -96,12 +98,13 @@ def render(
             far, and smoother.
         interval: part of each ray that is sampled: `ray_box`, or `ray_ball` for fields that are
             zero outside the unit ball.
-        chunk: render this many rows at a time and compute them again for the gradient, so that
-            memory stays small; on a CPU blocks of about 2^14 points are also the fastest. Must
-            divide height.
+        chunk: render this many rows at a time and compute all but the hash grid's features again
+            for the gradient, so that memory stays small; on a CPU blocks of about 2^14 points are
+            also the fastest. Must divide height.
         skip_empty: the rays that meet an occupied cell go first, and chunks of rays of which none
             does show the background, uncomputed. For pictures: what is learned has to see matter
             appear where there is none.
+        offset: of the rays from the pixels' centres, see `cameras.rays`.
 
     Raises:
         ValueError: chunk does not divide height, normals_at is unknown, or skip_empty lacks the
@@ -115,7 +118,7 @@ def render(
         background = constant_background(background)
     if normals is None and shading is not None:
         normals = analytic_normals if normals_at == "samples" else finite_difference_normals
-    origins, directions = rays(camera, height, width)
+    origins, directions = rays(camera, height, width, offset)
     u = sampling.strata(key, (height, width, samples_per_ray), directions.dtype)
 
     def block(inputs, field_fn=field_fn):
@@ -136,7 +139,8 @@ def render(
     elif chunk is None or chunk == height:
         flat = block(inputs)
     else:
-        flat = _in_chunks(jax.checkpoint(block), inputs, height // chunk)
+        saved = jax.checkpoint_policies.save_only_these_names(ENCODING)
+        flat = _in_chunks(jax.checkpoint(block, policy=saved), inputs, height // chunk)
     return jax.tree.map(lambda x: x.reshape(height, width, *x.shape[1:]), flat)
 
 

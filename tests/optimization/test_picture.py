@@ -292,6 +292,33 @@ def test_depth_along_the_axis_is_that_of_a_plane():
     np.testing.assert_allclose(reference.along_axis(seen, camera), 2, rtol=1e-5)
 
 
+def test_a_part_of_the_picture_lies_where_its_rays_go(picture):
+    """Each pixel holds the first two coordinates of its own ray: so do those of the part's rays."""
+    camera = orbit(0.0, 0.3, 2.7, 0.7)
+    _, fine = rays(camera, 6, 6)
+    told = picture._replace(rgb=fine, mask=fine[..., 0], depth=fine[..., 1], normal=None)
+    seen = set()
+    for key in range(12):
+        part, offset = reference.part_of(told, 2, jax.random.key(key))
+        _, ours = rays(camera, 2, 2, offset)
+        np.testing.assert_allclose(part.rgb, ours, atol=1e-6)
+        np.testing.assert_allclose(part.mask, ours[..., 0], atol=1e-6)
+        np.testing.assert_allclose(part.depth, ours[..., 1], atol=1e-6)
+        assert part.normal is None
+        seen.add(tuple(np.round(3 * (np.asarray(offset) + 0.5) - 0.5).astype(int)))
+    assert {row for row, _ in seen} == {column for _, column in seen} == {0, 1, 2}
+
+
+def test_a_picture_that_does_not_divide_is_resized_and_a_small_one_taken_whole(picture):
+    flat = picture._replace(rgb=jnp.full((7, 7, 3), 0.25), mask=jnp.ones((7, 7)))
+    part, _ = reference.part_of(flat, 3, jax.random.key(0))
+    assert part.rgb.shape == (3, 3, 3)
+    np.testing.assert_allclose(part.rgb, 0.25, atol=1e-6)
+    small, offset = reference.part_of(flat, 9, jax.random.key(0))
+    assert small.mask.shape == (9, 9)
+    np.testing.assert_array_equal(offset, 0)
+
+
 def test_a_picture_is_averaged_down():
     fine = jnp.kron(jnp.array([[0.0, 1.0], [1.0, 0.0]]), jnp.ones((4, 4)))
     assert reference.resized(fine, (2, 2)).mean() == pytest.approx(0.5)

@@ -43,6 +43,14 @@ def test_ray_layout_of_a_front_camera():
     np.testing.assert_allclose(slope[0, 0, 0], -np.tan(fov / 2) * 1.5 * 5 / 6, rtol=1e-5)
 
 
+def test_offset_rays_are_those_of_a_finer_picture():
+    """Row 1, column 2 of each 3 x 3 pixels: (1.5 / 3, 2.5 / 3) into the coarse pixel."""
+    camera = orbit(0.3, 0.2, 2.7, 0.7)
+    _, fine = rays(camera, 6, 9)
+    _, ours = rays(camera, 2, 3, (1.5 / 3 - 0.5, 2.5 / 3 - 0.5))
+    np.testing.assert_allclose(ours, fine[1::3, 2::3], atol=1e-6)
+
+
 def test_the_middle_ray_hits_the_origin():
     for azimuth, elevation in [(0.0, 0.0), (1.0, 0.4), (4.0, -0.2)]:
         origins, directions = rays(orbit(azimuth, elevation, 2.7, 0.7), 3, 3)

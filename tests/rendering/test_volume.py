@@ -174,6 +174,27 @@ def test_background_may_be_grey_colour_or_function():
     )
 
 
+def test_chunks_keep_the_features_of_the_hash_grid_and_nothing_else_of_that_size():
+    field = RadianceField(levels=3, features=2, log2_entries=8, base_resolution=4, width=16)
+    params = field.init(jax.random.key(0), jnp.zeros((1, 3)))
+    points = SMALL["height"] * SMALL["width"] * SMALL["samples_per_ray"]
+
+    def pull_back(chunk):
+        def view(params):
+            field_fn = partial(field.apply, params)
+            return render(field_fn, CAMERA, None, chunk=chunk, **SMALL).rgb
+
+        return jax.vjp(view, params)[1]
+
+    def of_points(chunk):
+        """Numbers that the backward pass keeps of each point, by array."""
+        sizes = [leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: pull_back(chunk)))]
+        return [size // points for size in sizes if size >= 5 * points]
+
+    assert of_points(2) == [3 * 2]
+    assert sum(of_points(None)) > 5 * 3 * 2
+
+
 def test_chunks_change_nothing():
     density = jax.random.uniform(jax.random.key(0), (8, 8, 8))
     grid = occupancy.OccupancyGrid(density, density > 0.5)
