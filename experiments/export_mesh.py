@@ -8,9 +8,10 @@ of the base is at the origin. seed_0000/mesh.json holds the threshold, how well 
 silhouettes agree, and where in the field's coordinates the mesh lies. The run's gallery,
 index.html, shows the new meshes.
 
-A seed takes about 10 seconds of a CPU core, the first of a run 10 more. Expect silhouettes with an
-IoU of 0.98 and colours with a PSNR of 30 dB or more, files of 1 MB with a texture and of half a MB
-with vertex colours.
+Four seeds take 20 seconds on two CPU cores, 5 more where nothing is in the compilation cache yet;
+textures are laid out on all cores, a seed on each. Expect silhouettes with an IoU of 0.98 and
+colours with a PSNR of 30 dB or more, files of 1 MB with a texture and of half a MB with vertex
+colours.
 The exit code is 0 when all seeds were exported, 1 when some could not be, 2 for a bad command.
 """
 

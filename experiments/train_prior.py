@@ -13,8 +13,8 @@ Diffusion folder `OUT/export`. Every stage continues where it stopped: run the s
 trains Toybox-1-to-3, which knows one picture instead of a prompt, on pairs of views: a denoiser, a
 vision encoder and `cc_projection` beside Toybox's autoencoder. It exports
 `OUT/export/toybox-1to3`, and OUT/sheet.jpg: samples for objects that are held out.
-The packaged one took 5.2 minutes on 3 H200, and with --continue-from, --seed 3, --unet-rate 7e-4 and
---unet-minutes 6.5 as long again on 2 of them.
+The packaged one took 5.2 minutes on 3 H200, and with --continue-from, --seed 3, --unet-rate 7e-4
+and --unet-minutes 6.5 as long again on 2 of them.
 
 The packaged Toybox took three sittings on 2 NVIDIA H100: the defaults (20 minutes in all), then
 

@@ -1,6 +1,8 @@
 """experiments/export_mesh.py on a run of three seeds, of which one is empty and one is broken."""
 
 import json
+import os
+import threading
 from functools import partial
 
 import jax
@@ -9,8 +11,11 @@ import programs
 import pytest
 import trimesh
 
+from dsd_jax.export import charts, mesh
+from dsd_jax.export.field_grid import field_of
+from dsd_jax.export.model_files import save_model
 from dsd_jax.export.run_folder import seed_folder, write_json
-from dsd_jax.export.scenes import SavedScene, save_scene
+from dsd_jax.export.scenes import SavedScene, load_scene, save_scene
 from dsd_jax.fields.radiance import RadianceField, truncated_exp
 from dsd_jax.rendering.scene import Scene
 
@@ -87,6 +92,62 @@ def test_a_broken_seed_does_not_stop_the_others(export_mesh, run, capsys):
     assert export_mesh.main(command) == export_mesh.INCOMPLETE
     assert "error: seed 0 has no mesh: " in capsys.readouterr().err
     assert (seed_folder(run, 3) / "mesh.glb").exists()
+
+
+@pytest.fixture
+def slow_first(monkeypatch):
+    """Charts on two cores, of which the first end after the next began; the sizes that began."""
+    began, second = [], threading.Event()
+
+    def unwrap(vertices, faces, normals, size):
+        began.append(size)
+        if len(began) > 1:
+            second.set()
+        assert second.wait(60)
+        return charts.unwrap(vertices, faces, normals, size)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(mesh, "unwrap", unwrap)
+    return began
+
+
+CAMERAS = mesh.ring([0, 180], 15, 2.7, 40)
+SMALL = mesh.MeshSettings(faces=400, texture_size=64, view_size=48, samples=16)
+
+
+def test_charts_of_several_seeds_are_made_at_once_and_said_in_order(
+    quick_compilation, run, slow_first
+):
+    lines = []
+    failed = mesh.export_seeds(
+        run, [3, 1, 0], CAMERAS, SMALL, say=lines.append, complain=lines.append
+    )
+    assert failed == [1] and slow_first == [64, 64]
+    assert [line.partition(":")[0] for line in lines] == ["seed 3", "seed 1 has no mesh", "seed 0"]
+    alone = mesh.make_mesh(field_of(load_scene(seed_folder(run, 0))), CAMERAS, SMALL)
+    before = (seed_folder(run, 0) / "mesh.glb").read_bytes()
+    save_model(seed_folder(run, 0), alone.model)
+    assert (seed_folder(run, 0) / "mesh.glb").read_bytes() == before
+
+
+def test_a_seed_whose_charts_fail_does_not_stop_the_others(quick_compilation, run, monkeypatch):
+    def unwrap(vertices, faces, normals, size):
+        raise ValueError("there are no charts")
+
+    monkeypatch.setattr(mesh, "unwrap", unwrap)
+    lines = []
+    assert mesh.export_seeds(run, [0, 3], CAMERAS, SMALL, complain=lines.append) == [0, 3]
+    assert lines == [f"seed {seed} has no mesh: there are no charts" for seed in (0, 3)]
+    assert not (seed_folder(run, 0) / "mesh.json").exists()
+
+
+def test_an_interrupt_ends_it(quick_compilation, run, slow_first):
+    def say(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mesh.export_seeds(run, [3, 0], CAMERAS, SMALL, say=say)
+    assert not (seed_folder(run, 0) / "mesh.glb").exists()
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def _view(apply, params, occupancy, camera, size: int, samples: int):
     rendering = render(
         lambda points: apply(params, points), camera, None, height=size, width=size,
         samples_per_ray=samples, occupancy=occupancy, background=GREY, interval=ray_ball,
-        chunk=chunk_within(2**16, size, size * samples), skip_empty=True,
+        chunk=chunk_within(2**14, size, size * samples), skip_empty=True,
     )  # fmt: skip
     return rendering.rgb, rendering.opacity
 

@@ -20,6 +20,7 @@ from dsd_jax.export.field_grid import camera_at
 from dsd_jax.fields.hash_grid import encode
 from dsd_jax.metrics.novel_views import iou
 from dsd_jax.rendering.cameras import Camera, rays
+from dsd_jax.rendering.occupancy import init, is_met
 from dsd_jax.rendering.sampling import ray_ball
 
 # Pores and gaps up to twice so many cells wide are closed, if silhouettes agree (nearly) as well.
@@ -49,13 +50,13 @@ def closed(density: Float[np.ndarray, "g g g"], cells: int) -> Float[np.ndarray,
 
 
 @partial(jax.jit, static_argnames=("size",))
-def _peaks(values, camera, size: int) -> Array:
+def _peaks(values, occupancy, camera, size: int) -> Array:
     cells = values.shape[0] - 1
     table = values.transpose(2, 1, 0, 3).reshape(-1, values.shape[3])
     steps = cells + cells // 2
 
-    def row(inputs):
-        origins, directions = inputs
+    def block(inputs):
+        origins, directions, _ = inputs
         near, far = ray_ball(origins, directions)
         part = (jnp.arange(steps) + 0.5) / steps
         distance = near[:, None] + part * (far - near)[:, None]
@@ -63,19 +64,37 @@ def _peaks(values, camera, size: int) -> Array:
         found = encode((table,), points.reshape(-1, 3), (cells,))
         return found.reshape(size, steps, -1).max(1)
 
-    return jax.lax.map(row, rays(camera, size, size))
+    def block_if_met(inputs):
+        nothing = jnp.zeros((size, values.shape[3]), values.dtype)
+        return jax.lax.cond(inputs[-1].any(), block, lambda _: nothing, inputs)
+
+    origins, directions = (x.reshape(-1, 3) for x in rays(camera, size, size))
+    met = is_met(occupancy, origins, directions, *ray_ball(origins, directions))
+    order = jnp.argsort(~met, stable=True)  # so that few blocks hold all that are met
+    blocks = [x[order].reshape(size, size, *x.shape[1:]) for x in (origins, directions, met)]
+    found = jax.lax.map(block_if_met, blocks)
+    return found.reshape(size * size, -1)[jnp.argsort(order)].reshape(size, size, -1)
 
 
 def peaks(
-    densities: Sequence[Float[np.ndarray, "g g g"]], cameras: Camera, size: int
+    densities: Sequence[Float[np.ndarray, "g g g"]],
+    cameras: Camera,
+    size: int,
+    least: float = _LEAST,
 ) -> Float[np.ndarray, "d v h w"]:
-    """Largest density of each of d grids along each pixel's ray.
+    """Largest density of each of d grids along each pixel's ray; those below `least` may be 0.
 
     A ray meets the isosurface of a threshold iff its peak reaches it: one such picture holds the
-    silhouettes of all thresholds.
+    silhouettes of all thresholds from `least` on.
     """
+    from scipy.ndimage import maximum_filter
+
+    # A cell is occupied if one of its corners or of its neighbours' is so dense.
+    dense = maximum_filter(np.max(densities, 0) >= least, 4, origin=-1)[:-1, :-1, :-1]
+    occupancy = init(len(dense))._replace(occupied=jnp.asarray(dense))
     values = jnp.log1p(jnp.stack([jnp.asarray(x) for x in densities], -1))
-    views = [_peaks(values, camera_at(cameras, i), size) for i in range(cameras.fov_y.shape[0])]
+    count = cameras.fov_y.shape[0]
+    views = [_peaks(values, occupancy, camera_at(cameras, i), size) for i in range(count)]
     return np.expm1(np.moveaxis(np.stack(views), -1, 0))
 
 
@@ -109,7 +128,7 @@ def best_surface(
     Also that radius, and its best threshold unless one is given.
     """
     grids = [closed(density, radius) for radius in radii]
-    views = peaks(grids, cameras, mask.shape[-1])
+    views = peaks(grids, cameras, mask.shape[-1], min(threshold or _LEAST, _LEAST))
     thresholds = [threshold or best_threshold(peak, mask) for peak in views]
     scores = [iou(p >= t, mask).mean() for p, t in zip(views, thresholds, strict=True)]
     good = [i for i, score in enumerate(scores) if score >= max(scores) - _CLOSING_COST]

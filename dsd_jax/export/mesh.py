@@ -6,15 +6,19 @@
 Letters: v views, n vertices.
 """
 
+import os
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from dsd_jax.export import texture
+from dsd_jax.export.charts import Atlas, unwrap
 from dsd_jax.export.field_grid import (
     Field,
     camera_at,
@@ -38,6 +42,9 @@ from dsd_jax.export.scenes import load_scene
 from dsd_jax.metrics.novel_views import iou
 from dsd_jax.rendering.cameras import Camera, orbit
 from dsd_jax.rendering.scene import GREY
+
+# Seeds whose charts are made at the same time, on as many cores: more are not prepared meanwhile.
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -124,37 +131,59 @@ def export_seeds(
     say: Callable[[str], None] = print,
     complain: Callable[[str], None] = print,
 ) -> list[int]:
-    """`export_seed` of several seeds of a run; returns those without a mesh.
+    """Write mesh.glb and so on, and mesh.json, beside the field.safetensors of each seed's folder.
 
-    One line a seed: to `say` what was made, to `complain` why nothing was.
+    The charts of several seeds are made at the same time, while this process prepares the next
+    seeds and finishes others.
+
+    One line a seed, in their order: to `say` what was made, to `complain` why nothing was (see
+    `load_scene` and `make_mesh`); nothing is written then. Returns the seeds without a mesh.
     """
-    failed = []
-    for seed in seeds:
+    failed: list[int] = []
+    begun: deque[tuple[int, _Surface | None, Future]] = deque()
+    workers = min(os.cpu_count() or 1, MOST_WORKERS)
+    pool = ThreadPoolExecutor(workers)
+
+    def begin(seed: int) -> None:
         try:
-            result = export_seed(seed_folder(run, seed), cameras, settings, formats)
+            field = field_of(load_scene(seed_folder(run, seed)))
+            surface = _surface(field, cameras, settings)
+        except (ValueError, FileNotFoundError) as error:
+            begun.append((seed, None, _failed(error)))
+        else:
+            begun.append((seed, surface, pool.submit(_charts, surface, settings)))
+
+    def finish() -> None:
+        seed, surface, charts = begun.popleft()
+        try:
+            atlas = charts.result()
+            assert surface
+            result = _mesh(surface, atlas, cameras, settings)
+            save_model(seed_folder(run, seed), result.model, formats)
+            write_json(seed_folder(run, seed) / "mesh.json", result.report())
         except (ValueError, FileNotFoundError) as error:
             complain(f"seed {seed} has no mesh: {error}")
             failed.append(seed)
         else:
             say(f"seed {seed}: {result.summary()}")
+
+    try:
+        for seed in seeds:
+            begin(seed)
+            while begun and (len(begun) > workers or begun[0][2].done()):
+                finish()
+        while begun:
+            finish()
+    finally:
+        pool.shutdown(cancel_futures=True)
     return failed
 
 
-def export_seed(
-    folder: str | Path,
-    cameras: Camera,
-    settings: MeshSettings = MeshSettings(),
-    formats: Sequence[str] = ("glb",),
-) -> MeshResult:
-    """Write mesh.glb and so on, and mesh.json, beside the field.safetensors of a seed's folder.
-
-    Raises FileNotFoundError or ValueError, with one line for the user: see `load_scene` and
-    `make_mesh`. Nothing is written then.
-    """
-    result = make_mesh(field_of(load_scene(folder)), cameras, settings)
-    save_model(folder, result.model, formats)
-    write_json(Path(folder) / "mesh.json", result.report())
-    return result
+def _failed(error: Exception) -> Future:
+    """What `Executor.submit` returns of something that raises this."""
+    future = Future()
+    future.set_exception(error)
+    return future
 
 
 def make_mesh(field: Field, cameras: Camera, settings: MeshSettings = MeshSettings()) -> MeshResult:
@@ -162,6 +191,31 @@ def make_mesh(field: Field, cameras: Camera, settings: MeshSettings = MeshSettin
 
     Raises ValueError where the field is empty, or cannot be told in so few faces.
     """
+    surface = _surface(field, cameras, settings)
+    return _mesh(surface, _charts(surface, settings), cameras, settings)
+
+
+class _Surface(NamedTuple):
+    """A field's surface in world coordinates, and what is to be seen of the field.
+
+    Attributes:
+        threshold, closing, removed: as in MeshResult.
+        rgb: before grey.
+        mask: where the field hides more than half of the background.
+    """
+
+    field: Field
+    vertices: Float[np.ndarray, "n 3"]
+    faces: Int[np.ndarray, "f 3"]
+    normals: Float[np.ndarray, "n 3"]
+    threshold: float
+    closing: int
+    removed: int
+    rgb: Float[np.ndarray, "v h w 3"]
+    mask: Bool[np.ndarray, "v h w"]
+
+
+def _surface(field: Field, cameras: Camera, settings: MeshSettings) -> _Surface:
     density = density_grid(field)
     grid = occupancy_of(density)
     rgb, opacity = field_views(field, grid, cameras, settings.view_size, settings.samples)
@@ -170,29 +224,41 @@ def make_mesh(field: Field, cameras: Camera, settings: MeshSettings = MeshSettin
     density, closing, threshold = best_surface(density, mask, cameras, radii, settings.threshold)
     vertices, faces, removed = isosurface(density, threshold)
     vertices, faces = simplify(vertices, faces, settings.faces)
-    model = _coloured(field, vertices, faces, settings)
+    normals = vertex_normals(vertices, faces)
+    return _Surface(field, vertices, faces, normals, threshold, closing, removed, rgb, mask)
+
+
+def _charts(surface: _Surface, settings: MeshSettings) -> Atlas | None:
+    """None where no texture is wanted."""
+    if settings.vertex_colours:
+        return None
+    return unwrap(surface.vertices, surface.faces, surface.normals, settings.texture_size)
+
+
+def _mesh(
+    surface: _Surface, atlas: Atlas | None, cameras: Camera, settings: MeshSettings
+) -> MeshResult:
+    model = _coloured(surface, atlas, settings.texture_size)
     views, covered = mesh_views(model, cameras, settings.view_size)
-    scale, origin = placement(vertices)
+    scale, origin = placement(surface.vertices)
     return MeshResult(
         model=model._replace(vertices=(model.vertices - origin) * scale),
         scale=scale,
         origin=origin,
-        threshold=threshold,
-        closing=closing,
-        removed=removed,
-        iou=iou(covered, mask),
-        psnr=-10 * np.log10(np.square(views - rgb).mean((1, 2, 3)) + 1e-12),
+        threshold=surface.threshold,
+        closing=surface.closing,
+        removed=surface.removed,
+        iou=iou(covered, surface.mask),
+        psnr=-10 * np.log10(np.square(views - surface.rgb).mean((1, 2, 3)) + 1e-12),
     )
 
 
-def _coloured(field: Field, vertices, faces, settings: MeshSettings) -> Model:
+def _coloured(surface: _Surface, atlas: Atlas | None, size: int) -> Model:
     """Model in world coordinates."""
-    normals = vertex_normals(vertices, faces)
+    field, vertices, faces, normals = surface[:4]
     colours = to_uint8(texture.surface_albedo(field, vertices, normals))
-    if settings.vertex_colours:
+    if atlas is None:
         return Model(vertices, faces, normals, colours)
-    size = settings.texture_size
-    atlas = texture.unwrap(vertices, faces, normals, size)
     picture = texture.bake(field, vertices, normals, atlas, size)
     vertices, normals, colours = (x[atlas.source] for x in (vertices, normals, colours))
     return Model(vertices, atlas.faces, normals, colours, atlas.uv, picture)

@@ -4,13 +4,13 @@ Letters: n vertices, f faces, m points or texels, s samples along a normal, h w 
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
+from dsd_jax.export.charts import Atlas
 from dsd_jax.export.field_grid import Field
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import rasterise
@@ -21,38 +21,6 @@ _OUTSIDE, _INSIDE, _STEPS = 1.5, 4.5, 15
 _BLOCK = 2**14
 # Where less than this part of a ray is lost there, the field says nothing about colour.
 _FAINT = 0.1
-
-
-class Atlas(NamedTuple):
-    """A surface cut into flat charts.
-
-    Attributes:
-        source: [n] the vertex of the uncut surface that each vertex is.
-        faces: [f, 3] indices of the cut surface's vertices.
-        uv: [n, 2] in [0, 1], (0, 0) being the upper left corner of the texture.
-    """
-
-    source: Int[np.ndarray, "n"]
-    faces: Int[np.ndarray, "f 3"]
-    uv: Float[np.ndarray, "n 2"]
-
-
-def unwrap(
-    vertices: Float[np.ndarray, "n 3"],
-    faces: Int[np.ndarray, "f 3"],
-    normals: Float[np.ndarray, "n 3"],
-    size: int,
-) -> Atlas:
-    """Charts of the surface packed into a square of `size` texels, by xatlas."""
-    import xatlas
-
-    atlas = xatlas.Atlas()
-    atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32), normals.astype(np.float32))
-    charts, pack = xatlas.ChartOptions(), xatlas.PackOptions()
-    pack.resolution, pack.padding, pack.bilinear = size, 2, True
-    atlas.generate(charts, pack)
-    source, cut, uv = atlas.get_mesh(0)
-    return Atlas(source.astype(np.int64), cut.astype(np.int64), uv.astype(np.float64))
 
 
 def bake(

@@ -40,7 +40,7 @@ FOV_DEG, TOYBOX_FOV_DEG = 49.1, 40.0
 
 _RECIPE: dict[str, Any] = {
     "guidance_scale": 2.0,
-    "total_variation": 30.0,
+    "total_variation": 100.0,
     "background": "white",
     "view_prompts": "none",
 }

@@ -3,10 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.interpolate import interpn
 
 from dsd_jax.export import isosurface
-from dsd_jax.export.field_grid import Field, density_grid, field_views, occupancy_of
+from dsd_jax.export.field_grid import Field, camera_at, density_grid, field_views, occupancy_of
 from dsd_jax.export.mesh import ring
+from dsd_jax.rendering.cameras import rays
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 CAMERAS = ring([0, 120, 240], 20, 2.7, 40)
@@ -88,6 +90,28 @@ def test_the_threshold_is_found_from_silhouettes_alone():
     assert isosurface.iou(peak >= 0.1, mask).max() < 0.5
     with pytest.raises(ValueError, match="the field is empty: nothing in it hides half"):
         isosurface.best_threshold(peak, mask & False)
+
+
+def test_peaks_are_of_all_rays_that_meet_something():
+    """Against brute force, and against the same with nothing left out."""
+    grids = [density_grid(of([0.4, 0.2, 0, 0.15, 100], [-0.5, 0, 0, 0.1, d])) for d in (3, 40)]
+    grids = [np.where(grid < 1e-3, 0, grid) for grid in grids]
+    every = isosurface.peaks(grids, CAMERAS, 32, least=0.0)
+    found = isosurface.peaks(grids, CAMERAS, 32, least=0.1)
+    seen = (every >= 0.1).any(0)
+    np.testing.assert_array_equal(found[:, seen], every[:, seen])
+    assert 0.02 < seen.mean() < 0.2 and (found[:, ~seen] <= 0.1).all()
+    assert (found == 0).mean() > 0.5
+    axis = np.linspace(-1, 1, len(grids[0]))
+    origins, directions = (np.asarray(x) for x in rays(camera_at(CAMERAS, 1), 32, 32))
+    pixels = [np.unravel_index(peak[1].argmax(), (32, 32)) for peak in every]
+    for row, column in [*pixels, (3, 3)]:
+        t = np.linspace(1.7, 3.7, 4000)[:, None]
+        points = origins[row, column] + t * directions[row, column]
+        points = points[np.linalg.norm(points, axis=1) < 1]
+        for grid, peak in zip(grids, every, strict=True):
+            log = interpn((axis,) * 3, np.log1p(grid), points).max(initial=0)
+            assert np.log1p(peak[1, row, column]) == pytest.approx(log, abs=0.05)
 
 
 def test_gaps_that_views_show_stay_open():
