@@ -57,14 +57,14 @@ def command(objects, zero123_file):
 def made(evaluate, command, tmp_path_factory):
     """A folder in which all objects were made, and not yet judged."""
     out = tmp_path_factory.mktemp("study") / "out"
-    changes = ["--set", "sds:guidance_scale=2"]
+    changes = ["--set", "sds:guidance_scale=4"]
     assert evaluate.main([*command, *changes, "--out", str(out), "--no-score"]) == 0
     return out
 
 
 def test_every_object_is_made_from_its_own_picture(made):
     assert {path.name for path in made.iterdir()} == {"config.json", "truth.npz", "dsd", "sds"}
-    assert json.loads((made / "sds" / "config.json").read_text())["guidance_scale"] == 2
+    assert json.loads((made / "sds" / "config.json").read_text())["guidance_scale"] == 4
     with np.load(made / "truth.npz") as truth:
         assert list(truth) == NAMES
         bed, pineapple = (truth[name].astype(float) for name in NAMES)
@@ -108,7 +108,7 @@ def test_judged_in_a_second_call_and_nothing_is_made_again(
     evaluate, command, made, capsys, monkeypatch
 ):
     monkeypatch.setattr(evaluate.batch, "make_all", None)
-    changes = ["--set", "sds:guidance_scale=2"]
+    changes = ["--set", "sds:guidance_scale=4"]
     capsys.readouterr()
     assert evaluate.main([*command, *changes, "--out", str(made)]) == 0
     printed = capsys.readouterr().out
@@ -150,7 +150,7 @@ def test_a_folder_of_other_settings_is_refused(evaluate, command, made, capsys):
         (["--count", "1"], "--count 20, not 1"),
         (["--seeds", "0:3"], "--seeds '0:2', not '0:3'"),
         (["--t-min", "0.2"], "--t-min"),
-        (["--methods", "sds"], "--guidance-scale 2.0, not 3.0"),
+        (["--methods", "sds"], "--guidance-scale 4.0, not 2.0"),
     ):
         assert evaluate.main([*command, *change, "--out", str(made)]) == 2
         error = capsys.readouterr().err
