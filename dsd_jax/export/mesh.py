@@ -39,7 +39,7 @@ from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import sample_texture, visible
 from dsd_jax.export.run_folder import seed_folder, write_json
 from dsd_jax.export.scenes import load_scene
-from dsd_jax.metrics.novel_views import iou
+from dsd_jax.metrics.novel_views import iou, psnr
 from dsd_jax.rendering.cameras import Camera, orbit
 from dsd_jax.rendering.scene import GREY
 
@@ -249,7 +249,7 @@ def _mesh(
         closing=surface.closing,
         removed=surface.removed,
         iou=iou(covered, surface.mask),
-        psnr=-10 * np.log10(np.square(views - surface.rgb).mean((1, 2, 3)) + 1e-12),
+        psnr=psnr(views, surface.rgb),
     )
 
 

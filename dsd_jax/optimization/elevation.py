@@ -7,7 +7,7 @@ candidate elevation the picture's pixels are looked for in them, at the depth wh
 (plane-sweep stereo, Collins 1996; One-2-3-45, arXiv 2306.16928, matches features to the same end).
 The candidate at which most is found is the answer. With the true views of 16 Toybox objects its
 error is 2 degrees on average and 7 at most; with the views that toybox-1to3 draws of 16 held-out
-objects it is 14, mostly too low.
+objects it is 13, mostly too low.
 
 Letters: s pixels of a side, m moves, k candidates. Angles in radians unless a name ends in _deg.
 """

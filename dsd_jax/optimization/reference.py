@@ -1,7 +1,7 @@
 """The reference view: how far an object is from the picture that it was made of, seen as there.
 
-Letters: h w pixels of a rendering, s side of the picture, which is resized to the rendering. The
-terms are those of threestudio's Zero-1-to-3 and Magic123 configurations.
+Letters: h w pixels of a rendering, s side of the picture. The terms are those of threestudio's
+Zero-1-to-3 and Magic123 configurations.
 """
 
 import jax
@@ -26,19 +26,17 @@ def distance(
 
     Args:
         rendering: of one view, over the background that the picture has.
+        picture: of the rendering's size, see `part_of`.
         camera: of that view.
     """
-    shape = rendering.opacity.shape
-    mask = resized(picture.mask, shape)
+    _, _, rgb, mask, depth, normal = picture
     terms = {
-        "reference_colour": lambda: colour(rendering.rgb, resized(picture.rgb, shape)),
+        "reference_colour": lambda: colour(rendering.rgb, rgb),
         "reference_mask": lambda: colour(rendering.opacity, mask),
     }
-    if picture.depth is not None:
-        depth = resized(picture.depth, shape)
+    if depth is not None:
         terms["reference_depth"] = lambda: uncorrelated(along_axis(rendering, camera), depth, mask)
-    if picture.normal is not None:
-        normal = resized(picture.normal, shape)
+    if normal is not None:
         terms["reference_normal"] = lambda: turned(in_camera(rendering, camera), normal, mask)
     found = {name: term() for name, term in terms.items() if getattr(settings, name)}
     weighted = [getattr(settings, name) * value for name, value in found.items()]
