@@ -67,7 +67,7 @@ def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iter
     """
     prior, scene, method, settings, _ = tasks[0]
     needs = memory.needs(prior, scene, settings, method)
-    fit = memory.bytes_available() // needs.per_seed * jax.local_device_count()
+    fit = (memory.bytes_available() - needs.kernels) // needs.per_seed * jax.local_device_count()
     batches = -(-len(tasks) // max(1, fit // len(seeds)))
     length = -(-len(tasks) // batches)
     for i in range(0, len(tasks), length):

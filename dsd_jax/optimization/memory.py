@@ -1,7 +1,8 @@
 """What a run holds in a device's memory, estimated before anything is compiled.
 
-The coefficients are fitted to what XLA says of compiled steps of Toybox and SD 2.1-base in float32
-on a CPU, where the sum comes out within 10 %; networks in bfloat16 count half. GB are 1e9 bytes.
+The coefficients are fitted: on a CPU to what XLA says of compiled steps of Toybox and SD 2.1-base
+in float32, on accelerators to what an H200 held of both in bfloat16, with 4 and with 16 seeds. There
+the sum comes out within 10 %. GB are 1e9 bytes.
 
 Letters: n points sampled in a step, k parameters of a scene, b bytes of a number of the prior's
 networks.
@@ -23,12 +24,11 @@ from dsd_jax.rendering.volume import step_chunk
 
 # Parameters, two moments of Adam, gradient and update.
 _COPIES = 5
-# Bytes that a sampled point keeps for the backward pass, by hash-grid level and by MLP unit.
-_POINT_LEVEL, _POINT_UNIT = 60, 8
-# Numbers kept for the encoder's backward pass, by input of its group norms; and at work while it
-# only runs forward or the decoder does, by pixel and channel of their finest level. In bfloat16 a
-# GPU recomputes half of what a CPU keeps: SD 2.1-base with 4 seeds held 7.51 GB on an H200.
-_BACKWARD, _BACKWARD_HALF, _FORWARD = 3, 1.5, 5
+# Bytes that a sampled point at work takes by unit of the MLP.
+_POINT_UNIT = 8
+# Numbers at work in the encoder while it only runs forward, or in the decoder, by pixel and channel
+# of their finest level.
+_FORWARD = 5
 # Numbers at work in the UNet, by latent pixel and channel of its finest level.
 _NETWORK = 21
 # Float32 copies of an attention's weights [heads, tokens, tokens] where they are held at all.
@@ -39,35 +39,72 @@ _TRAINING, _WEIGHTS_TRAINING = 59, 4
 _USABLE = 0.8
 
 
+class Costs(NamedTuple):
+    """What depends on the compiler.
+
+    Attributes:
+        point_level: bytes that a sampled point at work takes, by hash-grid level.
+        backward: numbers kept for the encoder's backward pass, by input of its group norms.
+        kernels: how much of the prior's weights is kept a second time, in the layout that a GPU's
+            convolutions want.
+        in_turn: whether rendering and networks work in the same memory, one after the other.
+    """
+
+    point_level: float
+    backward: float
+    kernels: float
+    in_turn: bool
+
+
+ON_CPU = Costs(point_level=60, backward=3, kernels=0, in_turn=False)
+ON_ACCELERATOR = Costs(point_level=22.5, backward=0.93, kernels=0.66, in_turn=True)
+
+
+def costs() -> Costs:
+    """Those of the devices that there are."""
+    return ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR
+
+
 class Needs(NamedTuple):
     """Bytes on one device: the prior's weights, which all seeds share, and what one seed adds.
 
     Attributes:
         prior: weights.
+        kernels: those of them that are kept in another layout, too.
         field: parameters, optimiser state and occupancy grid.
         rendering: what the backward pass of the views keeps.
         encoder: the VAE's encoder and its backward pass, for all views of a step.
         network: the UNet, for all views and conditionings of one evaluation.
         cache: what is kept of the seed's ODE.
         method: the network that the method trains for the seed, and its training.
+        in_turn: how much rendering and networks share, since they do not work at the same time.
     """
 
     prior: int
+    kernels: int
     field: int
     rendering: int
     encoder: int
     network: int
     cache: int
     method: int
+    in_turn: int
+
+    @property
+    def shared(self) -> int:
+        """What all seeds of a device share."""
+        return self.prior + self.kernels
 
     @property
     def per_seed(self) -> int:
-        return sum(self[1:])
+        return sum(self[2:-1]) - self.in_turn
 
     def __str__(self) -> str:
-        sizes = zip(self._fields[1:], self[1:], strict=True)
+        sizes = zip(self._fields[2:-1], self[2:-1], strict=True)
         parts = ", ".join(f"{name} {gb(size)}" for name, size in sizes if size)
-        return f"prior {gb(self.prior)}, each seed {gb(self.per_seed)} ({parts})"
+        if self.in_turn:
+            parts += f", of which {gb(self.in_turn)} in turn"
+        return f"prior {gb(self.shared)}, each seed {gb(self.per_seed)} ({parts})"
 
 
 def gb(size: float) -> str:
@@ -82,30 +119,34 @@ def needs(prior, scene: Scene, settings: Settings, method: Method | None = None)
     shapes = jax.tree.leaves(jax.eval_shape(scene.init, jax.random.key(0)))
     k = sum(math.prod(leaf.shape) for leaf in shapes)
     seen = settings.views + takes_picture(prior)
-    rendering = max(seen * _view(stage) for stage in stages)
+    work, kept = max((_view(stage) for stage in stages), key=sum)
     perp_neg = not prior.has_camera and settings.view_prompts == "perp-neg"
     together = settings.views if prior.has_camera else 1
     size = prior.image_size
+    weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(prior.params))
+    encoder = settings.views * max(
+        _pictures(vae.config, vae.dtype, size, stage.image_space) for stage in stages
+    )
+    network = settings.views * (4 if perp_neg else 2)
+    network *= _network(unet.config, unet.dtype, prior.latent_shape[0], together)
     return Needs(
-        prior=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(prior.params)),
+        prior=weights,
+        kernels=int(costs().kernels * weights),
         field=4 * (_COPIES * k + settings.occupancy_resolution**3),
-        rendering=rendering,
-        encoder=settings.views
-        * max(_pictures(vae.config, vae.dtype, size, stage.image_space) for stage in stages),
-        network=settings.views
-        * (4 if perp_neg else 2)
-        * _network(unet.config, unet.dtype, prior.latent_shape[0], together),
+        rendering=seen * (work + kept),
+        encoder=encoder,
+        network=network,
         cache=ode_cache.size(prior, settings),
         method=_method(prior, settings, together) if method and method.init else 0,
+        in_turn=min(seen * work, encoder + network) if costs().in_turn else 0,
     )
 
 
-def _view(stage: Settings) -> int:
-    """Bytes of rendering a view: of the points at work at a time, and the features of all."""
+def _view(stage: Settings) -> tuple[int, int]:
+    """Bytes of rendering a view: of the points at work at a time, and of the others' features."""
     rows, row = step_chunk(stage.resolution, stage.samples), stage.resolution * stage.samples
-    at_work = rows * row * (stage.levels * _POINT_LEVEL + stage.width * _POINT_UNIT)
-    kept = (stage.resolution - rows) * row * stage.levels * stage.features * 4
-    return at_work + kept
+    work = rows * row * (stage.levels * costs().point_level + stage.width * _POINT_UNIT)
+    return int(work), (stage.resolution - rows) * row * stage.levels * stage.features * 4
 
 
 def _pictures(vae: VAEConfig, dtype, size: int, image_space: float) -> int:
@@ -120,7 +161,7 @@ def _pictures(vae: VAEConfig, dtype, size: int, image_space: float) -> int:
     tokens = (size // vae.factor) ** 2
     kept += 6 * tokens * last
     middle = _attention(dtype, last, 1, tokens, _WEIGHTS) if vae.mid_block_add_attention else 0
-    return int(b * (_BACKWARD if b == 4 else _BACKWARD_HALF) * kept) + middle
+    return int(b * costs().backward * kept) + middle
 
 
 def _network(unet: UNetConfig, dtype, side: int, together: int) -> int:

@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     @property
     def bytes_needed(self) -> int:
         """Estimated memory of the busiest moment on one device."""
-        return self.needs.prior // self.model + self.on_each * self.needs.per_seed
+        return self.needs.shared // self.model + self.on_each * self.needs.per_seed
 
     @property
     def on_each(self) -> int:
@@ -129,7 +129,7 @@ def make_plan(
     there = loop.devices_of_all(devices)
     limit = _limit(task, needs, max_memory_gb)
     model = _model_axis(len(there) // jax.process_count(), shard_prior, needs, limit)
-    fit = (limit - needs.prior // model) // needs.per_seed
+    fit = (limit - needs.shared // model) // needs.per_seed
     if fit < 1 and max_memory_gb:
         raise ValueError(_too_much(needs, f"--max-memory-gb is {max_memory_gb:g}"))
     groups, fit, together = len(there) // model, max(1, fit), jax.process_count() > 1
@@ -167,7 +167,7 @@ def _model_axis(devices: int, shard_prior: int, needs: memory.Needs, limit: int)
                 f"{'is' if devices == 1 else 'are'} {devices}"
             )
         return shard_prior
-    return next((k for k in able if needs.prior // k + needs.per_seed <= limit), 1)
+    return next((k for k in able if needs.shared // k + needs.per_seed <= limit), 1)
 
 
 def _equally_far(seeds: list[int], c: int, saved: Mapping[int, checkpoint.Saved]):
@@ -180,7 +180,7 @@ def _equally_far(seeds: list[int], c: int, saved: Mapping[int, checkpoint.Saved]
 def _too_much(needs: memory.Needs, have: str) -> str:
     """One line for a user whose device is too small for one seed."""
     return (
-        f"one seed needs about {memory.gb(needs.prior + needs.per_seed)} of memory ({needs}), "
+        f"one seed needs about {memory.gb(needs.shared + needs.per_seed)} of memory ({needs}), "
         f"but {have}; make --resolution, --samples or --views smaller, or take a smaller prior"
     )
 

@@ -41,7 +41,7 @@ def test_on_four_devices():
 def needs():
     """The test's prior has no networks whose memory could be estimated."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "needs", lambda *_: memory.Needs(100, 1, 2, 3, 4, 0, 0))
+        patch.setattr(memory, "needs", lambda *_: memory.Needs(100, 0, 1, 2, 3, 4, 0, 0, 0))
         yield
 
 
