@@ -1,8 +1,8 @@
 """What a run holds in a device's memory, estimated before anything is compiled.
 
 The coefficients are fitted: on a CPU to what XLA says of compiled steps of Toybox and SD 2.1-base
-in float32, on accelerators to what an H200 held of both in bfloat16, with 4 and with 16 seeds. There
-the sum comes out within 10 %. GB are 1e9 bytes.
+in float32, on accelerators to what an H200 held of both in bfloat16, with 4 and with 16 seeds.
+There the sum comes out within 10 %. GB are 1e9 bytes.
 
 Letters: n points sampled in a step, k parameters of a scene, b bytes of a number of the prior's
 networks.
