@@ -7,9 +7,8 @@ Letters: v views, n vertices.
 """
 
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +42,7 @@ from dsd_jax.metrics.novel_views import iou, psnr
 from dsd_jax.rendering.cameras import Camera, orbit
 from dsd_jax.rendering.scene import GREY
 
-# Seeds whose charts are made at the same time, on as many cores: more are not prepared meanwhile.
+# Seeds that are made at the same time, on as many cores.
 MOST_WORKERS = 8
 
 
@@ -133,57 +132,34 @@ def export_seeds(
 ) -> list[int]:
     """Write mesh.glb and so on, and mesh.json, beside the field.safetensors of each seed's folder.
 
-    The charts of several seeds are made at the same time, while this process prepares the next
-    seeds and finishes others.
+    Several seeds are made at the same time, the first one before the others, which then need not
+    compile.
 
     One line a seed, in their order: to `say` what was made, to `complain` why nothing was (see
     `load_scene` and `make_mesh`); nothing is written then. Returns the seeds without a mesh.
     """
+
+    def make(seed: int) -> str:
+        folder = seed_folder(run, seed)
+        result = make_mesh(field_of(load_scene(folder)), cameras, settings)
+        save_model(folder, result.model, formats)
+        write_json(folder / "mesh.json", result.report())
+        return result.summary()
+
     failed: list[int] = []
-    begun: deque[tuple[int, _Surface | None, Future]] = deque()
-    workers = min(os.cpu_count() or 1, MOST_WORKERS)
-    pool = ThreadPoolExecutor(workers)
-
-    def begin(seed: int) -> None:
-        try:
-            field = field_of(load_scene(seed_folder(run, seed)))
-            surface = _surface(field, cameras, settings)
-        except (ValueError, FileNotFoundError) as error:
-            begun.append((seed, None, _failed(error)))
-        else:
-            begun.append((seed, surface, pool.submit(_charts, surface, settings)))
-
-    def finish() -> None:
-        seed, surface, charts = begun.popleft()
-        try:
-            atlas = charts.result()
-            assert surface
-            result = _mesh(surface, atlas, cameras, settings)
-            save_model(seed_folder(run, seed), result.model, formats)
-            write_json(seed_folder(run, seed) / "mesh.json", result.report())
-        except (ValueError, FileNotFoundError) as error:
-            complain(f"seed {seed} has no mesh: {error}")
-            failed.append(seed)
-        else:
-            say(f"seed {seed}: {result.summary()}")
-
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS))
     try:
-        for seed in seeds:
-            begin(seed)
-            while begun and (len(begun) > workers or begun[0][2].done()):
-                finish()
-        while begun:
-            finish()
+        for part in (seeds[:1], seeds[1:]):
+            begun = [pool.submit(make, seed) for seed in part]
+            for seed, mesh in zip(part, begun, strict=True):
+                try:
+                    say(f"seed {seed}: {mesh.result()}")
+                except (ValueError, FileNotFoundError) as error:
+                    complain(f"seed {seed} has no mesh: {error}")
+                    failed.append(seed)
     finally:
         pool.shutdown(cancel_futures=True)
     return failed
-
-
-def _failed(error: Exception) -> Future:
-    """What `Executor.submit` returns of something that raises this."""
-    future = Future()
-    future.set_exception(error)
-    return future
 
 
 def make_mesh(field: Field, cameras: Camera, settings: MeshSettings = MeshSettings()) -> MeshResult:

@@ -6,6 +6,7 @@ Letters: n seeds, v views, h w pixels.
 import resource
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,14 +56,19 @@ def write_seeds(
     frames = shoot(camerawork, states, azimuths, elevation, settings, on_view)
     levels, params = levels_in_use(states, settings), hosts.own_rows(states.params)
     first = hosts.own_slice(states.step.shape[0]).start
-    for i, seed in enumerate(seeds[first : first + len(views)]):
+    fps = max(1, round(settings.turntable_frames / settings.turntable_seconds))
+
+    def write(i: int, seed: int) -> None:
         folder = seed_folder(run, seed)
         for azimuth, picture in zip(judge.AZIMUTHS_DEG, views[i], strict=True):
             save_png(folder / "views" / view_name(azimuth), picture)
-        fps = max(1, round(settings.turntable_frames / settings.turntable_seconds))
         save_video(folder / "turntable.mp4", frames[i], fps)
-        own = jax.tree.map(lambda leaf, i=i: leaf[i], params)
+        own = jax.tree.map(lambda leaf: leaf[i], params)
         save_scene(folder, SavedScene(scene, own, levels))
+
+    with ThreadPoolExecutor() as pool:
+        own_seeds = seeds[first : first + len(views)]
+        list(pool.map(write, range(len(own_seeds)), own_seeds))
     return hosts.all_rows(views)[: len(seeds)]
 
 
