@@ -43,9 +43,8 @@ def choice(flag: str, name: str, valid: Iterable[str]) -> None:
     """Refuse a name that is not among the valid ones, and offer the nearest."""
     valid = sorted(valid)
     if name not in valid:
-        raise ValueError(
-            f"--{flag} {name!r} is not one of {', '.join(valid)}{nearest(name, valid)}"
-        )
+        known = ", ".join(valid) if len(valid) <= 30 else f"the {len(valid)} that there are"
+        raise ValueError(f"--{flag} {name!r} is not one of {known}{nearest(name, valid)}")
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

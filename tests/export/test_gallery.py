@@ -1,80 +1,22 @@
-"""The page of a run: what is in it, and how it behaves in a browser (where there is one)."""
+"""The page of a run: what is in it."""
 
 import base64
 import gzip
-import io
 import json
 import re
-import shutil
-from pathlib import Path
 
-import numpy as np
 import programs
 import pytest
-from PIL import Image
+from gallery_run import PROMPT, make_run
 
 from dsd_jax.export.gallery import gallery_page, write_gallery
-from dsd_jax.export.model_files import Model, save_model
-from dsd_jax.export.pictures import save_png
 from dsd_jax.export.run_folder import write_json
-from dsd_jax.export.video import save_video
-
-PROMPT = "a </script><script>alert(1)</script> \"red\" & 'big' house, 家 /*SCRIPT*/"
-
-
-def red_tetrahedron() -> Model:
-    corners = np.array([[-0.5, 0, -0.5], [0.5, 0, -0.5], [0, 0, 0.5], [0, 1, 0]])
-    faces = np.array([[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]])
-    normals = corners - [0, 0.3, 0]
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return Model(corners, faces, normals, np.tile(np.uint8([220, 10, 10]), (4, 1)))
-
-
-def make_run(folder: Path, seeds=range(16), prompt: str = PROMPT) -> Path:
-    """A finished run: the last seed has no mesh; every third was refused; diversity falls."""
-    turn = np.stack([np.full((32, 32, 3), 0.3 + 0.2 * i) for i in range(3)])
-    save_video(folder / "turntable.mp4", turn, fps=3)
-    save_model(folder, red_tetrahedron())
-    write_json(folder / "config.json", {
-        "prompt": prompt, "seeds": list(seeds), "method": "dsd", "prior": "toybox",
-        "preset": "quick", "precision": "float32", "version": "0.1.0",
-        "settings": {"steps": 7, "eta_at": None, "negative_prompt": "<b>"},
-    })  # fmt: skip
-    scores = {
-        str(seed): {"steps": 7, "diversity": 0.5 - 0.01 * seed, "accepted": seed % 3 > 0,
-                    "neighbours": ["house", "rock", "house"]}
-        for seed in seeds
-    }  # fmt: skip
-    write_json(folder / "metrics.json", {
-        "diversity": 0.425, "fidelity": {"accepted": 0.625, "category": "house", "reason": None},
-        "seeds": scores, "seconds": {"total": 125.3}, "device": "cpu", "devices": 2,
-        "interrupted": False,
-    })  # fmt: skip
-    for seed in seeds:
-        own = folder / f"seed_{seed:04d}"
-        for azimuth in range(0, 360, 45):
-            save_png(own / "views" / f"az{azimuth:03d}.png", np.full((8, 8, 3), 0.8))
-        shutil.copy(folder / "turntable.mp4", own)
-        (own / "field.safetensors").write_bytes(b"field")
-        if seed != seeds[-1]:
-            shutil.copy(folder / "mesh.glb", own)
-            write_json(own / "mesh.json", {"faces": 4, "silhouette_iou": [0.9, 1.0],
-                                           "psnr_db": [30.0, 31.0]})  # fmt: skip
-    return folder
 
 
 def shown(page: str) -> dict:
     """What the page's script is told."""
     (text,) = re.findall(r'<script type="application/json" id="run">(.*?)</script>', page, re.S)
     return json.loads(text)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """With a page, in a folder whose name is not easy for URLs."""
-    folder = make_run(tmp_path_factory.mktemp("a run 家 #1") / "a-red-house-1a2b3c4d")
-    assert write_gallery(folder) == folder / "index.html"
-    return folder
 
 
 def test_a_page_tells_the_run(run):
@@ -206,150 +148,3 @@ def test_the_program(run, tmp_path, capsys):
 
 
 # ---- in a browser --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def visit(browser):
-    """(file, width) -> a page on which nothing but warnings may be said or asked for."""
-    pages, bad = [], []
-
-    def open_page(file: Path, width: int = 1200):
-        page = browser.new_page(viewport={"width": width, "height": 800})
-        page.set_default_timeout(120_000)
-        page.on("console", lambda said: bad.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: bad.append(str(error)))
-        page.on("requestfailed", lambda request: bad.append(request.url))
-        page.on(
-            "request",
-            lambda request: (
-                None if request.url.startswith(("file:", "blob:", "data:"))
-                else bad.append(request.url)
-            ),
-        )  # fmt: skip
-        page.goto(file.as_uri())
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert not bad
-
-
-def tiles(page) -> list[int]:
-    """The seeds of the grid as they stand."""
-    return [int(text.removeprefix("Seed ")) for text in page.locator(".tile b").all_inner_texts()]
-
-
-def focused(page) -> str:
-    return page.evaluate("document.activeElement.getAttribute('aria-label')")
-
-
-def redness(page) -> float:
-    """Share of the large view that is clearly red, as the model is and nothing else."""
-    page.wait_for_function("document.querySelector('#model model-viewer')?.loaded")
-    best = 0.0
-    for _ in range(40):  # until it is drawn
-        shot = Image.open(io.BytesIO(page.locator("#model").screenshot())).convert("RGB")
-        red, green, _ = np.moveaxis(np.asarray(shot, np.float32), -1, 0)
-        best = max(best, float((red > green + 60).mean()))
-        if best > 0.05:
-            break
-        page.wait_for_timeout(250)
-    return best
-
-
-@pytest.fixture
-def gallery(visit, run):
-    return visit(run / "index.html")
-
-
-def test_the_grid(gallery):
-    assert gallery.title() == gallery.inner_text("h1") == PROMPT
-    assert tiles(gallery) == list(range(16)) and gallery.locator("video").count() == 16
-    gallery.wait_for_function("[...document.querySelectorAll('video')].some((v) => !v.paused)")
-    verdicts = gallery.locator(".verdict").all_inner_texts()
-    assert verdicts[:3] == ["not accepted", "✓ accepted", "✓ accepted"]
-    gallery.select_option("#sort", "diversity")
-    assert tiles(gallery) == list(range(16))
-    gallery.select_option("#sort", "fidelity")
-    assert tiles(gallery) == [s for s in range(16) if s % 3] + list(range(0, 16, 3))
-    gallery.select_option("#sort", "seed")
-    gallery.click("#turn")
-    assert gallery.evaluate("[...document.querySelectorAll('video')].every((v) => v.paused)")
-
-
-def test_the_large_view_and_the_keyboard(gallery):
-    gallery.click(".tile:nth-child(2) .open")
-    assert gallery.inner_text("#name") == "Seed 1"
-    assert redness(gallery) > 0.05
-    gallery.keyboard.press("ArrowRight")
-    assert gallery.inner_text("#name") == "Seed 2"
-    assert redness(gallery) > 0.05
-    gallery.click("#previous")
-    gallery.keyboard.press("ArrowLeft")
-    gallery.keyboard.press("ArrowLeft")
-    assert gallery.inner_text("#name") == "Seed 15"
-    gallery.wait_for_selector("#model video")  # it has no mesh
-    assert gallery.inner_text("#hint") == "there is no mesh on this page"
-    gallery.click("#next")
-    gallery.keyboard.press("ArrowRight")
-    gallery.keyboard.press("ArrowRight")
-    gallery.keyboard.press("Escape")
-    gallery.wait_for_selector("#large", state="hidden")
-    gallery.keyboard.press("Enter")  # the same once more
-    gallery.wait_for_selector("#large", state="visible")
-    assert gallery.inner_text("#name") == "Seed 2" and redness(gallery) > 0.05
-    assert gallery.inner_text("#hint").startswith("drag to turn")
-    for _ in range(3):
-        gallery.keyboard.press("ArrowLeft")
-    gallery.keyboard.press("Escape")
-    gallery.wait_for_selector("#large", state="hidden")
-    gallery.wait_for_function("document.activeElement.ariaLabel === 'Seed 15: large view'")
-    gallery.keyboard.press("ArrowLeft")
-    assert focused(gallery) == "Seed 14: large view"
-    columns = gallery.evaluate(
-        "getComputedStyle(document.getElementById('grid')).gridTemplateColumns.split(' ').length"
-    )
-    gallery.keyboard.press("ArrowUp")
-    assert focused(gallery) == f"Seed {14 - columns}: large view"
-    gallery.keyboard.press("Enter")
-    gallery.wait_for_selector("#large", state="visible")
-    assert gallery.inner_text("#name") == f"Seed {14 - columns}"
-    gallery.click("#close")
-
-
-def test_light_and_dark(gallery):
-    def brightness():
-        return gallery.evaluate(
-            "Number(getComputedStyle(document.documentElement).backgroundColor.match(/[0-9.]+/)[0])"
-        )
-
-    gallery.emulate_media(color_scheme="dark")
-    assert brightness() < 60
-    gallery.click("#theme")
-    assert brightness() > 200
-    gallery.click("#theme")
-    assert brightness() < 60
-
-
-def test_a_phone_and_a_single_file(visit, run):
-    path = write_gallery(run, single_file=True)
-    alone = run.parent / "alone" / "sent.html"
-    alone.parent.mkdir()
-    shutil.move(path, alone)
-    page = visit(alone, width=390)
-
-    def fits() -> bool:
-        return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-    assert fits() and len(tiles(page)) == 16
-    page.click("summary")
-    assert fits()
-    page.click(".tile:nth-child(3) .open")
-    assert redness(page) > 0.05
-    box = page.locator("#large").bounding_box()
-    assert box["x"] == box["y"] == 0 and box["width"] == 390 and box["height"] == 800
-    assert page.locator("#close").bounding_box()["x"] < 390 - 36
-    assert page.locator("#details").is_visible() and fits()
-    page.click("#close")
