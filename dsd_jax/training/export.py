@@ -34,15 +34,15 @@ SCHEDULER = {
 def configs(vocabulary: int, resolution: int = 128, small: bool = False) -> tuple:
     """config.json dictionaries of unet, vae and text encoder; `small` is for trials."""
     latent = resolution // 8
-    channels, width = ((32, 32, 64), 64) if small else ((64, 128, 128), 192)
+    channels, width = ((32, 64), 64) if small else ((64, 128, 128), 192)
     unet = {
         "_class_name": "UNet2DConditionModel",
         "sample_size": latent,
         "in_channels": 4,
         "out_channels": 4,
         "block_out_channels": list(channels),
-        "down_block_types": ["CrossAttnDownBlock2D"] * 3,
-        "up_block_types": ["CrossAttnUpBlock2D"] * 3,
+        "down_block_types": ["CrossAttnDownBlock2D"] * len(channels),
+        "up_block_types": ["CrossAttnUpBlock2D"] * len(channels),
         "layers_per_block": 1,
         "cross_attention_dim": width,
         "attention_head_dim": [max(1, c // 32) for c in channels],
