@@ -3,7 +3,6 @@
 Letters: n seeds, v views, h w pixels, k channels (3, or 4 with opacity).
 """
 
-from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,6 +14,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
+from dsd_jax.export.pictures import to_uint8
 from dsd_jax.optimization import hosts
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import State
@@ -58,10 +58,9 @@ def make_camerawork(
             chunk=rows,
             skip_empty=True,
         )
-        channels = (rendering.rgb, rendering.opacity[..., None])
-        picture = jnp.concatenate(channels, -1) if opacity else rendering.rgb
-        picture = jnp.clip(jnp.nan_to_num(picture, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
-        return jnp.rint(picture * 255).astype(jnp.uint8)
+        if opacity:
+            return jnp.concatenate([rendering.rgb, rendering.opacity[..., None]], -1)
+        return rendering.rgb
 
     def all_seeds(params, grids, levels, camera):
         return jax.lax.map(lambda seed: one(seed[0], seed[1], levels, camera), (params, grids))
@@ -88,19 +87,19 @@ def shoot(
     """
     levels = levels_in_use(states, settings)
     fov_y, elevation = np.deg2rad(settings.fov_deg), np.deg2rad(elevation_deg)
-    views, begun = [], deque()
 
-    def finish() -> None:
-        views.append(hosts.own_rows(begun.popleft()))
+    def fetched(drawn: jax.Array) -> np.ndarray:
+        picture = to_uint8(hosts.own_rows(drawn))
         on_view()
+        return picture
 
+    views: list[Any] = []  # pictures, the last one still on the devices
     for azimuth in np.deg2rad(np.asarray(azimuths_deg, float)):
         camera = orbit(azimuth, elevation, settings.distance, fov_y)
-        begun.append(camerawork(states.params, states.occupancy, levels, camera))
-        if len(begun) > 1:  # the devices draw a view while the one before is fetched
-            finish()
-    while begun:
-        finish()
+        views.append(camerawork(states.params, states.occupancy, levels, camera))
+        if len(views) > 1:  # the devices draw a view while the one before is fetched
+            views[-2] = fetched(views[-2])
+    views[-1] = fetched(views[-1])
     return np.stack(views, axis=1)
 
 

@@ -145,6 +145,3 @@ def test_the_program(run, tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"error: {tmp_path}/config.json does not exist; give the folder of a finished run\n"
     )
-
-
-# ---- in a browser --------------------------------------------------------------------------

@@ -101,10 +101,9 @@ def test_rendering_is_near_what_xla_says(toybox):
 
 
 def test_weights_are_counted_as_they_are_stored(big, toybox):
-    scene = make_scene(SETTINGS)
-    assert memory.needs(big.prior, scene, SETTINGS).prior == 2 * (865_910_724 + 83_653_863)
+    assert memory.needs(big.prior, big.scene, SETTINGS).prior == 2 * (865_910_724 + 83_653_863)
     full = sum(leaf.size for leaf in jax.tree.leaves(toybox.params))
-    assert memory.needs(toybox, scene, SETTINGS).prior == 4 * full
+    assert memory.needs(toybox, big.scene, SETTINGS).prior == 4 * full
 
 
 def test_sixteen_seeds_of_sd21_fit_16_gb_in_chunks(big):
@@ -120,6 +119,16 @@ def test_sixteen_seeds_of_sd21_fit_16_gb_in_chunks(big):
     assert plan.warning is None
     alone = make_plan(big, list(range(16)), max_memory_gb=1000)
     assert alone.chunks == [list(range(16))]
+
+
+def test_plan_is_near_what_an_h200_held(big):
+    """7.51 GB (`peak_bytes_in_use`): four seeds, one view of 96 pixels, 48 samples, 8 levels."""
+    settings = dataclasses.replace(
+        SETTINGS, resolution=96, late_resolution=96, samples=48, levels=8, log2_entries=17,
+        base_resolution=16, growth=1.447,
+    )  # fmt: skip
+    needs = memory.needs(big.prior, make_scene(settings), settings)
+    assert needs.shared + 4 * needs.per_seed == pytest.approx(7.51e9, rel=0.1)
 
 
 @pytest.mark.parametrize("seeds, held", [(4, 7.78e9), (16, 21.59e9)])
