@@ -88,7 +88,7 @@ def shoot(
     levels = levels_in_use(states, settings)
     fov_y, elevation = np.deg2rad(settings.fov_deg), np.deg2rad(elevation_deg)
 
-    def fetched(drawn: jax.Array) -> np.ndarray:
+    def fetched(drawn: Any) -> np.ndarray:
         picture = to_uint8(hosts.own_rows(drawn))
         on_view()
         return picture
