@@ -6,6 +6,7 @@ Density is optical thickness per unit length, as everywhere.
 
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,8 @@ from dsd_jax.rendering.scene import GREY, Scene
 from dsd_jax.rendering.volume import chunk_within, render
 
 MAX_CELLS = 128
+# Held by a thread while it uses them: of several that make meshes, one compiles for all.
+DEVICES = Lock()
 
 
 class Field(NamedTuple):
@@ -75,7 +78,8 @@ def density_grid(field: Field) -> Float[np.ndarray, "g g g"]:
 
     Raises ValueError where it is not finite.
     """
-    density = np.asarray(_density_grid(field.apply, field.params, field.cells))
+    with DEVICES:
+        density = np.asarray(_density_grid(field.apply, field.params, field.cells))
     if not np.isfinite(density).all():
         raise ValueError("the field's density is not finite: its optimisation diverged")
     return density
@@ -105,12 +109,13 @@ def field_views(
 ) -> tuple[Float[np.ndarray, "v h w 3"], Float[np.ndarray, "v h w"]]:
     """Colour before grey, and opacity, of the field from v cameras: size x size, no randomness."""
     count = cameras.fov_y.shape[0]
-    pictures = [
-        _view(field.apply, field.params, occupancy, camera_at(cameras, i), size, samples)
-        for i in range(count)
-    ]
-    rgb, opacity = zip(*pictures, strict=True)
-    return np.stack(rgb), np.stack(opacity)
+    with DEVICES:
+        pictures = [
+            _view(field.apply, field.params, occupancy, camera_at(cameras, i), size, samples)
+            for i in range(count)
+        ]
+        rgb, opacity = zip(*pictures, strict=True)
+        return np.stack(rgb), np.stack(opacity)
 
 
 def camera_at(cameras: Camera, index: int) -> Camera:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dsd_jax.export.field_grid import camera_at
+from dsd_jax.export.field_grid import DEVICES, camera_at
 from dsd_jax.fields.hash_grid import encode
 from dsd_jax.metrics.novel_views import iou
 from dsd_jax.rendering.cameras import Camera, rays
@@ -94,8 +94,11 @@ def peaks(
     occupancy = init(len(dense))._replace(occupied=jnp.asarray(dense))
     values = jnp.log1p(jnp.stack([jnp.asarray(x) for x in densities], -1))
     count = cameras.fov_y.shape[0]
-    views = [_peaks(values, occupancy, camera_at(cameras, i), size) for i in range(count)]
-    return np.expm1(np.moveaxis(np.stack(views), -1, 0))
+    with DEVICES:
+        views = np.stack(
+            [_peaks(values, occupancy, camera_at(cameras, i), size) for i in range(count)]
+        )
+    return np.expm1(np.moveaxis(views, -1, 0))
 
 
 def best_threshold(

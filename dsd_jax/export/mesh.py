@@ -43,7 +43,7 @@ from dsd_jax.rendering.cameras import Camera, orbit
 from dsd_jax.rendering.scene import GREY
 
 # Seeds that are made at the same time, on as many cores.
-MOST_WORKERS = 8
+MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,7 @@ def export_seeds(
 ) -> list[int]:
     """Write mesh.glb and so on, and mesh.json, beside the field.safetensors of each seed's folder.
 
-    Several seeds are made at the same time, the first one before the others, which then need not
-    compile.
+    Several seeds are made at the same time.
 
     One line a seed, in their order: to `say` what was made, to `complain` why nothing was (see
     `load_scene` and `make_mesh`); nothing is written then. Returns the seeds without a mesh.
@@ -149,14 +148,13 @@ def export_seeds(
     failed: list[int] = []
     pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS))
     try:
-        for part in (seeds[:1], seeds[1:]):
-            begun = [pool.submit(make, seed) for seed in part]
-            for seed, mesh in zip(part, begun, strict=True):
-                try:
-                    say(f"seed {seed}: {mesh.result()}")
-                except (ValueError, FileNotFoundError) as error:
-                    complain(f"seed {seed} has no mesh: {error}")
-                    failed.append(seed)
+        begun = [pool.submit(make, seed) for seed in seeds]
+        for seed, mesh in zip(seeds, begun, strict=True):
+            try:
+                say(f"seed {seed}: {mesh.result()}")
+            except (ValueError, FileNotFoundError) as error:
+                complain(f"seed {seed} has no mesh: {error}")
+                failed.append(seed)
     finally:
         pool.shutdown(cancel_futures=True)
     return failed

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dsd_jax.export.charts import Atlas
-from dsd_jax.export.field_grid import Field
+from dsd_jax.export.field_grid import DEVICES, Field
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import rasterise
 from dsd_jax.rendering.volume import absorption
@@ -65,7 +65,8 @@ def surface_albedo(
     blocks = 2 ** (blocks - 1).bit_length()  # few shapes to compile
     pad = ((0, blocks * _BLOCK - len(points)), (0, 0))
     lines = [np.pad(x, pad).astype(np.float32).reshape(blocks, -1, 3) for x in (points, normals)]
-    found = _gather(field.apply, field.params, *lines, 2 / field.cells)
+    with DEVICES:
+        found = jax.device_get(_gather(field.apply, field.params, *lines, 2 / field.cells))
     colours, opacity = (np.array(x).reshape(blocks * _BLOCK, -1)[: len(points)] for x in found)
     faint = opacity[:, 0] < _FAINT
     if faint.all():

@@ -3,12 +3,15 @@
 Letters: b batch, l tokens (queries), m tokens (keys), c channels, v views.
 """
 
+import math
 from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from dsd_jax.models.layers import GroupNorm, conv
 
@@ -44,7 +47,22 @@ def attend(query, key, value, heads: int, causal: bool = False) -> jax.Array:
 
 
 def _attention(kind, causal: bool, query, key, value) -> jax.Array:
-    return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation=kind)
+    kernel = partial(jax.nn.dot_product_attention, is_causal=causal, implementation=kind)
+    split = _split_axes()
+    if kind == "cudnn" and split:  # XLA cannot divide cuDNN's work: each device takes some heads
+        heads = query.shape[2] % math.prod(split.values()) == 0
+        part = P(None, None, tuple(split)) if heads else P()
+        kernel = jax.shard_map(
+            kernel, in_specs=part, out_specs=part, axis_names=set(split), check_vma=False
+        )
+    return kernel(query, key, value)
+
+
+def _split_axes() -> dict[str, int]:
+    """Axes of the mesh, and their sizes, along which XLA is free to divide the work."""
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return {name: mesh.shape[name] for name, kind in kinds if kind == AxisType.Auto}
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

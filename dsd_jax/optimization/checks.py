@@ -25,7 +25,7 @@ def check(settings: Settings) -> None:
         if value is not None and value < 1:
             raise ValueError(f"--{flag(name)} must be at least 1, not {value}")
     fractions = ("t_min", "t_max", "ode_guidance_below", "t_prime_offset", "eta", "eta_at",
-                 "image_space", "late_image_space", "late_from", "shading_from",
+                 "visible_eta", "image_space", "late_image_space", "late_from", "shading_from",
                  "shading_probability", "textureless_probability", "levels_until",
                  "early_until", "fresh_share")  # fmt: skip
     for name in fractions:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dsd_jax.guidance import DenoiserAt, ViewPrompts, blend_views
+from dsd_jax.metrics.novel_views import HIDDEN_DEG, VISIBLE_DEG
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.priors import zero123
 from dsd_jax.priors.stable_diffusion import Prior, camera_embedding_input
@@ -154,6 +155,15 @@ def of_picture(prior: Any, params: Any, picture: Picture, viewpoint: Viewpoint) 
     source = zero123.View(picture.elevation, 0.0, 0.0)
     target = zero123.View(viewpoint.elevation, viewpoint.azimuth, 0.0)
     return prior.denoiser_at(params, picture.image, prior.pose(target, source))
+
+
+def visible(viewpoint: Viewpoint) -> Float[Array, "*views"]:
+    """How much a view shows of what a picture from azimuth 0 shows.
+
+    1 up to VISIBLE_DEG from it, from there falling linearly to 0 at HIDDEN_DEG.
+    """
+    apart = jnp.abs(jnp.rad2deg(jnp.mod(viewpoint.azimuth + jnp.pi, 2 * jnp.pi) - jnp.pi))
+    return jnp.clip((HIDDEN_DEG - apart) / (HIDDEN_DEG - VISIBLE_DEG), 0.0, 1.0)
 
 
 def of_prompt(

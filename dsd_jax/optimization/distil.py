@@ -22,6 +22,7 @@ from dsd_jax.optimization.conditioning import (
     condition,
     of_picture,
     of_prompt,
+    visible,
     words_of,
 )
 from dsd_jax.optimization.presets import Settings
@@ -70,6 +71,9 @@ def _of_view(setup: Setup, shared: Shared, state, t, cache, key, x, noise, viewp
     text, place = shared.text, (camera, settings)
     part = t / prior.schedule.num_train_timesteps
     offered = method_settings(function, part, state.step, settings)
+    if isinstance(text, Picture) and "eta" in offered:
+        least = settings.visible_eta * visible(viewpoint)
+        offered["eta"] = jnp.maximum(offered["eta"], least)
     if isinstance(text, Text) and text.nfsd is not None:
         offered["negative"] = of_prompt(prior, shared.prior, text.nfsd, text, *place)(1.0)
     if state.method is not None:

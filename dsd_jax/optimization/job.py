@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -183,10 +184,12 @@ def run(job: Job, plan: Plan, began: float, blocks: Blocks | None = None) -> int
         rendered = time.monotonic()
         hosts.wait("views")
         if hosts.is_first():
-            if job.args.mesh and not stopped:
-                write_meshes(job, seeds, reporter)
+            with ThreadPoolExecutor(1) as pool:
+                scored = pool.submit(job.score, seeds, views)
+                if job.args.mesh and not stopped:
+                    write_meshes(job, seeds, reporter)
+                scores = scored.result()
             steps = {seed: steps_done(states) for chunk, states in chunks for seed in chunk}
-            scores = job.score(seeds, views)
             metrics = {
                 **summary({seed: steps[seed] for seed in seeds}, reporter.latest, scores),
                 "iterations_per_second": reporter.steps_per_second,

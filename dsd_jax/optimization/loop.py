@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -133,6 +134,7 @@ def make_block(
     def block(states: State, start: int, stop: int, shared: Any) -> tuple[State, Metrics]:
         sums = None
         if fill_all and states.cache is None:
+            compile_together(fill_all, step_all, states, shared)
             states = fill_all(states, shared)
         for i in range(start, stop):
             if i % refresh_every == 0:
@@ -142,6 +144,18 @@ def make_block(
         return states, jax.tree.map(lambda m: m / (stop - start), sums)
 
     return block
+
+
+def compile_together(first: Any, second: Any, states: State, shared: Any) -> None:
+    """Compile, at the same time, two jitted functions; the second is given what the first makes.
+
+    JAX keeps what is compiled, so that calls with such arguments need not compile.
+    """
+    lowered = first.lower(states, shared)
+    with ThreadPoolExecutor(1) as pool:
+        compiled = pool.submit(lowered.compile)
+        second.lower(lowered.out_info, shared).compile()
+        compiled.result()
 
 
 def _is_none(x) -> bool:

@@ -32,6 +32,9 @@ class Settings:
     """Share of fresh noise in DSD's eps from `eta_at` on; from 0 at t_max it grows as t falls."""
     eta_at: float | None = None
     """t, as a fraction of the prior's timesteps, at which that share is reached (None: t_min)."""
+    visible_eta: float = 0.0
+    """That share is at least so much, from the first step, in views that show what single_view.py's
+    picture shows: up to 60 degrees from it, and less and less up to 120 degrees."""
     weighting: Literal["variance", "one-step"] = "variance"
     """Weight of a gradient over t: 1 - abar_t as published, or s_t, with which it is x - xhat_t."""
     image_space: float = 0.0

@@ -177,12 +177,15 @@ def slow_scatter(backend: str, version: str) -> str | None:
 def set_up_jax(argv: Sequence[str] = ()) -> None:
     """Settings of a program, to be made before JAX is first used.
 
-    Compiled programs are kept in the user's cache folder, unless JAX was told where
-    (JAX_COMPILATION_CACHE_DIR) or nothing can be written there. Without an accelerator each core is
-    a device, so that seeds run side by side; or there are as many as `--devices` in `argv` says.
+    Compiled programs, short ones too, are kept in the user's cache folder, unless JAX was told
+    where (JAX_COMPILATION_CACHE_DIR) or nothing can be written there. Without an accelerator each
+    core is a device, so that seeds run side by side; or there are as many as `--devices` in `argv`
+    says.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", _cache_folder())
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         wanted = flag_value(argv, "devices") or ""
         devices = int(wanted) if wanted.isdigit() else 0

@@ -6,6 +6,7 @@ One test runs the others of this file in a process of its own, whose CPU counts 
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import chex
@@ -13,7 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
+from dsd_jax.models import attention
 from dsd_jax.optimization import loop, memory
 from dsd_jax.optimization.seeds import unpadded
 from dsd_jax.optimization.step import Shared
@@ -135,6 +139,32 @@ def test_weights_are_split_and_give_the_same(task):
         assert {shard.data.shape for shard in after["x"].addressable_shards} == {(1, 6)}
         found.append((jax.device_get(after), jax.device_get(metrics)))
     chex.assert_trees_all_close(*found, rtol=1e-5)
+
+
+@four
+@pytest.mark.parametrize(("heads", "each"), [(4, 2), (3, 3)])
+def test_where_weights_are_split_each_device_asks_cudnn_for_its_heads(monkeypatch, heads, each):
+    """Of all heads where they cannot be shared out evenly."""
+    asked, real = [], jax.nn.dot_product_attention
+
+    def noted(query, *args, implementation, **kwargs):
+        asked.append((query.shape[2], implementation))
+        return real(query, *args, implementation="xla", **kwargs)
+
+    keys = jax.random.split(jax.random.key(1), 3)
+    qkv = [jax.random.normal(key, (2, 1, 6, 8 * heads)) for key in keys]
+    one = partial(attention.attend, heads=heads)
+    expected = jax.vmap(one)(*qkv)
+    monkeypatch.setattr(attention, "implementation", lambda *args: "cudnn")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", noted)
+    mesh = jax.make_mesh((2, 2), ("seed", "model"), axis_types=(AxisType.Auto,) * 2)
+    seeds = P("seed")
+    split = jax.shard_map(
+        jax.vmap(one), mesh=mesh, in_specs=seeds, out_specs=seeds, axis_names={"seed"},
+        check_vma=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(jax.jit(split)(*qkv), expected, rtol=1e-5, atol=1e-6)
+    assert asked == [(each, "cudnn")]
 
 
 @four

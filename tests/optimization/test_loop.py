@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import chex
 import jax
@@ -163,6 +164,22 @@ def test_a_block_reads_nothing_back_and_its_states_are_given_away(machine, task)
     assert isinstance(metrics["loss"], jax.Array)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(states.params))
     assert int(after.step[0]) == 4
+
+
+def test_what_is_compiled_together_is_not_compiled_again(machine):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
+    )
+    seeds = jax.sharding.NamedSharding(machine.mesh, jax.sharding.PartitionSpec("seed"))
+    jit = partial(jax.jit, out_shardings=seeds)
+    first = jit(lambda state, shared: {"x": state["x"], "cache": state["x"] * shared})
+    second = jit(lambda state, shared: {"x": state["x"] + state["cache"] * shared})
+    state, shared = {"x": jax.device_put(np.ones((2, 3), np.float32), seeds)}, np.float32(2)
+    loop.compile_together(first, second, state, shared)
+    assert len(compiled) == 2
+    np.testing.assert_array_equal(second(first(state, shared), shared)["x"], np.full((2, 3), 5))
+    assert len(compiled) == 2
 
 
 def test_phases_follow_one_another():

@@ -1,6 +1,7 @@
 """A picture in a prompt's place: what the prior is told, its kept ODEs, the reference view."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,29 @@ def test_every_method_that_needs_no_other_prompt_has_a_gradient(prior, picture, 
     assert grad.shape == x.shape and jnp.isfinite(grad).all()
     zero = method in ("vsd", "asd")  # the adapter changes nothing yet
     assert (jnp.abs(grad).max() > 1e-3) != zero
+
+
+def test_views_of_the_visible_side_forget_their_seed(prior, picture, told):
+    """With eta 0 and visible_eta 1: SDS near the picture, DSD behind, a mixture in between."""
+    azimuths = jnp.deg2rad(jnp.array([0.0, -55.0, 90.0, 200.0]))
+
+    def gradients(visible_eta, seed):
+        settings = dataclasses.replace(
+            told, views=4, eta=0.0, anchor="trajectory", visible_eta=visible_eta
+        )
+        recipe = Recipe(make_scene(settings), prior, METHODS["dsd"], settings)
+        state = init_state(seed, SHAPE, recipe.scene, settings, distil.initial(recipe))
+        views = Viewpoint(azimuths, jnp.full(4, 0.2))
+        cameras = jax.vmap(lambda *at: camera_at(Viewpoint(*at), settings))(*views)
+        noise = jnp.broadcast_to(jax.random.normal(jax.random.key(seed), SHAPE), (4, *SHAPE))
+        key, x, shared = jax.random.key(2), jnp.full((4, *SHAPE), 0.5), Shared({}, picture)
+        grad, _ = distil.gradient(recipe, shared, key, x, noise, 500, state, views, cameras)
+        return grad
+
+    found, other, own = (jax.jit(partial(gradients, *a))() for a in ((1.0, 3), (1.0, 4), (0.0, 3)))
+    same = [np.allclose(found[i], other[i], atol=1e-5) for i in range(4)]
+    assert same == [True, True, False, False]
+    assert [np.allclose(found[i], own[i], atol=1e-5) for i in range(4)] == [False] * 3 + [True]
 
 
 def test_the_reference_view_counts_in_the_memory_of_a_step(zero123_file, told):

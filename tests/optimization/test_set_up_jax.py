@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from dsd_jax.optimization import validate
 validate.set_up_jax(os.environ.get("ARGV", "").split())
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 print(jax.config.values["jax_compilation_cache_dir"], jax.jit(lambda x: x + 1)(jnp.zeros(3))[0])
 if "ARGV" in os.environ:
     print(jax.device_count())
