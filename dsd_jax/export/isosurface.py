@@ -1,8 +1,8 @@
 """From density to a closed surface: a threshold, marching cubes, few faces.
 
 Letters: g grid points along an axis of the box [-1, 1]^3 (x, y, z), d grids, v views, h w pixels,
-n vertices, f faces. An isosurface of density is taken of log(1 + density), which is nearly linear
-where matter begins, so that marching cubes place it well between two grid points.
+n vertices, f faces, t thresholds. An isosurface of density is taken of log(1 + density), which is
+nearly linear where matter begins, so that marching cubes place it well between two grid points.
 
 What looks solid in pictures may be a sponge, pictures cannot tell. So pores are closed first: by a
 morphological closing of the grid, which leaves convex surfaces where they are.
@@ -114,9 +114,25 @@ def best_threshold(
         raise ValueError("the field is empty: nothing in it hides half of the background")
     low = max(float(peak[mask].min()), _LEAST)
     thresholds = np.geomspace(low, max(float(peak.max()), low), candidates)
-    scores = np.array([iou(peak >= threshold, mask).mean() for threshold in thresholds])
+    scores = np.stack(
+        [_ious(view, inside, thresholds) for view, inside in zip(peak, mask, strict=True)], 1
+    ).mean(1)
     good = np.flatnonzero(scores >= scores.max() - _PLATEAU)
     return float(thresholds[good[len(good) // 2]])
+
+
+def _ious(
+    peak: Float[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "h w"],
+    thresholds: Float[np.ndarray, "t"],
+) -> Float[np.ndarray, "t"]:
+    """IoU of `mask` with where the peak reaches each threshold, by sorting; 1 if both are empty."""
+    inside, outside = (
+        len(values) - np.searchsorted(np.sort(values), thresholds)
+        for values in (peak[mask], peak[~mask])
+    )
+    union = mask.sum() + outside
+    return np.where(union, inside / np.maximum(union, 1), 1.0)
 
 
 def best_surface(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dsd_jax.guidance import DenoiserAt, ViewPrompts, blend_views
-from dsd_jax.metrics.novel_views import HIDDEN_DEG, VISIBLE_DEG
+from dsd_jax.metrics.novel_views import VISIBLE_DEG
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.priors import zero123
 from dsd_jax.priors.stable_diffusion import Prior, camera_embedding_input
@@ -22,6 +22,8 @@ from dsd_jax.rendering.cameras import Camera, orbit
 VIEWS = ("front view", "side view", "back view", "overhead view")
 # The elevation above which a view is an overhead view.
 OVERHEAD = jnp.pi / 3
+# From so far from a picture's own view on, a view shows more of what the picture hides.
+UNSEEN_DEG = 90.0
 
 
 class Text(NamedTuple):
@@ -160,10 +162,10 @@ def of_picture(prior: Any, params: Any, picture: Picture, viewpoint: Viewpoint) 
 def visible(viewpoint: Viewpoint) -> Float[Array, "*views"]:
     """How much a view shows of what a picture from azimuth 0 shows.
 
-    1 up to VISIBLE_DEG from it, from there falling linearly to 0 at HIDDEN_DEG.
+    1 up to VISIBLE_DEG from it, from there falling linearly to 0 where most is hidden.
     """
     apart = jnp.abs(jnp.rad2deg(jnp.mod(viewpoint.azimuth + jnp.pi, 2 * jnp.pi) - jnp.pi))
-    return jnp.clip((HIDDEN_DEG - apart) / (HIDDEN_DEG - VISIBLE_DEG), 0.0, 1.0)
+    return jnp.clip((UNSEEN_DEG - apart) / (UNSEEN_DEG - VISIBLE_DEG), 0.0, 1.0)
 
 
 def of_prompt(

@@ -39,6 +39,8 @@ SCORED_SIZE = 128
 FOV_DEG, TOYBOX_FOV_DEG = 49.1, 40.0
 
 _RECIPE: dict[str, Any] = {
+    "eta": 0.0,
+    "visible_eta": 1.0,
     "guidance_scale": 2.0,
     "total_variation": 100.0,
     "background": "white",
