@@ -92,6 +92,15 @@ def test_the_threshold_is_found_from_silhouettes_alone():
         isosurface.best_threshold(peak, mask & False)
 
 
+def test_best_threshold_by_hand():
+    """A view of four pixels, and one in which nothing should be seen."""
+    peaks = np.array([[[1.0, 2, 3, 4]], [[3.5, 0, 0, 0]]])
+    masks = np.array([[[1, 0, 1, 1]], [[0, 0, 0, 0]]], bool)
+    assert isosurface.best_threshold(peaks[:1], np.array([[[False, False, True, True]]])) == 3
+    assert isosurface.best_threshold(peaks[:1], masks[:1]) == pytest.approx(1)  # 3/4; 2/4, 2/3, 1/3
+    assert 3.5 < isosurface.best_threshold(peaks, masks) <= 4  # (1/3 + 1) / 2; (3/4 + 0) / 2 at 1
+
+
 def test_peaks_are_of_all_rays_that_meet_something():
     """Against brute force, and against the same with nothing left out."""
     grids = [density_grid(of([0.4, 0.2, 0, 0.15, 100], [-0.5, 0, 0, 0.1, d])) for d in (3, 40)]
