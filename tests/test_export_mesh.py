@@ -142,13 +142,17 @@ def test_a_seed_whose_charts_fail_does_not_stop_the_others(quick_compilation, ru
     assert not (seed_folder(run, 0) / "mesh.json").exists()
 
 
-def test_an_interrupt_ends_it(quick_compilation, run):
+def test_an_interrupt_ends_it(quick_compilation, run, monkeypatch):
+    """What one worker has begun is ended; the third seed is not begun."""
+    shutil.copytree(seed_folder(run, 0), seed_folder(run, 2))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
     def say(line):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mesh.export_seeds(run, [3, 0], CAMERAS, SMALL, say=say)
-    assert not (seed_folder(run, 0) / "mesh.glb").exists()
+        mesh.export_seeds(run, [3, 0, 2], CAMERAS, SMALL, say=say)
+    assert not (seed_folder(run, 2) / "mesh.glb").exists()
 
 
 @pytest.mark.parametrize(
