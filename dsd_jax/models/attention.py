@@ -50,8 +50,8 @@ def _attention(kind, causal: bool, query, key, value) -> jax.Array:
     kernel = partial(jax.nn.dot_product_attention, is_causal=causal, implementation=kind)
     split = _split_axes()
     if kind == "cudnn" and split:  # XLA cannot divide cuDNN's work: each device takes some heads
-        heads = query.shape[2] % math.prod(split.values()) == 0
-        part = P(None, None, tuple(split)) if heads else P()
+        even = query.shape[2] % math.prod(split.values()) == 0
+        part = P(None, None, tuple(split)) if even else P()
         kernel = jax.shard_map(
             kernel, in_specs=part, out_specs=part, axis_names=set(split), check_vma=False
         )
