@@ -33,8 +33,8 @@ class Settings:
     eta_at: float | None = None
     """t, as a fraction of the prior's timesteps, at which that share is reached (None: t_min)."""
     visible_eta: float = 0.0
-    """The least share of fresh noise in views that show what single_view.py's picture shows: so much
-    up to 60 degrees from it, and less and less up to 90 degrees."""
+    """The least share of fresh noise in views that show what single_view.py's picture shows: so
+    much up to 60 degrees from it, and less and less up to 90 degrees."""
     weighting: Literal["variance", "one-step"] = "variance"
     """Weight of a gradient over t: 1 - abar_t as published, or s_t, with which it is x - xhat_t."""
     image_space: float = 0.0
