@@ -111,9 +111,14 @@ def camera_at(viewpoint: Viewpoint, settings: Settings) -> Camera:
     return orbit(*viewpoint, settings.distance, jnp.deg2rad(settings.fov_deg))
 
 
+def apart(azimuth: Float[Array, "*views"]) -> Float[Array, "*views"]:
+    """How far an azimuth is from 0, on either side: 0 to pi."""
+    return jnp.abs(jnp.mod(azimuth + jnp.pi, 2 * jnp.pi) - jnp.pi)
+
+
 def view_index(viewpoint: Viewpoint) -> jax.Array:
     """Index into `VIEWS`: within 45 degrees of the front, of the back, above 60, or from a side."""
-    azimuth = jnp.abs(jnp.mod(viewpoint.azimuth + jnp.pi, 2 * jnp.pi) - jnp.pi)
+    azimuth = apart(viewpoint.azimuth)
     index = jnp.where(azimuth < jnp.pi / 4, 0, jnp.where(azimuth > 3 * jnp.pi / 4, 2, 1))
     return jnp.where(viewpoint.elevation > OVERHEAD, 3, index)
 
@@ -164,8 +169,8 @@ def visible(viewpoint: Viewpoint) -> Float[Array, "*views"]:
 
     1 up to VISIBLE_DEG from it, from there falling linearly to 0 where most is hidden.
     """
-    apart = jnp.abs(jnp.rad2deg(jnp.mod(viewpoint.azimuth + jnp.pi, 2 * jnp.pi) - jnp.pi))
-    return jnp.clip((UNSEEN_DEG - apart) / (UNSEEN_DEG - VISIBLE_DEG), 0.0, 1.0)
+    apart_deg = jnp.rad2deg(apart(viewpoint.azimuth))
+    return jnp.clip((UNSEEN_DEG - apart_deg) / (UNSEEN_DEG - VISIBLE_DEG), 0.0, 1.0)
 
 
 def of_prompt(

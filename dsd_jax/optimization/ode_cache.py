@@ -30,6 +30,7 @@ from dsd_jax.optimization.conditioning import (
     OVERHEAD,
     Prompt,
     Viewpoint,
+    apart,
     camera_at,
     condition,
     takes_picture,
@@ -235,8 +236,7 @@ def bin_of(prior, viewpoint: Viewpoint, settings: Settings) -> tuple[jax.Array, 
     if settings.view_prompts == "words":
         return view_index(viewpoint), none
     half = -(-_around(settings) // 2)
-    folded = jnp.abs(jnp.mod(azimuth + jnp.pi, 2 * jnp.pi) - jnp.pi)
-    a = _floor(folded / width, half)
+    a = _floor(apart(azimuth) / width, half)
     return (jnp.where(elevation > OVERHEAD, half, a) if _overhead(settings) else a), none
 
 
