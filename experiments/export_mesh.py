@@ -24,12 +24,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from dsd_jax.export.gallery import write_gallery
-from dsd_jax.export.mesh import MeshSettings, export_seeds, ring
+from dsd_jax.export.mesh import MeshSettings, export_seeds
 from dsd_jax.export.run_folder import seeds_of
 from dsd_jax.metrics.judge import AZIMUTHS_DEG, ELEVATION_DEG
 from dsd_jax.optimization import validate
 from dsd_jax.optimization.seeds import parse_seeds
-from dsd_jax.rendering.cameras import Camera
+from dsd_jax.rendering.cameras import Camera, ring
 
 INCOMPLETE, BAD_INPUT = 1, 2
 
@@ -42,7 +42,7 @@ class Args:
     """Folder of the run, for instance runs/a-house-1a2b3c4d."""
     format: tuple[Literal["glb", "ply", "obj"], ...] = ("glb",)
     """Which files to write: GLB and OBJ hold a texture, PLY colours at the vertices."""
-    faces: int = 20_000
+    faces: int = 10_000
     """The most triangles of a mesh."""
     threshold: str = "auto"
     """Density of the surface, a number; auto finds the one whose silhouettes agree best."""

@@ -270,3 +270,18 @@ def zero123_folder(zero123_file, tmp_path_factory) -> Path:
     (folder / "scheduler" / "scheduler_config.json").write_text(scheduler)
     (folder / "model_index.json").write_text('{"_class_name": "Zero1to3StableDiffusionPipeline"}')
     return folder
+
+
+@pytest.fixture
+def compilations():
+    """The names of the programs that XLA compiles, or finds among those kept, from now on."""
+    import jax
+
+    names = []
+
+    def note(event, seconds, fun_name="", **_):
+        if "backend_compile" in event:
+            names.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    return names

@@ -12,12 +12,13 @@ import programs
 import pytest
 import trimesh
 
-from dsd_jax.export import charts, mesh
+from dsd_jax.export import ahead, charts, mesh
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.model_files import save_model
 from dsd_jax.export.run_folder import seed_folder, write_json
 from dsd_jax.export.scenes import SavedScene, load_scene, save_scene
 from dsd_jax.fields.radiance import RadianceField, truncated_exp
+from dsd_jax.rendering.cameras import ring
 from dsd_jax.rendering.scene import Scene
 
 
@@ -112,7 +113,7 @@ def slow_second(monkeypatch):
     return began
 
 
-CAMERAS = mesh.ring([0, 180], 15, 2.7, 40)
+CAMERAS = ring([0, 180], 15, 2.7, 40)
 SMALL = mesh.MeshSettings(faces=400, texture_size=64, view_size=48, samples=16)
 
 
@@ -129,6 +130,20 @@ def test_several_seeds_are_made_at_once_and_said_in_order(quick_compilation, run
     before = (seed_folder(run, 0) / "mesh.glb").read_bytes()
     save_model(seed_folder(run, 0), alone.model)
     assert (seed_folder(run, 0) / "mesh.glb").read_bytes() == before
+
+
+def test_what_is_compiled_beforehand_is_not_compiled_again(quick_compilation, run, compilations):
+    """From shapes alone, where the guesses of how much there will be are right."""
+    field = field_of(load_scene(seed_folder(run, 0)))
+    field = field._replace(apply=lambda *args, apply=field.apply: apply(*args))  # never seen yet
+    shapes = jax.eval_shape(lambda: field.params)
+    for compile_one in ahead.compilations(field._replace(params=shapes), CAMERAS, SMALL):
+        compile_one()
+    names = {f"jit({name})" for name in ("_density_grid", "_gather", "_peaks", "_view")}
+    assert names - {"jit(_peaks)"} <= set(compilations)  # that one may serve another field
+    before = len(compilations)
+    mesh.make_mesh(field, CAMERAS, SMALL)
+    assert not names & set(compilations[before:])
 
 
 def test_a_seed_whose_charts_fail_does_not_stop_the_others(quick_compilation, run, monkeypatch):

@@ -1,17 +1,66 @@
-"""A small byte-pair tokenizer in the files of transformers' CLIPTokenizer.
+"""Prompts as token ids, and a small byte-pair tokenizer in CLIPTokenizer's files (transformers).
 
-Ids, in CLIP's order: 256 byte symbols, the same ending a word (`</w>`), the merges, then
-<|startoftext|> and <|endoftext|>, which is the highest id: CLIPTextModel pools there. Padding is
-<|endoftext|> as well, as in Stable Diffusion 1. Any text is tokenised: what no merge covers falls
-apart into bytes.
+Ids of that one, in CLIP's order: 256 byte symbols, the same ending a word (`</w>`), the merges,
+then <|startoftext|> and <|endoftext|>, which is the highest id: CLIPTextModel pools there. Padding
+is <|endoftext|> as well, as in Stable Diffusion 1. Any text is tokenised: what no merge covers
+falls apart into bytes.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+_FAST, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
+# (n prompts, most) -> ids [n, l], padded, or cut, to the tokenizer's length or to `most` if shorter
+Tokenizer = Callable[[list[str], int], Int[np.ndarray, "n l"]]
 _SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def read_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of a folder in transformers' layout.
+
+    A tokenizer.json is read without transformers, whose import takes longer than all else that a
+    prompt needs (5 s where PyTorch is installed, too).
+
+    Raises FileNotFoundError where there is none.
+    """
+    folder = Path(folder)
+    if not (folder / "vocab.json").is_file():
+        raise FileNotFoundError(f"{folder / 'vocab.json'} is missing: prompts need a tokenizer")
+    if not all((folder / name).is_file() for name in (_FAST, _SETTINGS)):
+        from transformers import CLIPTokenizer
+
+        return of_transformers(CLIPTokenizer.from_pretrained(folder))
+    import tokenizers
+
+    reader = tokenizers.Tokenizer.from_file(str(folder / _FAST))
+    settings = json.loads((folder / _SETTINGS).read_text("utf-8"))
+    pad = settings.get("pad_token", END)
+    pad = pad["content"] if isinstance(pad, dict) else pad
+
+    def ids(prompts: list[str], most: int) -> Int[np.ndarray, "n l"]:
+        length = min(most, settings.get("model_max_length", most))
+        reader.enable_truncation(length)
+        reader.enable_padding(length=length, pad_id=reader.token_to_id(pad), pad_token=pad)
+        return np.asarray([found.ids for found in reader.encode_batch(list(prompts))], np.int32)
+
+    return ids
+
+
+def of_transformers(tokenizer: Any) -> Tokenizer:
+    """What a tokenizer of transformers does, as a function."""
+
+    def ids(prompts: list[str], most: int) -> Int[np.ndarray, "n l"]:
+        length = min(most, tokenizer.model_max_length)
+        found = tokenizer(list(prompts), padding="max_length", truncation=True, max_length=length)
+        return np.asarray(found["input_ids"], np.int32)
+
+    return ids
 
 
 def train_tokenizer(
@@ -21,7 +70,8 @@ def train_tokenizer(
 
     Args:
         prompts: training text, one prompt an item.
-        folder: gets vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json.
+        folder: gets vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json, and
+            tokenizer.json, which says the same to the library `tokenizers`.
         vocab_size: most ids there may be; fewer if the prompts hold nothing left to merge.
         max_length: tokens of a prompt, start and end included.
 
@@ -43,7 +93,16 @@ def train_tokenizer(
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", "utf-8")
     _write_settings(folder, len(symbols), max_length)
+    write_fast(folder)
     return len(symbols)
+
+
+def write_fast(folder: Path) -> None:
+    """tokenizer.json, from the other files."""
+    from transformers import CLIPTokenizerFast  # type: ignore
+
+    (folder / _FAST).unlink(missing_ok=True)
+    CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer.save(str(folder / _FAST), False)
 
 
 def _learn_merges(prompts: Iterable[str], alphabet: list[str], count: int) -> list[tuple[str, str]]:
@@ -104,7 +163,7 @@ def _write_settings(folder: Path, size: int, max_length: int) -> None:
         "unk_token": END,
     }
     _write_json(folder / "special_tokens_map.json", special)
-    _write_json(folder / "tokenizer_config.json", config)
+    _write_json(folder / _SETTINGS, config)
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 
 from dsd_jax.export.scenes import SavedScene
 from dsd_jax.fields.hash_grid import level_resolutions
-from dsd_jax.rendering.cameras import Camera
-from dsd_jax.rendering.occupancy import OccupancyGrid
+from dsd_jax.rendering.cameras import Camera, camera_at
+from dsd_jax.rendering.occupancy import OccupancyGrid, init
 from dsd_jax.rendering.sampling import ray_ball
 from dsd_jax.rendering.scene import GREY, Scene
 from dsd_jax.rendering.volume import chunk_within, render
@@ -118,6 +118,13 @@ def field_views(
         return np.stack(rgb), np.stack(opacity)
 
 
-def camera_at(cameras: Camera, index: int) -> Camera:
-    """One of a stack of cameras."""
-    return jax.tree.map(lambda leaf: leaf[index], cameras)
+def compilations(
+    field: Field, cameras: Camera, size: int = 128, samples: int = 64
+) -> list[Callable[[], Any]]:
+    """What compiles `density_grid` and `field_views`. Of `field.params` only shapes matter."""
+    grid, camera = jax.eval_shape(partial(init, field.cells)), camera_at(cameras, 0)
+    args = field.apply, field.params
+    return [
+        lambda: _density_grid.lower(*args, field.cells).compile(),
+        lambda: _view.lower(*args, grid, camera, size, samples).compile(),
+    ]

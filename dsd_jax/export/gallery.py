@@ -15,6 +15,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,9 @@ def write_gallery(run: str | Path, single_file: bool = False) -> Path:
     page = gallery_page(run, embed=single_file)
     path = run / (SINGLE_FILE if single_file else PAGE)
     if not single_file:
-        for seed in _seeds(_read(run, "metrics.json")):
-            _write_mesh_script(seed_folder(run, seed), seed)
+        with ThreadPoolExecutor() as pool:
+            seeds = _seeds(_read(run, "metrics.json"))
+            list(pool.map(partial(_write_mesh_script, run), seeds))
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
@@ -191,8 +194,9 @@ def _details(folder: Path, scores) -> list[tuple[str, str]]:
     return rows
 
 
-def _write_mesh_script(folder: Path, seed: int) -> None:
+def _write_mesh_script(run: Path, seed: int) -> None:
     """mesh.js, which gives mesh.glb to the page; without a mesh there is none."""
+    folder = seed_folder(run, seed)
     script = folder / "mesh.js"
     if not (folder / "mesh.glb").is_file():
         script.unlink(missing_ok=True)

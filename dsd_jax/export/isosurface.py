@@ -8,18 +8,19 @@ What looks solid in pictures may be a sponge, pictures cannot tell. So pores are
 morphological closing of the grid, which leaves convex surfaces where they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dsd_jax.export.field_grid import DEVICES, camera_at
+from dsd_jax.export.field_grid import DEVICES
 from dsd_jax.fields.hash_grid import encode
 from dsd_jax.metrics.novel_views import iou
-from dsd_jax.rendering.cameras import Camera, rays
+from dsd_jax.rendering.cameras import Camera, camera_at, rays
 from dsd_jax.rendering.occupancy import init, is_met
 from dsd_jax.rendering.sampling import ray_ball
 
@@ -99,6 +100,15 @@ def peaks(
             [_peaks(values, occupancy, camera_at(cameras, i), size) for i in range(count)]
         )
     return np.expm1(np.moveaxis(views, -1, 0))
+
+
+def compilations(
+    cells: int, cameras: Camera, size: int, grids: int = len(CLOSINGS)
+) -> list[Callable[[], Any]]:
+    """What compiles `peaks` of so many grids."""
+    values = jax.ShapeDtypeStruct((*[cells + 1] * 3, grids), jnp.float32)
+    grid, camera = jax.eval_shape(partial(init, cells)), camera_at(cameras, 0)
+    return [lambda: _peaks.lower(values, grid, camera, size).compile()]
 
 
 def best_threshold(

@@ -7,8 +7,9 @@ Letters: v views, n vertices.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,6 @@ from dsd_jax.export import texture
 from dsd_jax.export.charts import Atlas, unwrap
 from dsd_jax.export.field_grid import (
     Field,
-    camera_at,
     density_grid,
     field_of,
     field_views,
@@ -39,7 +39,7 @@ from dsd_jax.export.raster import sample_texture, visible
 from dsd_jax.export.run_folder import seed_folder, write_json
 from dsd_jax.export.scenes import load_scene
 from dsd_jax.metrics.novel_views import iou, psnr
-from dsd_jax.rendering.cameras import Camera, orbit
+from dsd_jax.rendering.cameras import Camera, camera_at
 from dsd_jax.rendering.scene import GREY
 
 # Seeds that are made at the same time, on as many cores.
@@ -60,7 +60,7 @@ class MeshSettings:
         view_size, samples: of the pictures that field and mesh are compared in.
     """
 
-    faces: int = 20_000
+    faces: int = 10_000
     threshold: float | None = None
     closing: int | None = None
     vertex_colours: bool = False
@@ -113,14 +113,6 @@ class MeshResult(NamedTuple):
         }
 
 
-def ring(
-    azimuths_deg: Sequence[float], elevation_deg: float, distance: float, fov_deg: float
-) -> Camera:
-    """A run's v cameras, stacked: one on each azimuth, all looking at the origin."""
-    azimuths = np.deg2rad(np.asarray(azimuths_deg, np.float32))
-    return orbit(azimuths, np.deg2rad(elevation_deg), distance, np.deg2rad(fov_deg))
-
-
 def export_seeds(
     run: str | Path,
     seeds: Sequence[int],
@@ -137,6 +129,26 @@ def export_seeds(
     One line a seed, in their order: to `say` what was made, to `complain` why nothing was (see
     `load_scene` and `make_mesh`); nothing is written then. Returns the seeds without a mesh.
     """
+    with exporting(run, seeds, cameras, settings, formats) as finish:
+        return finish(say, complain)
+
+
+# (say, complain) -> the seeds without a mesh
+Finish = Callable[[Callable[[str], None], Callable[[str], None]], list[int]]
+
+
+@contextmanager
+def exporting(
+    run: str | Path,
+    seeds: Sequence[int],
+    cameras: Camera,
+    settings: MeshSettings = MeshSettings(),
+    formats: Sequence[str] = ("glb",),
+) -> Iterator[Finish]:
+    """Begin `export_seeds` on other threads; yields a function that waits for its end.
+
+    At the context's end the seeds that have not been begun are given up.
+    """
 
     def make(seed: int) -> str:
         folder = seed_folder(run, seed)
@@ -145,19 +157,23 @@ def export_seeds(
         write_json(folder / "mesh.json", result.report())
         return result.summary()
 
-    failed: list[int] = []
     pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS))
-    try:
-        begun = [pool.submit(make, seed) for seed in seeds]
+    begun = [pool.submit(make, seed) for seed in seeds]
+
+    def finish(say: Callable[[str], None], complain: Callable[[str], None]) -> list[int]:
+        failed: list[int] = []
         for seed, mesh in zip(seeds, begun, strict=True):
             try:
                 say(f"seed {seed}: {mesh.result()}")
             except (ValueError, FileNotFoundError) as error:
                 complain(f"seed {seed} has no mesh: {error}")
                 failed.append(seed)
+        return failed
+
+    try:
+        yield finish
     finally:
         pool.shutdown(cancel_futures=True)
-    return failed
 
 
 def make_mesh(field: Field, cameras: Camera, settings: MeshSettings = MeshSettings()) -> MeshResult:

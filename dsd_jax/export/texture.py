@@ -3,7 +3,9 @@
 Letters: n vertices, f faces, m points or texels, s samples along a normal, h w texels.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +63,7 @@ def surface_albedo(
     """
     from scipy.spatial import KDTree
 
-    blocks = max(-(-len(points) // _BLOCK), 1)
-    blocks = 2 ** (blocks - 1).bit_length()  # few shapes to compile
+    blocks = _blocks(len(points))
     pad = ((0, blocks * _BLOCK - len(points)), (0, 0))
     lines = [np.pad(x, pad).astype(np.float32).reshape(blocks, -1, 3) for x in (points, normals)]
     with DEVICES:
@@ -74,6 +75,22 @@ def surface_albedo(
     nearest = KDTree(points[~faint]).query(points[faint])[1]
     colours[faint] = colours[~faint][nearest]
     return colours
+
+
+def compilations(field: Field, points: Sequence[int]) -> list[Callable[[], Any]]:
+    """What compiles `surface_albedo` of so many points. Of `field.params` only shapes matter."""
+
+    def one(blocks: int) -> Callable[[], Any]:
+        lines = jax.ShapeDtypeStruct((blocks, _BLOCK, 3), jnp.float32)
+        args = field.apply, field.params, lines, lines, 2 / field.cells
+        return lambda: _gather.lower(*args).compile()
+
+    return [one(blocks) for blocks in sorted({_blocks(n) for n in points})]
+
+
+def _blocks(points: int) -> int:
+    """How many blocks hold them: a power of two, so that there are few shapes to compile."""
+    return 2 ** (max(-(-points // _BLOCK), 1) - 1).bit_length()
 
 
 @partial(jax.jit, static_argnames=("apply",))

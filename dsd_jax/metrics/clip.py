@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
+from dsd_jax.data.tokenizer import read_tokenizer
 from dsd_jax.metrics.batches import in_batches
 from dsd_jax.models import keys
 from dsd_jax.models.clip_text import ClipText
@@ -107,12 +108,9 @@ def image_features(
 
 def text_features(clip: Clip, prompts: list[str]) -> Float[Array, "p e"]:
     """Projected features, of length 1, of prompts; cut at the encoder's length."""
-    from transformers import CLIPTokenizer
-
-    tokenizer = CLIPTokenizer.from_pretrained(clip.folder)
-    length = min(clip.text.config.max_position_embeddings, tokenizer.model_max_length)
-    ids = tokenizer(list(prompts), padding="max_length", truncation=True, max_length=length)
-    return _text_features(clip.text, clip.params, jnp.asarray(ids["input_ids"], jnp.int32))
+    tokenizer = read_tokenizer(clip.folder)
+    ids = tokenizer(prompts, clip.text.config.max_position_embeddings)
+    return _text_features(clip.text, clip.params, jnp.asarray(ids))
 
 
 def prompt_similarity(

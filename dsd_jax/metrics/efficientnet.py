@@ -42,7 +42,7 @@ def weights_path() -> Path:
     return path
 
 
-def fold(kernel: np.ndarray, norm: dict[str, np.ndarray]) -> dict[str, Array]:
+def fold(kernel: np.ndarray, norm: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Convolution [out, in, k, k] then batch norm -> {"kernel": [k, k, in, out], "bias": [out]}.
 
     norm(conv(x)) = conv(x) * g + (bias - mean * g) with g = weight / sqrt(var + eps).
@@ -52,7 +52,7 @@ def fold(kernel: np.ndarray, norm: dict[str, np.ndarray]) -> dict[str, Array]:
     )
     folded = kernel.transpose(2, 3, 1, 0) * gain
     bias = norm["bias"] - norm["running_mean"] * gain
-    return {"kernel": jnp.asarray(folded, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
+    return {"kernel": folded.astype(np.float32), "bias": bias.astype(np.float32)}
 
 
 def convert(state: dict[str, np.ndarray]) -> Params:
@@ -81,7 +81,7 @@ def convert(state: dict[str, np.ndarray]) -> Params:
 
 def load_efficientnet() -> Params:
     """ImageNet weights from the pip package, without torch. Raises ModuleNotFoundError."""
-    return convert(read_state_dict(weights_path()))
+    return jax.device_put(convert(read_state_dict(weights_path())))
 
 
 def _conv(layer: dict, x: jax.Array, stride: int = 1) -> jax.Array:

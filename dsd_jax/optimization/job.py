@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,23 +24,17 @@ from jaxtyping import UInt8
 
 import dsd_jax
 from dsd_jax.export.gallery import write_gallery
-from dsd_jax.export.mesh import export_seeds, ring
+from dsd_jax.export.mesh import exporting
 from dsd_jax.export.pictures import save_png
 from dsd_jax.export.run_folder import write_json
-from dsd_jax.metrics import judge
-from dsd_jax.optimization import hosts, validate
+from dsd_jax.optimization import hosts, results, validate
+from dsd_jax.optimization.ahead import compiling_ahead
 from dsd_jax.optimization.checkpoint import Saved
 from dsd_jax.optimization.growing import Show, show_growing
 from dsd_jax.optimization.logs import open_logs
 from dsd_jax.optimization.loop import Block, Progress, interruptible
 from dsd_jax.optimization.reporter import SHEET, Reporter, seeds_sheet
-from dsd_jax.optimization.results import (
-    Scores,
-    planned_memory_gb,
-    summary,
-    views_to_write,
-    write_seeds,
-)
+from dsd_jax.optimization.results import Scores, planned_memory_gb, summary
 from dsd_jax.optimization.run_args import RunArgs, device
 from dsd_jax.optimization.seeds import unpadded
 from dsd_jax.optimization.state import State
@@ -170,7 +163,9 @@ def run(job: Job, plan: Plan, began: float, blocks: Blocks | None = None) -> int
         reporter.latest.update({seed: saved.metrics for seed, saved in job.saved.items()})
         with interruptible() as stop:
             made = (blocks or partial(make_blocks, job.task))(plan.mesh)
-            chunks = optimise(job, plan, made, reporter, stop, show)
+            cameraworks = reporter.camerawork, *results.cameraworks(scene, settings, plan.mesh)
+            with compiling_ahead(scene, settings, cameraworks, args.mesh) as ahead:
+                chunks = optimise(job, plan, made, reporter, ahead, stop, show)
             stopped = stop()
         optimised = time.monotonic()
         if stopped == signal.SIGTERM or not chunks:
@@ -180,15 +175,16 @@ def run(job: Job, plan: Plan, began: float, blocks: Blocks | None = None) -> int
             reporter.say(
                 "stopped; writing the results of the steps done (the same command goes on)"
             )
-        seeds, views = write_results(job, chunks, plan.mesh, reporter)
-        rendered = time.monotonic()
-        hosts.wait("views")
-        if hosts.is_first():
-            with ThreadPoolExecutor(1) as pool:
-                scored = pool.submit(job.score, seeds, views)
-                if job.args.mesh and not stopped:
-                    write_meshes(job, seeds, reporter)
-                scores = scored.result()
+        seeds = write_fields(job, chunks)
+        wanted = seeds if args.mesh and not stopped and hosts.is_first() else []
+        with exporting(job.folder, wanted, results.mesh_cameras(settings)) as finish_meshes:
+            views = write_views(job, chunks, plan.mesh, reporter)
+            rendered = time.monotonic()
+            hosts.wait("views")
+            scores = job.score(seeds, views) if hosts.is_first() else None
+            reporter.describe("meshes")
+            finish_meshes(lambda line: None, reporter.say)
+        if scores:
             steps = {seed: steps_done(states) for chunk, states in chunks for seed in chunk}
             metrics = {
                 **summary({seed: steps[seed] for seed in seeds}, reporter.latest, scores),
@@ -223,11 +219,20 @@ def optimise(
     plan: Plan,
     blocks: list[tuple[int, Block]],
     reporter: Reporter,
+    ahead: Callable[[State], None],
     stop: Callable[[], int],
     show: Show | None = None,
 ) -> list[tuple[list[int], State]]:
-    """The seeds of each chunk that was begun, and those states that this process has."""
+    """The seeds of each chunk that was begun, and those states that this process has.
+
+    `ahead` is given the states while their steps are compiled.
+    """
     args, done = job.args, []
+
+    def on_phase(states: State) -> None:
+        reporter.describe("compiling ...")
+        ahead(states)
+
     for index, chunk in enumerate(plan.chunks):
         if stop():
             break
@@ -246,7 +251,7 @@ def optimise(
             checkpoints(job.folder),
             on_block,
             stop,
-            lambda: reporter.describe("compiling ..."),
+            on_phase,
             job.saved,
             args.checkpoint_minutes,
             "" if index or args.profile is None else args.profile,
@@ -255,28 +260,29 @@ def optimise(
     return done
 
 
-def write_results(
+def write_fields(job: Job, chunks: list[tuple[list[int], State]]) -> list[int]:
+    """The fields of all seeds that were begun, and these seeds. Returns when all are written."""
+    for seeds, rows in chunks:
+        results.write_fields(job.folder, seeds, rows, job.task.scene, job.args.settings)
+    hosts.wait("fields")
+    begun = {seed for seeds, _ in chunks for seed in seeds}
+    return [seed for seed in job.seeds if seed in begun]
+
+
+def write_views(
     job: Job, chunks: list[tuple[list[int], State]], mesh: Mesh, reporter: Reporter
-) -> tuple[list[int], UInt8[np.ndarray, "n 8 h w 3"]]:
-    """Every seed's folder and the contact sheet; returns the seeds and the views of all."""
+) -> UInt8[np.ndarray, "n 8 h w 3"]:
+    """Every seed's pictures and the contact sheet; returns the views of all, in their order."""
     scene, settings = job.task.scene, job.args.settings
-    on_view = reporter.count("rendering", len(chunks) * views_to_write(settings))
+    on_view = reporter.count("rendering", len(chunks) * results.views_to_write(settings))
     by_seed = NamedSharding(mesh, PartitionSpec("seed"))
     found: dict[int, np.ndarray] = {}
     for seeds, rows in chunks:
         states = hosts.spread_rows(rows, by_seed)
-        views = write_seeds(job.folder, seeds, states, scene, settings, mesh, on_view)
+        views = results.write_views(job.folder, seeds, states, scene, settings, mesh, on_view)
         found.update(zip(seeds, views, strict=True))
     seeds = [seed for seed in job.seeds if seed in found]
     views = np.stack([found[seed] for seed in seeds])
     if hosts.is_first():
         save_png(job.folder / SHEET, seeds_sheet(views, seeds, 192, job.beside))
-    return seeds, views
-
-
-def write_meshes(job: Job, seeds: list[int], reporter: Reporter) -> None:
-    """seed_0000/mesh.glb and so on; a seed that has none is named."""
-    settings = job.args.settings
-    cameras = ring(judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, settings.distance, settings.fov_deg)
-    reporter.describe("meshes")
-    export_seeds(job.folder, seeds, cameras, say=lambda line: None, complain=reporter.say)
+    return views

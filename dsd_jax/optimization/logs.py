@@ -10,6 +10,7 @@ log.jsonl has one line a report, of the seeds that run together, and is a progra
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,18 +82,25 @@ def _lines(path: Path, reached: Mapping[int, int]) -> Log:
 
 @contextmanager
 def _board(run: Path) -> Iterator[Log]:
-    from tensorboardX import SummaryWriter
+    """By a thread of its own: where PyTorch is installed the writer's import takes seconds."""
+    boards, written = [], []
 
-    board = SummaryWriter(str(run))
+    def write(metrics, step):
+        from tensorboardX import SummaryWriter
 
-    def add(metrics, step, done):
+        if not boards:
+            boards.append(SummaryWriter(str(run)))
         for name, value in _curves(metrics).items():
-            board.add_scalar(name, value, step)
+            boards[0].add_scalar(name, value, step)
 
     try:
-        yield add
+        with ThreadPoolExecutor(1) as pool:
+            yield lambda metrics, step, done: written.append(pool.submit(write, metrics, step))
     finally:
-        board.close()
+        for board in boards:
+            board.close()
+    for one in written:
+        one.result()
 
 
 @contextmanager

@@ -30,8 +30,6 @@ Metrics = dict[str, Any]
 Step = Callable[[State, Any], tuple[State, Metrics]]
 Refresh = Callable[[State], State]
 Fill = Callable[[State, Any], State]
-# (states, start, stop, shared), start < stop
-Block = Callable[[State, int, int, Any], tuple[State, Metrics]]
 
 BLOCK_SECONDS = 2.0
 MAX_BLOCK = 1000
@@ -92,6 +90,50 @@ def weight_sharding(mesh: Mesh, leaf: Any) -> NamedSharding:
     return NamedSharding(mesh, P(*[None] * axis, "model"))
 
 
+class Block(NamedTuple):
+    """Compiled programs for n seeds, which make some steps of all of them; see `make_block`."""
+
+    step: Any
+    refresh: Any
+    refresh_every: int
+    fill: Any
+    add: Any
+
+    def __call__(self, states: State, start: int, stop: int, shared: Any) -> tuple[State, Metrics]:
+        """The states at step `stop` > `start`, and the means of the metrics, [n] each, over them.
+
+        The states given are donated.
+        """
+        sums = None
+        if self.fill and states.cache is None:
+            states = self.fill(states, shared)
+        for i in range(start, stop):
+            if i % self.refresh_every == 0:
+                states = self.refresh(states)
+            states, metrics = self.step(states, shared)
+            sums = metrics if sums is None else self.add(sums, metrics)
+        return states, jax.tree.map(lambda m: m / (stop - start), sums)
+
+    def compile(self, states: State, shared: Any, meanwhile: Callable[[], None]) -> None:
+        """Compile, at the same time, what a call compiles one after another.
+
+        JAX keeps what is compiled. `meanwhile` is called when it is XLA's turn, so that what other
+        threads do then does not hold this one up.
+        """
+        lowered, shapes = [], states
+        if self.fill and states.cache is None:
+            lowered = [self.fill.lower(states, shared)]
+            shapes = lowered[0].out_info
+        lowered.append(self.refresh.lower(shapes))
+        with ThreadPoolExecutor() as pool:
+            others = [pool.submit(one.compile) for one in lowered]
+            step = self.step.lower(shapes, shared)
+            meanwhile()
+            step.compile()
+            for other in others:
+                other.result()
+
+
 def make_block(
     step: Step,
     refresh: Refresh,
@@ -100,10 +142,7 @@ def make_block(
     fill: Fill | None = None,
     shared_axes: Any = None,
 ) -> Block:
-    """A function (states [n, ...], start, stop, shared) -> (states at step `stop`, metrics).
-
-    The states given are donated. Metrics are means over the block's steps, [n] each. How a run is
-    cut into blocks does not change its result by a bit.
+    """Programs for the seeds on a mesh. How a run is cut into calls does not change it by a bit.
 
     The host dispatches step after step without waiting. It is no `lax.fori_loop`: inside a loop
     XLA's CPU compiler runs the backward pass of a convolution six times slower (measured on 0.10.2,
@@ -127,35 +166,13 @@ def make_block(
     def given_shared(one):
         return jit(spread(jax.vmap(one, in_axes=(0, shared_axes)), in_specs=(seeds, whole)))
 
-    step_all, fill_all = given_shared(step), given_shared(fill) if fill else None
-    refresh_all = jit(spread(jax.vmap(refresh), in_specs=(seeds,)))
-    add = jit(partial(jax.tree.map, jnp.add))
-
-    def block(states: State, start: int, stop: int, shared: Any) -> tuple[State, Metrics]:
-        sums = None
-        if fill_all and states.cache is None:
-            compile_together(fill_all, step_all, states, shared)
-            states = fill_all(states, shared)
-        for i in range(start, stop):
-            if i % refresh_every == 0:
-                states = refresh_all(states)
-            states, metrics = step_all(states, shared)
-            sums = metrics if sums is None else add(sums, metrics)
-        return states, jax.tree.map(lambda m: m / (stop - start), sums)
-
-    return block
-
-
-def compile_together(first: Any, second: Any, states: State, shared: Any) -> None:
-    """Compile, at the same time, two jitted functions; the second is given what the first makes.
-
-    JAX keeps what is compiled, so that calls with such arguments need not compile.
-    """
-    lowered = first.lower(states, shared)
-    with ThreadPoolExecutor(1) as pool:
-        compiled = pool.submit(lowered.compile)
-        second.lower(lowered.out_info, shared).compile()
-        compiled.result()
+    return Block(
+        step=given_shared(step),
+        refresh=jit(spread(jax.vmap(refresh), in_specs=(seeds,))),
+        refresh_every=refresh_every,
+        fill=given_shared(fill) if fill else None,
+        add=jit(partial(jax.tree.map, jnp.add)),
+    )
 
 
 def _is_none(x) -> bool:
@@ -177,7 +194,7 @@ def run(
     shared: Any,
     on_block: Callable[[Progress], None],
     should_stop: Callable[[], int] = lambda: 0,
-    on_phase: Callable[[], None] = lambda: None,
+    on_phase: Callable[[State], None] = lambda states: None,
     profile: str | Path = "",
 ) -> State:
     """Run the states through phases until the last one's end, or until `should_stop` says so.
@@ -186,15 +203,15 @@ def run(
     `BLOCK_SECONDS`. The host waits for the devices at the end of a block only.
 
     Args:
-        blocks: (end step, block function) of each phase, ends ascending.
-        on_phase: called before a phase's first block, which may have to compile.
+        blocks: (end step, block) of each phase, ends ascending.
+        on_phase: called with the states while a phase's programs are compiled.
         profile: folder for JAX's trace of a few steps, those after the first block.
     """
     done = int(hosts.own_rows(states.step)[0])
     for end, block in blocks:
         length, compiled = 1, False
-        if done < end:
-            on_phase()
+        if done < end and not should_stop():
+            block.compile(states, shared, partial(on_phase, states))
         while done < end and not should_stop():
             length = min(length, end - done)
             trace = nullcontext()

@@ -14,18 +14,16 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
-from dsd_jax.export.pictures import to_uint8
 from dsd_jax.optimization import hosts
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.state import State
 from dsd_jax.optimization.step import open_levels
-from dsd_jax.rendering.cameras import Camera, orbit
-from dsd_jax.rendering.occupancy import OccupancyGrid
+from dsd_jax.rendering.cameras import camera_at, ring
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.volume import chunk_within
 
-# (params [n, ...], grids [n, ...], levels, camera) -> pictures [n, h, w, k]
-Camerawork = Callable[[Any, OccupancyGrid, Any, Camera], jax.Array]
+# jitted: (params [n, ...], grids [n, ...], levels, camera) -> pictures [n, h, w, k]
+Camerawork = Any
 
 _CHUNK_POINTS = 2**18
 
@@ -59,8 +57,9 @@ def make_camerawork(
             skip_empty=True,
         )
         if opacity:
-            return jnp.concatenate([rendering.rgb, rendering.opacity[..., None]], -1)
-        return rendering.rgb
+            rgba = jnp.concatenate([rendering.rgb, rendering.opacity[..., None]], -1)
+            return _to_uint8(rgba)
+        return _to_uint8(rendering.rgb)
 
     def all_seeds(params, grids, levels, camera):
         return jax.lax.map(lambda seed: one(seed[0], seed[1], levels, camera), (params, grids))
@@ -70,6 +69,12 @@ def make_camerawork(
     return jax.jit(
         jax.shard_map(all_seeds, mesh=mesh, in_specs=specs, out_specs=seeds, check_vma=False)
     )
+
+
+def _to_uint8(image: jax.Array) -> jax.Array:
+    """`export.pictures.to_uint8`, on the device: a quarter of the bytes is fetched."""
+    image = jnp.nan_to_num(image, nan=0.0, posinf=1.0, neginf=0.0)
+    return jnp.rint(jnp.clip(image, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 
 def shoot(
@@ -86,16 +91,16 @@ def shoot(
         on_view: called after each view.
     """
     levels = levels_in_use(states, settings)
-    fov_y, elevation = np.deg2rad(settings.fov_deg), np.deg2rad(elevation_deg)
+    cameras = ring(azimuths_deg, elevation_deg, settings.distance, settings.fov_deg)
 
     def fetched(drawn: Any) -> np.ndarray:
-        picture = to_uint8(hosts.own_rows(drawn))
+        picture = hosts.own_rows(drawn)
         on_view()
         return picture
 
     views: list[Any] = []  # pictures, the last one still on the devices
-    for azimuth in np.deg2rad(np.asarray(azimuths_deg, float)):
-        camera = orbit(azimuth, elevation, settings.distance, fov_y)
+    for i in range(len(azimuths_deg)):
+        camera = camera_at(cameras, i)
         views.append(camerawork(states.params, states.occupancy, levels, camera))
         if len(views) > 1:  # the devices draw a view while the one before is fetched
             views[-2] = fetched(views[-2])
@@ -103,7 +108,23 @@ def shoot(
     return np.stack(views, axis=1)
 
 
+def compile_camerawork(camerawork: Camerawork, states: State, settings: Settings) -> None:
+    """Compile what `shoot` will call; of the states only shapes and shardings matter."""
+    camera = camera_at(ring([0.0], 0.0, settings.distance, settings.fov_deg), 0)
+    levels = final_levels(settings)
+    camerawork.lower(states.params, states.occupancy, levels, camera).compile()
+
+
 def levels_in_use(states: State, settings: Settings) -> float | None:
     """Open levels of the hash grid at the states' step; None means all."""
-    levels = open_levels(jnp.asarray(hosts.own_rows(states.step)[0]), settings)
+    return _levels(hosts.own_rows(states.step)[0], settings)
+
+
+def final_levels(settings: Settings) -> float | None:
+    """The same after the last step."""
+    return _levels(settings.steps, settings)
+
+
+def _levels(step: int, settings: Settings) -> float | None:
+    levels = open_levels(jnp.asarray(step, jnp.int32), settings)
     return None if levels is None else float(levels)

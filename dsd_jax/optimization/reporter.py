@@ -26,6 +26,10 @@ class Reporter:
     """Use as a context manager around one run; `watch` gives the callback of one chunk.
 
     Of several processes the first one reports.
+
+    Attributes:
+        camerawork: what draws the contact sheet.
+        latest: the last metrics of each seed.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Reporter:
         self._run, self._chunks, self._settings = run, chunks, settings
         self._log, self._beside = log, beside
         self._bar, self._task = _progress_bar(len(chunks) * settings.steps)
-        self._camerawork = make_camerawork(
+        self.camerawork = make_camerawork(
             scene, settings.preview_resolution, settings.samples, mesh
         )
         self._sheet_at = hosts.clock()
@@ -118,7 +122,7 @@ class Reporter:
     def _draw(self, chunk: list[int], progress: Progress) -> None:
         """Refresh the contact sheet with this chunk's seeds, the first process's of them."""
         pictures = shoot(
-            self._camerawork, progress.states, PREVIEW_AZIMUTHS_DEG, ELEVATION_DEG, self._settings
+            self.camerawork, progress.states, PREVIEW_AZIMUTHS_DEG, ELEVATION_DEG, self._settings
         )
         if hosts.is_first():
             seeds = chunk[: min(unpadded(chunk), len(pictures))]

@@ -22,15 +22,34 @@ from dsd_jax.export.video import save_video, turntable_azimuths_deg
 from dsd_jax.metrics import bank, diversity, efficientnet, judge
 from dsd_jax.optimization import hosts
 from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.preview import levels_in_use, make_camerawork, shoot
+from dsd_jax.optimization.preview import (
+    Camerawork,
+    levels_in_use,
+    make_camerawork,
+    shoot,
+)
 from dsd_jax.optimization.state import State
 from dsd_jax.optimization.text_to_3d import Plan
+from dsd_jax.rendering.cameras import Camera, ring
 from dsd_jax.rendering.scene import Scene
 
 VIEW_SIZE = 256
 
 
-def write_seeds(
+def write_fields(
+    run: Path, seeds: list[int], rows: State, scene: Scene, settings: Settings
+) -> None:
+    """Write the fields of those of n seeds whose states this process has: `rows`, NumPy."""
+    levels = levels_in_use(rows, settings)
+    own = seeds[hosts.own_slice(rows.step.shape[0] * jax.process_count())]
+    for i, seed in enumerate(own):
+        params = jax.tree.map(lambda leaf, i=i: leaf[i], rows.params)
+        folder = seed_folder(run, seed)
+        folder.mkdir(exist_ok=True)
+        save_scene(folder, SavedScene(scene, params, levels))
+
+
+def write_views(
     run: Path,
     seeds: list[int],
     states: State,
@@ -39,7 +58,7 @@ def write_seeds(
     mesh: Mesh,
     on_view: Callable[[], None] = lambda: None,
 ) -> UInt8[np.ndarray, "n 8 h w 3"]:
-    """Write everything that a seed's folder holds, for n seeds, and return their 8 views.
+    """Write the pictures and the turntable of each of n seeds, and return their 8 views.
 
     Each process writes its own seeds and returns the views of all.
 
@@ -49,13 +68,10 @@ def write_seeds(
         on_view: called after each of the `views_to_write` views of all seeds.
     """
     elevation = judge.ELEVATION_DEG
-    camerawork = make_camerawork(scene, VIEW_SIZE, settings.final_samples, mesh)
-    views = shoot(camerawork, states, judge.AZIMUTHS_DEG, elevation, settings, on_view)
-    camerawork = make_camerawork(scene, settings.turntable_resolution, settings.final_samples, mesh)
+    of_views, of_turntable = cameraworks(scene, settings, mesh)
+    views = shoot(of_views, states, judge.AZIMUTHS_DEG, elevation, settings, on_view)
     azimuths = turntable_azimuths_deg(settings.turntable_frames)
-    frames = shoot(camerawork, states, azimuths, elevation, settings, on_view)
-    levels, params = levels_in_use(states, settings), hosts.own_rows(states.params)
-    first = hosts.own_slice(states.step.shape[0]).start
+    frames = shoot(of_turntable, states, azimuths, elevation, settings, on_view)
     fps = max(1, round(settings.turntable_frames / settings.turntable_seconds))
 
     def write(i: int, seed: int) -> None:
@@ -63,17 +79,29 @@ def write_seeds(
         for azimuth, picture in zip(judge.AZIMUTHS_DEG, views[i], strict=True):
             save_png(folder / "views" / view_name(azimuth), picture)
         save_video(folder / "turntable.mp4", frames[i], fps)
-        own = jax.tree.map(lambda leaf: leaf[i], params)
-        save_scene(folder, SavedScene(scene, own, levels))
 
     with ThreadPoolExecutor() as pool:
-        own_seeds = seeds[first : first + len(views)]
+        own_seeds = seeds[hosts.own_slice(states.step.shape[0])]
         list(pool.map(write, range(len(own_seeds)), own_seeds))
     return hosts.all_rows(views)[: len(seeds)]
 
 
+def cameraworks(scene: Scene, settings: Settings, mesh: Mesh) -> tuple[Camerawork, Camerawork]:
+    """The renderers of the 8 views and of the turntable."""
+    of_views, of_turntable = (
+        make_camerawork(scene, size, settings.final_samples, mesh)
+        for size in (VIEW_SIZE, settings.turntable_resolution)
+    )
+    return of_views, of_turntable
+
+
+def mesh_cameras(settings: Settings) -> Camera:
+    """Where meshes are compared with their fields from: the run's eight views."""
+    return ring(judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, settings.distance, settings.fov_deg)
+
+
 def views_to_write(settings: Settings) -> int:
-    """How many times `write_seeds` calls `on_view`."""
+    """How many times `write_views` calls `on_view`."""
     return len(judge.AZIMUTHS_DEG) + settings.turntable_frames
 
 

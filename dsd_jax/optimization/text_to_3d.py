@@ -228,7 +228,7 @@ def optimise_chunk(
     folder: Path,
     on_block: Callable[[loop.Progress], None],
     should_stop: Callable[[], int] = lambda: 0,
-    on_phase: Callable[[], None] = lambda: None,
+    on_phase: Callable[[State], None] = lambda states: None,
     saved: Mapping[int, checkpoint.Saved] = MappingProxyType({}),
     checkpoint_minutes: float = 5.0,
     profile: str | Path = "",

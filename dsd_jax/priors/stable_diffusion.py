@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from dsd_jax.data.tokenizer import Tokenizer, of_transformers, read_tokenizer
 from dsd_jax.guidance import DenoiserAt, Network, ViewPrompts, classifier_free, perp_neg
 from dsd_jax.models import lora
 from dsd_jax.models.flax_pipeline import convert
@@ -33,14 +34,14 @@ class Prior:
         schedule: noise schedule.
         networks: Flax modules.
         folder: where it was read from; the tokenizer lies there.
-        tokenizer: transformers' tokenizer, instead of the folder's.
+        tokenizer: instead of the folder's.
     """
 
     params: Any
     schedule: NoiseSchedule
     networks: Networks = struct.field(pytree_node=False)
     folder: Path = struct.field(pytree_node=False)
-    tokenizer: Any = struct.field(pytree_node=False, default=None)
+    tokenizer: Tokenizer | None = struct.field(pytree_node=False, default=None)
 
     @property
     def image_size(self) -> int:
@@ -85,13 +86,8 @@ class Prior:
 
     def tokenize(self, prompts: list[str]) -> Int[np.ndarray, "n l"]:
         """Token ids of prompts, padded, or cut, to the tokenizer's length."""
-        tokenizer = self.tokenizer
-        if tokenizer is None:
-            tokenizer = _read_tokenizer(self.folder / "tokenizer")
-        length = self.networks.text_encoder.config.max_position_embeddings
-        length = min(length, tokenizer.model_max_length)
-        ids = tokenizer(list(prompts), padding="max_length", truncation=True, max_length=length)
-        return np.asarray(ids["input_ids"], np.int32)
+        tokenizer = self.tokenizer or read_tokenizer(self.folder / "tokenizer")
+        return tokenizer(prompts, self.networks.text_encoder.config.max_position_embeddings)
 
     def network(self, params, num_views: int = 1) -> Network:
         """(x [n, ...], t [n], conditioning with leading n) -> eps [n, ...], float32.
@@ -168,7 +164,7 @@ def load_file(file, dtype=jnp.float32, param_dtype=None, config: dict | None = N
     """
     folder = Path(file).parent
     pipeline = load_single_file(file, dtype, param_dtype, config)
-    return _prior(pipeline, folder, _read_tokenizer(folder / "tokenizer"))
+    return _prior(pipeline, folder, read_tokenizer(folder / "tokenizer"))
 
 
 def from_flax_pipeline(pipeline, params) -> Prior:
@@ -179,10 +175,10 @@ def from_flax_pipeline(pipeline, params) -> Prior:
     `models.flax_pipeline.convert` does.
     """
     folder = Path(pipeline.tokenizer.name_or_path).parent
-    return _prior(convert(pipeline, params), folder, pipeline.tokenizer)
+    return _prior(convert(pipeline, params), folder, of_transformers(pipeline.tokenizer))
 
 
-def _prior(pipeline: Pipeline, folder: Path, tokenizer=None) -> Prior:
+def _prior(pipeline: Pipeline, folder: Path, tokenizer: Tokenizer | None = None) -> Prior:
     unet, vae = pipeline.networks.unet.config, pipeline.networks.vae.config
     if unet.out_channels != vae.latent_channels:
         raise ValueError(
@@ -192,14 +188,6 @@ def _prior(pipeline: Pipeline, folder: Path, tokenizer=None) -> Prior:
     schedule = NoiseSchedule.from_config(pipeline.scheduler)
     params = jax.device_put(pipeline.params)
     return Prior(params, schedule, pipeline.networks, folder, tokenizer)
-
-
-def _read_tokenizer(folder: Path):
-    from transformers import CLIPTokenizer
-
-    if not (folder / "vocab.json").is_file():
-        raise FileNotFoundError(f"{folder / 'vocab.json'} is missing: prompts need a tokenizer")
-    return CLIPTokenizer.from_pretrained(folder)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -4,10 +4,12 @@ World axes are those of OpenGL and glTF: y up, a camera looks along its own -z. 
 +z, where the front of a Toybox object faces, and grows from +z towards +x.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -59,3 +61,18 @@ def rays(camera: Camera, height: int, width: int, offset=(0.0, 0.0)) -> tuple[ja
     directions = jnp.einsum("ij,hwj->hwi", rotation, local, precision="highest")
     directions = directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
     return jnp.broadcast_to(camera.camera_to_world[:3, 3], directions.shape), directions
+
+
+def ring(azimuths_deg: Sequence[float], elevation_deg, distance, fov_deg) -> Camera:
+    """v cameras, stacked, one on each azimuth, all looking at the origin; leaves are NumPy's."""
+    azimuths = np.deg2rad(np.asarray(azimuths_deg, np.float32))
+    cameras = _orbit(azimuths, np.deg2rad(elevation_deg), distance, np.deg2rad(fov_deg))
+    return jax.device_get(cameras)
+
+
+_orbit = jax.jit(orbit)
+
+
+def camera_at(cameras: Camera, index: int) -> Camera:
+    """One of a stack of cameras."""
+    return jax.tree.map(lambda leaf: leaf[index], cameras)

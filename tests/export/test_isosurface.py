@@ -6,9 +6,8 @@ import pytest
 from scipy.interpolate import interpn
 
 from dsd_jax.export import isosurface
-from dsd_jax.export.field_grid import Field, camera_at, density_grid, field_views, occupancy_of
-from dsd_jax.export.mesh import ring
-from dsd_jax.rendering.cameras import rays
+from dsd_jax.export.field_grid import Field, density_grid, field_views, occupancy_of
+from dsd_jax.rendering.cameras import camera_at, rays, ring
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 CAMERAS = ring([0, 120, 240], 20, 2.7, 40)

@@ -11,9 +11,10 @@ import trimesh
 
 from dsd_jax.export import mesh, texture
 from dsd_jax.export.field_grid import Field
-from dsd_jax.export.mesh import MeshSettings, make_mesh, ring
+from dsd_jax.export.mesh import MeshSettings, make_mesh
 from dsd_jax.export.model_files import Model, save_model, srgb_to_linear
 from dsd_jax.export.raster import sample_texture
+from dsd_jax.rendering.cameras import ring
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 CAMERAS = ring([0, 120, 240], 20, 2.7, 40)

@@ -1,5 +1,6 @@
 """Blocks of steps, companions, checkpoints and Ctrl-C."""
 
+import dataclasses
 import os
 import signal
 from functools import partial
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from dsd_jax.optimization import loop
+from dsd_jax.optimization.ahead import compiling_ahead
 from dsd_jax.optimization.preview import make_camerawork, shoot
+from dsd_jax.optimization.state import make_scene
 from dsd_jax.optimization.text_to_3d import initial_states, load_states, make_blocks, optimise_chunk
 
 # Companions change the shapes that XLA compiles for, hence the order of some sums, and Adam passes
@@ -113,10 +116,14 @@ def test_ctrl_c_stops_between_blocks_with_the_state_of_the_steps_done():
     """One Ctrl-C while a block runs: that block is finished, none is begun after it."""
     seen = []
 
-    def block(states, start, stop, shared):
-        if start == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return {"step": states["step"] + stop - start}, {"loss": jnp.zeros(1)}
+    class Block:
+        def compile(self, states, shared, meanwhile):
+            pass
+
+        def __call__(self, states, start, stop, shared):
+            if start == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return {"step": states["step"] + stop - start}, {"loss": jnp.zeros(1)}
 
     class States(dict):
         step = np.zeros(1)
@@ -125,7 +132,7 @@ def test_ctrl_c_stops_between_blocks_with_the_state_of_the_steps_done():
     with loop.interruptible() as pressed:
         assert pressed() == 0
         states = loop.run(
-            [(1000, block)], States(step=0), None, lambda p: seen.append(p.done), pressed
+            [(1000, Block())], States(step=0), None, lambda p: seen.append(p.done), pressed
         )
         assert pressed() == signal.SIGINT
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -166,31 +173,37 @@ def test_a_block_reads_nothing_back_and_its_states_are_given_away(machine, task)
     assert int(after.step[0]) == 4
 
 
-def test_what_is_compiled_together_is_not_compiled_again(machine):
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
-    )
-    seeds = jax.sharding.NamedSharding(machine.mesh, jax.sharding.PartitionSpec("seed"))
-    jit = partial(jax.jit, out_shardings=seeds)
-    first = jit(lambda state, shared: {"x": state["x"], "cache": state["x"] * shared})
-    second = jit(lambda state, shared: {"x": state["x"] + state["cache"] * shared})
-    state, shared = {"x": jax.device_put(np.ones((2, 3), np.float32), seeds)}, np.float32(2)
-    loop.compile_together(first, second, state, shared)
-    assert len(compiled) == 2
-    np.testing.assert_array_equal(second(first(state, shared), shared)["x"], np.full((2, 3), 5))
-    assert len(compiled) == 2
+def test_what_is_compiled_beforehand_is_not_compiled_again(task, compilations):
+    """The steps' programs and the renderer, from states that have no cache yet."""
+    settings = dataclasses.replace(task.settings, ode="table", samples=6, width=4)
+    task = task._replace(settings=settings, scene=make_scene(settings))
+    machine = Machine(task)
+    ((_, block),) = machine.blocks
+    camerawork = make_camerawork(task.scene, 8, 6, machine.mesh)
+    states, shared = loop.place(machine.mesh, initial_states(task, [3]), _shared(task))
+    with compiling_ahead(task.scene, settings, [camerawork], meshes=False) as ahead:
+        block.compile(states, shared, partial(ahead, states))
+        ahead(states)  # its first call counts
+    names = ["jit(_step)", "jit(all_seeds)", "jit(fill)", "jit(refresh)"]
+    assert [name for name in sorted(compilations) if name in names] == names
+    states, _ = block(states, 0, 1, shared)
+    shoot(camerawork, states, [0, 120], 20, settings)
+    assert [name for name in sorted(compilations) if name in names] == names
 
 
 def test_phases_follow_one_another():
     calls = []
 
     def phase(name):
-        def block(states, start, stop, shared):
-            calls.append((name, start, stop))
-            return states, {}
+        class Block:
+            def compile(self, states, shared, meanwhile):
+                meanwhile()
 
-        return block
+            def __call__(self, states, start, stop, shared):
+                calls.append((name, start, stop))
+                return states, {}
+
+        return Block()
 
     class States:
         step = np.array([2])

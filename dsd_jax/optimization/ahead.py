@@ -1,0 +1,59 @@
+"""What comes after the last step is compiled while the steps are."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import jax
+
+from dsd_jax.export.ahead import compilations
+from dsd_jax.export.field_grid import field_of
+from dsd_jax.export.mesh import MeshSettings
+from dsd_jax.export.scenes import SavedScene
+from dsd_jax.optimization.presets import Settings
+from dsd_jax.optimization.preview import Camerawork, compile_camerawork, final_levels
+from dsd_jax.optimization.results import mesh_cameras
+from dsd_jax.optimization.state import State
+from dsd_jax.rendering.scene import Scene
+
+
+@contextmanager
+def compiling_ahead(
+    scene: Scene, settings: Settings, cameraworks: Sequence[Camerawork], meshes: bool
+) -> Iterator[Callable[[State], None]]:
+    """Yields a function that begins to compile, on other threads, what comes after the last step.
+
+    That function is given the states before a step; its first call counts. At the context's end
+    what has not been begun is given up: what is called then compiles itself, and says what is wrong
+    if anything is. Several processes compile nothing ahead.
+    """
+    if jax.process_count() > 1:
+        yield lambda states: None
+        return
+    pool = ThreadPoolExecutor(min(max((os.cpu_count() or 1) - 1, 1), len(cameraworks) + 1))
+    begun: list[Future] = []
+
+    def begin(states: State) -> None:
+        if begun:
+            return
+        shapes = jax.tree.map(_shape, states)
+        begun.extend(pool.submit(compile_camerawork, one, shapes, settings) for one in cameraworks)
+        if meshes:
+            params = jax.tree.map(_of_one, shapes.params)
+            field = field_of(SavedScene(scene, params, final_levels(settings)))
+            jobs = compilations(field, mesh_cameras(settings), MeshSettings())
+            begun.extend(map(pool.submit, jobs))
+
+    try:
+        yield begin
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _of_one(shapes: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shapes.shape[1:], shapes.dtype)
+
+
+def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
