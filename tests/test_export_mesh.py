@@ -139,7 +139,7 @@ def test_what_is_compiled_beforehand_is_not_compiled_again(quick_compilation, ru
     shapes = jax.eval_shape(lambda: field.params)
     for compile_one in ahead.compilations(field._replace(params=shapes), CAMERAS, SMALL):
         compile_one()
-    names = {f"jit({name})" for name in ("_density_grid", "_gather", "_peaks", "_view")}
+    names = {f"jit({name})" for name in ("_density_grid", "_gather", "_peaks", "_views")}
     assert names - {"jit(_peaks)"} <= set(compilations)  # that one may serve another field
     before = len(compilations)
     mesh.make_mesh(field, CAMERAS, SMALL)

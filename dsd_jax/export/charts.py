@@ -11,6 +11,7 @@ import io
 import signal
 import subprocess
 import sys
+from tempfile import TemporaryFile
 from typing import NamedTuple
 
 import numpy as np
@@ -41,15 +42,16 @@ def unwrap(
 
     Raises ValueError where xatlas fails.
     """
-    done = subprocess.run(
-        [sys.executable, "-P", __file__],
-        input=_to_bytes(vertices=vertices, faces=faces, normals=normals, size=np.array(size)),
-        capture_output=True,
-    )
+    with TemporaryFile() as file:  # not `input`, which goes in pieces of 512 bytes
+        np.savez(file, vertices=vertices, faces=faces, normals=normals, size=np.array(size))
+        file.seek(0)
+        done = subprocess.run(
+            [sys.executable, "-P", __file__], stdin=file, capture_output=True, check=False
+        )
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise ValueError(f"its texture's charts failed with exit code {done.returncode}: {last}")
-    return Atlas(**_from_bytes(done.stdout))
+    return Atlas(**_arrays(done.stdout))
 
 
 def _unwrap_here(vertices, faces, normals, size) -> Atlas:
@@ -64,18 +66,14 @@ def _unwrap_here(vertices, faces, normals, size) -> Atlas:
     return Atlas(source.astype(np.int64), cut.astype(np.int64), uv.astype(np.float64))
 
 
-def _to_bytes(**arrays: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)  # type: ignore[arg-type]
-    return stream.getvalue()
-
-
-def _from_bytes(data: bytes) -> dict[str, np.ndarray]:
+def _arrays(data: bytes) -> dict[str, np.ndarray]:
     with np.load(io.BytesIO(data)) as arrays:
         return dict(arrays)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it within xatlas too
-    atlas = _unwrap_here(**_from_bytes(sys.stdin.buffer.read()))
-    sys.stdout.buffer.write(_to_bytes(**atlas._asdict()))
+    atlas = _unwrap_here(**_arrays(sys.stdin.buffer.read()))
+    made = io.BytesIO()
+    np.savez(made, **atlas._asdict())
+    sys.stdout.buffer.write(made.getvalue())

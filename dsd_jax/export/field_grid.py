@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from dsd_jax.export.scenes import SavedScene
 from dsd_jax.fields.hash_grid import level_resolutions
-from dsd_jax.rendering.cameras import Camera, camera_at
+from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.occupancy import OccupancyGrid, init
 from dsd_jax.rendering.sampling import ray_ball
 from dsd_jax.rendering.scene import GREY, Scene
@@ -95,36 +95,34 @@ def occupancy_of(density: Float[np.ndarray, "g g g"]) -> OccupancyGrid:
 
 
 @partial(jax.jit, static_argnames=("apply", "size", "samples"))
-def _view(apply, params, occupancy, camera, size: int, samples: int):
-    rendering = render(
-        lambda points: apply(params, points), camera, None, height=size, width=size,
-        samples_per_ray=samples, occupancy=occupancy, background=GREY, interval=ray_ball,
-        chunk=chunk_within(2**14, size, size * samples), skip_empty=True,
-    )  # fmt: skip
-    return rendering.rgb, rendering.opacity
+def _views(apply, params, occupancy, cameras, size: int, samples: int):
+    def view(camera):
+        rendering = render(
+            lambda points: apply(params, points), camera, None, height=size, width=size,
+            samples_per_ray=samples, occupancy=occupancy, background=GREY, interval=ray_ball,
+            chunk=chunk_within(2**14, size, size * samples), skip_empty=True,
+        )  # fmt: skip
+        return rendering.rgb, rendering.opacity
+
+    return jax.lax.map(view, cameras)
 
 
 def field_views(
     field: Field, occupancy: OccupancyGrid, cameras: Camera, size: int = 128, samples: int = 64
 ) -> tuple[Float[np.ndarray, "v h w 3"], Float[np.ndarray, "v h w"]]:
     """Colour before grey, and opacity, of the field from v cameras: size x size, no randomness."""
-    count = cameras.fov_y.shape[0]
     with DEVICES:
-        pictures = [
-            _view(field.apply, field.params, occupancy, camera_at(cameras, i), size, samples)
-            for i in range(count)
-        ]
-        rgb, opacity = zip(*pictures, strict=True)
-        return np.stack(rgb), np.stack(opacity)
+        found = _views(field.apply, field.params, occupancy, cameras, size, samples)
+        rgb, opacity = jax.device_get(found)
+    return rgb, opacity
 
 
 def compilations(
     field: Field, cameras: Camera, size: int = 128, samples: int = 64
 ) -> list[Callable[[], Any]]:
     """What compiles `density_grid` and `field_views`. Of `field.params` only shapes matter."""
-    grid, camera = jax.eval_shape(partial(init, field.cells)), camera_at(cameras, 0)
-    args = field.apply, field.params
+    grid, args = jax.eval_shape(partial(init, field.cells)), (field.apply, field.params)
     return [
         lambda: _density_grid.lower(*args, field.cells).compile(),
-        lambda: _view.lower(*args, grid, camera, size, samples).compile(),
+        lambda: _views.lower(*args, grid, cameras, size, samples).compile(),
     ]

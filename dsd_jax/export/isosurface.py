@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dsd_jax.export.field_grid import DEVICES
 from dsd_jax.fields.hash_grid import encode
 from dsd_jax.metrics.novel_views import iou
-from dsd_jax.rendering.cameras import Camera, camera_at, rays
+from dsd_jax.rendering.cameras import Camera, rays
 from dsd_jax.rendering.occupancy import init, is_met
 from dsd_jax.rendering.sampling import ray_ball
 
@@ -51,7 +51,11 @@ def closed(density: Float[np.ndarray, "g g g"], cells: int) -> Float[np.ndarray,
 
 
 @partial(jax.jit, static_argnames=("size",))
-def _peaks(values, occupancy, camera, size: int) -> Array:
+def _peaks(values, occupancy, cameras, size: int) -> Array:
+    return jax.lax.map(lambda camera: _peaks_of_view(values, occupancy, camera, size), cameras)
+
+
+def _peaks_of_view(values, occupancy, camera, size: int) -> Array:
     cells = values.shape[0] - 1
     table = values.transpose(2, 1, 0, 3).reshape(-1, values.shape[3])
     steps = cells + cells // 2
@@ -94,11 +98,8 @@ def peaks(
     dense = maximum_filter(np.max(densities, 0) >= least, 4, origin=-1)[:-1, :-1, :-1]
     occupancy = init(len(dense))._replace(occupied=jnp.asarray(dense))
     values = jnp.log1p(jnp.stack([jnp.asarray(x) for x in densities], -1))
-    count = cameras.fov_y.shape[0]
     with DEVICES:
-        views = np.stack(
-            [_peaks(values, occupancy, camera_at(cameras, i), size) for i in range(count)]
-        )
+        views = np.asarray(_peaks(values, occupancy, cameras, size))
     return np.expm1(np.moveaxis(views, -1, 0))
 
 
@@ -107,8 +108,8 @@ def compilations(
 ) -> list[Callable[[], Any]]:
     """What compiles `peaks` of so many grids."""
     values = jax.ShapeDtypeStruct((*[cells + 1] * 3, grids), jnp.float32)
-    grid, camera = jax.eval_shape(partial(init, cells)), camera_at(cameras, 0)
-    return [lambda: _peaks.lower(values, grid, camera, size).compile()]
+    grid = jax.eval_shape(partial(init, cells))
+    return [lambda: _peaks.lower(values, grid, cameras, size).compile()]
 
 
 def best_threshold(

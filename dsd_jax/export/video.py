@@ -5,6 +5,7 @@ Letters: n frames, h and w pixels.
 
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -36,10 +37,13 @@ def save_video(path: str | Path, frames: Num[np.ndarray, "n h w 3"], fps: int = 
     height, width = pictures.shape[1:3]
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
     target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", "-movflags", "+faststart"]
-    with atomic_path(path) as temporary:
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, "-i", "-", *target]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, "-i", "-", *target]
+    # Not as `input`: that goes through a pipe in pieces of 512 bytes, each a turn of Python.
+    with atomic_path(path) as temporary, TemporaryFile() as given:
+        given.write(pictures.tobytes())
+        given.seek(0)
         done = subprocess.run(
-            [*command, str(temporary)], input=pictures.tobytes(), capture_output=True, check=False
+            [*command, str(temporary)], stdin=given, capture_output=True, check=False
         )
         if done.returncode:
             raise RuntimeError(f"ffmpeg could not write {path}: {done.stderr.decode().strip()}")

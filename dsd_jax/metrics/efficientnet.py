@@ -7,7 +7,7 @@ Batch norms are folded into the convolutions when the weights are read.
 
 import importlib.util
 import itertools
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -79,6 +79,7 @@ def convert(state: dict[str, np.ndarray]) -> Params:
     }
 
 
+@cache
 def load_efficientnet() -> Params:
     """ImageNet weights from the pip package, without torch. Raises ModuleNotFoundError."""
     return jax.device_put(convert(read_state_dict(weights_path())))
@@ -145,6 +146,12 @@ def features_in_batches(
     antialiased). One program serves all batches: the last one is padded.
     """
     return in_batches(lambda part: _sized_features(params, part, size), images, batch)
+
+
+def compile_features(params: Params, count: int, side: int, batch: int = 64, size: int = 128):
+    """Compile what `features_in_batches` runs for so many uint8 images of this side."""
+    images = jax.ShapeDtypeStruct((min(batch, count), side, side, 3), jnp.uint8)
+    _sized_features.lower(params, images, size).compile()
 
 
 @partial(jax.jit, static_argnums=2)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import jax
 
@@ -11,11 +12,14 @@ from dsd_jax.export.ahead import compilations
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.mesh import MeshSettings
 from dsd_jax.export.scenes import SavedScene
+from dsd_jax.metrics import efficientnet, judge
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.preview import Camerawork, compile_camerawork, final_levels
-from dsd_jax.optimization.results import mesh_cameras
+from dsd_jax.optimization.results import VIEW_SIZE, mesh_cameras
 from dsd_jax.optimization.state import State
 from dsd_jax.rendering.scene import Scene
+
+MOST_WORKERS = 8
 
 
 @contextmanager
@@ -31,24 +35,30 @@ def compiling_ahead(
     if jax.process_count() > 1:
         yield lambda states: None
         return
-    pool = ThreadPoolExecutor(min(max((os.cpu_count() or 1) - 1, 1), len(cameraworks) + 1))
+    pool = ThreadPoolExecutor(min(max((os.cpu_count() or 1) - 1, 1), MOST_WORKERS))
     begun: list[Future] = []
 
     def begin(states: State) -> None:
         if begun:
             return
         shapes = jax.tree.map(_shape, states)
-        begun.extend(pool.submit(compile_camerawork, one, shapes, settings) for one in cameraworks)
+        jobs = [partial(compile_camerawork, one, shapes, settings) for one in cameraworks]
+        jobs.append(partial(_compile_scores, len(states.step)))
         if meshes:
             params = jax.tree.map(_of_one, shapes.params)
             field = field_of(SavedScene(scene, params, final_levels(settings)))
-            jobs = compilations(field, mesh_cameras(settings), MeshSettings())
-            begun.extend(map(pool.submit, jobs))
+            jobs += compilations(field, mesh_cameras(settings), MeshSettings())
+        begun.extend(map(pool.submit, jobs))
 
     try:
         yield begin
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _compile_scores(seeds: int) -> None:
+    count = seeds * len(judge.AZIMUTHS_DEG)
+    efficientnet.compile_features(efficientnet.load_efficientnet(), count, VIEW_SIZE)
 
 
 def _of_one(shapes: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

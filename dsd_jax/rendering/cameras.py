@@ -5,7 +5,7 @@ World axes are those of OpenGL and glTF: y up, a camera looks along its own -z. 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,25 +25,26 @@ class Camera(NamedTuple):
     fov_y: Float[Array, "*batch"]
 
 
-def orbit(azimuth, elevation, distance, fov_y) -> Camera:
+def orbit(azimuth, elevation, distance, fov_y, xp: Any = jnp) -> Camera:
     """Camera at `distance` from the origin, looking at it.
 
     Angles are radians, scalars or arrays of one shape; |elevation| < pi/2. Position is
-    distance * (sin az cos el, sin el, cos az cos el).
+    distance * (sin az cos el, sin el, cos az cos el). xp: the library of the leaves, `np` or `jnp`.
     """
-    azimuth, elevation, distance, fov_y = jnp.broadcast_arrays(
-        *(jnp.asarray(a, jnp.float32) for a in (azimuth, elevation, distance, fov_y))
+    azimuth, elevation, distance, fov_y = xp.broadcast_arrays(
+        *(xp.asarray(a, xp.float32) for a in (azimuth, elevation, distance, fov_y))
     )
-    sin_a, cos_a = jnp.sin(azimuth), jnp.cos(azimuth)
-    sin_e, cos_e = jnp.sin(elevation), jnp.cos(elevation)
-    zero = jnp.zeros_like(azimuth)
-    backward = jnp.stack([sin_a * cos_e, sin_e, cos_a * cos_e], -1)
-    right = jnp.stack([cos_a, zero, -sin_a], -1)
-    up = jnp.cross(backward, right)
+    sin_a, cos_a = xp.sin(azimuth), xp.cos(azimuth)
+    sin_e, cos_e = xp.sin(elevation), xp.cos(elevation)
+    zero = xp.zeros_like(azimuth)
+    backward = xp.stack([sin_a * cos_e, sin_e, cos_a * cos_e], -1)
+    right = xp.stack([cos_a, zero, -sin_a], -1)
+    up = xp.cross(backward, right)
     position = distance[..., None] * backward
-    top = jnp.stack([right, up, backward, position], -1)
-    bottom = jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0]), (*azimuth.shape, 1, 4))
-    return Camera(jnp.concatenate([top, bottom], -2), fov_y)
+    top = xp.stack([right, up, backward, position], -1)
+    last = xp.asarray([0.0, 0.0, 0.0, 1.0], xp.float32)
+    bottom = xp.broadcast_to(last, (*azimuth.shape, 1, 4))
+    return Camera(xp.concatenate([top, bottom], -2), fov_y)
 
 
 def rays(camera: Camera, height: int, width: int, offset=(0.0, 0.0)) -> tuple[jax.Array, jax.Array]:
@@ -66,11 +67,7 @@ def rays(camera: Camera, height: int, width: int, offset=(0.0, 0.0)) -> tuple[ja
 def ring(azimuths_deg: Sequence[float], elevation_deg, distance, fov_deg) -> Camera:
     """v cameras, stacked, one on each azimuth, all looking at the origin; leaves are NumPy's."""
     azimuths = np.deg2rad(np.asarray(azimuths_deg, np.float32))
-    cameras = _orbit(azimuths, np.deg2rad(elevation_deg), distance, np.deg2rad(fov_deg))
-    return jax.device_get(cameras)
-
-
-_orbit = jax.jit(orbit)
+    return orbit(azimuths, np.deg2rad(elevation_deg), distance, np.deg2rad(fov_deg), np)
 
 
 def camera_at(cameras: Camera, index: int) -> Camera:

