@@ -13,13 +13,12 @@ from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.mesh import MeshSettings
 from dsd_jax.export.scenes import SavedScene
 from dsd_jax.metrics import efficientnet, judge
+from dsd_jax.optimization import loop
 from dsd_jax.optimization.presets import Settings
 from dsd_jax.optimization.preview import Camerawork, compile_camerawork, final_levels
 from dsd_jax.optimization.results import VIEW_SIZE, mesh_cameras
 from dsd_jax.optimization.state import State
 from dsd_jax.rendering.scene import Scene
-
-MOST_WORKERS = 8
 
 
 @contextmanager
@@ -35,25 +34,30 @@ def compiling_ahead(
     if jax.process_count() > 1:
         yield lambda states: None
         return
-    pool = ThreadPoolExecutor(min(max((os.cpu_count() or 1) - 1, 1), MOST_WORKERS))
+    pool = ThreadPoolExecutor(min(max((os.cpu_count() or 1) - 1, 1), loop.TURNS))
     begun: list[Future] = []
 
     def begin(states: State) -> None:
         if begun:
             return
         shapes = jax.tree.map(_shape, states)
-        jobs = [partial(compile_camerawork, one, shapes, settings) for one in cameraworks]
-        jobs.append(partial(_compile_scores, len(states.step)))
+        jobs = [partial(_compile_scores, len(states.step))]
+        jobs += [partial(compile_camerawork, one, shapes, settings) for one in cameraworks]
         if meshes:
             params = jax.tree.map(_of_one, shapes.params)
             field = field_of(SavedScene(scene, params, final_levels(settings)))
             jobs += compilations(field, mesh_cameras(settings), MeshSettings())
-        begun.extend(map(pool.submit, jobs))
+        begun.extend(pool.submit(_beside_a_run, job) for job in jobs)
 
     try:
         yield begin
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _beside_a_run(job: Callable[[], object]) -> None:
+    with loop.beside_a_run():
+        job()
 
 
 def _compile_scores(seeds: int) -> None:

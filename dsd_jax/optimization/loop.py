@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,9 @@ Fill = Callable[[State, Any], State]
 BLOCK_SECONDS = 2.0
 MAX_BLOCK = 1000
 PROFILED_STEPS = 5
+# Threads that use the devices beside a run: how many may, and the door that they come in by.
+TURNS = 2
+_TURNS, _DOOR = threading.Semaphore(TURNS), threading.Lock()
 
 
 def devices_of_all(each: int = 0) -> list[Any]:
@@ -219,7 +222,7 @@ def run(
                 length, trace = min(length, PROFILED_STEPS), _trace(profile)
                 profile = ""
             began = time.perf_counter()
-            with trace:
+            with trace, nullcontext() if compiled else undisturbed():
                 states, metrics = jax.block_until_ready(block(states, done, done + length, shared))
             seconds = (time.perf_counter() - began) / length
             seconds = float(hosts.everyones(seconds)[0, 0])
@@ -228,6 +231,31 @@ def run(
             on_block(Progress(states, done, metrics, seconds))
             length = _next_length(length, seconds)
     return states
+
+
+@contextmanager
+def beside_a_run():
+    """Where a thread uses the devices while a run goes on. Waits where it would disturb."""
+    with _DOOR:
+        _TURNS.acquire()
+    try:
+        yield
+    finally:
+        _TURNS.release()
+
+
+@contextmanager
+def undisturbed():
+    """While no thread is `beside_a_run`. Waits for those that are, and lets no other in.
+
+    cuDNN warms an attention up when its program first runs, by capturing a CUDA graph. That fails
+    at times if another thread is busy with the device ("capturing stream has unjoined work").
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_DOOR)
+        for _ in range(TURNS):
+            stack.enter_context(_TURNS)
+        yield
 
 
 def _trace(folder: str | Path):

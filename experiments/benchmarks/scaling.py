@@ -26,12 +26,12 @@ def table(rows: list[dict[str, Any]]) -> str:
                         for model, work in found)]  # fmt: skip
     lines = [heads, ["---"] * len(heads)]
     for n in sorted({n for curve in found.values() for n in curve}):
-        lines.append([str(n), *(f"{c[n]:.3g}" if n in c else "" for c in found.values())])
+        lines.append([str(n), *(f"{c[n]:.0f}" if n in c else "" for c in found.values())])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def picture(rows: list[dict[str, Any]], file: Path) -> None:
-    """A PNG of the same, both axes logarithmic; dotted is what one seed's speed would amount to."""
+    """A PNG of the same; dotted is what one seed's speed would amount to."""
     from matplotlib.figure import Figure
 
     figure = Figure((6, 4), layout="constrained")
@@ -41,7 +41,11 @@ def picture(rows: list[dict[str, Any]], file: Path) -> None:
         (drawn,) = axes.plot(n, speed, "o-", label=f"{model}, {work.split(', ')[-1]}")
         alone = [speed[0] / n[0] * number for number in n]
         axes.plot(n, alone, ":", color=drawn.get_color())
-    axes.set(xscale="log", yscale="log", xlabel="seeds together", ylabel="seed-iterations a second")
-    axes.set_xscale("log", base=2)
-    axes.legend()
+    axes.set(xscale="log", xlabel="seeds together", ylabel="seed-iterations a second")
+    counts = sorted({n for curve in curves(rows).values() for n in curve})
+    axes.set_xticks(counts, [str(n) for n in counts])
+    axes.minorticks_off()
+    top = max(speed for curve in curves(rows).values() for speed in curve.values())
+    axes.set_ylim(0, 1.2 * top)
+    axes.legend(loc="lower right")
     figure.savefig(file, dpi=150)

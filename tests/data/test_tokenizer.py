@@ -1,10 +1,13 @@
 """The tokenizer's files as transformers reads them."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
-from dsd_jax.data.tokenizer import train_tokenizer
+from dsd_jax.data.tokenizer import read_tokenizer, train_tokenizer
+from dsd_jax.priors import EMBEDDED
 
 PROMPTS = ["a red house, front view", "a log house", "a husky", "house"] * 5 + ["three robots"]
 
@@ -67,3 +70,28 @@ def test_few_prompts_make_a_smaller_vocabulary(tmp_path):
     assert train_tokenizer(["a cat"], tmp_path, vocab_size=2048) == 514 + 2
     with pytest.raises(ValueError, match="514"):
         train_tokenizer(PROMPTS, tmp_path, vocab_size=500)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_tokenizer_json_says_what_the_other_files_say(folder, tmp_path, own):
+    """Of a tokenizer just made, and of Toybox's."""
+    folder = folder if own else EMBEDDED["toybox"] / "tokenizer"
+    texts = [
+        "A  Red\tHOUSE, côté",
+        "İ <|startoftext|> 3rd it's",
+        "",
+        "\x00 漢字 🚗 ﬁ½",
+        "house " * 40,
+    ]
+    other = shutil.copytree(folder, tmp_path / "other", ignore=lambda *_: ["tokenizer.json"])
+    for most in (77, 9):
+        ids, others = (read_tokenizer(path)(texts, most) for path in (folder, other))
+        np.testing.assert_array_equal(ids, others)
+    assert ids.shape == (5, 9)
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"vocab\.json is missing"
+    ):
+        read_tokenizer(tmp_path)

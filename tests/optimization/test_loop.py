@@ -3,6 +3,9 @@
 import dataclasses
 import os
 import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import chex
@@ -189,6 +192,35 @@ def test_what_is_compiled_beforehand_is_not_compiled_again(task, compilations):
     states, _ = block(states, 0, 1, shared)
     shoot(camerawork, states, [0, 120], 20, settings)
     assert [name for name in sorted(compilations) if name in names] == names
+
+
+def test_the_first_run_of_a_program_is_undisturbed():
+    """It waits for the threads beside it; those that come later wait for its end."""
+    events, first, run = [], threading.Event(), threading.Event()
+
+    def thread(name, begun, until):
+        with loop.beside_a_run():
+            begun.set()
+            until.wait(60)
+            events.append(name)
+
+    def quiet():
+        with loop.undisturbed():
+            run.set()
+            events.append("run")
+
+    late = threading.Event()
+    with ThreadPoolExecutor(4) as pool:
+        done = threading.Event()
+        pool.submit(thread, "early", first, done)
+        assert first.wait(60)
+        pool.submit(quiet)
+        while not loop._DOOR.locked():
+            time.sleep(0.001)
+        pool.submit(thread, "late", late, done)
+        assert not run.is_set() and not late.wait(0.05)
+        done.set()
+    assert events == ["early", "run", "late"]
 
 
 def test_phases_follow_one_another():
