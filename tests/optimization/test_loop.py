@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.optimization import loop
+from dsd_jax.export.pictures import to_uint8
+from dsd_jax.optimization import loop, preview
 from dsd_jax.optimization.ahead import compiling_ahead
 from dsd_jax.optimization.preview import make_camerawork, shoot
 from dsd_jax.optimization.state import make_scene
@@ -176,6 +177,12 @@ def test_a_block_reads_nothing_back_and_its_states_are_given_away(machine, task)
     assert int(after.step[0]) == 4
 
 
+def test_pictures_become_bytes_on_the_device_as_on_the_host():
+    image = np.array([-1.0, 0.0, 0.001, 0.0019, 0.5, 0.9999, 1.0, 7.0, np.nan, np.inf, -np.inf])
+    image = np.concatenate([image, np.arange(512) / 510]).astype(np.float32)
+    np.testing.assert_array_equal(preview._to_uint8(jnp.asarray(image)), to_uint8(image))
+
+
 def test_what_is_compiled_beforehand_is_not_compiled_again(task, compilations):
     """The steps' programs and the renderer, from states that have no cache yet."""
     settings = dataclasses.replace(task.settings, ode="table", samples=6, width=4)
@@ -187,6 +194,9 @@ def test_what_is_compiled_beforehand_is_not_compiled_again(task, compilations):
     with compiling_ahead(task.scene, settings, [camerawork], meshes=False) as ahead:
         block.compile(states, shared, partial(ahead, states))
         ahead(states)  # its first call counts
+        began = time.monotonic()
+        while "jit(all_seeds)" not in compilations and time.monotonic() - began < 60:
+            time.sleep(0.01)  # what is not begun at the end is given up
     names = ["jit(_step)", "jit(all_seeds)", "jit(fill)", "jit(refresh)"]
     assert [name for name in sorted(compilations) if name in names] == names
     states, _ = block(states, 0, 1, shared)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.rendering.cameras import orbit, rays
+from dsd_jax.rendering.cameras import camera_at, orbit, rays, ring
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,11 @@ def test_stacked_cameras_vmap():
     _, together = jax.vmap(lambda c: rays(c, 2, 3))(cameras)
     _, alone = rays(orbit(1.0, 0.2, 2.7, 0.7), 2, 3)
     np.testing.assert_allclose(together[1], alone, atol=1e-6)
+
+
+def test_a_ring_is_made_of_orbits_in_numpy():
+    cameras = ring([0, 45, 200], 15, 2.7, 40)
+    assert all(type(leaf) is np.ndarray and leaf.dtype == np.float32 for leaf in cameras)
+    alone = orbit(jnp.deg2rad(200.0), jnp.deg2rad(15.0), 2.7, jnp.deg2rad(40.0))
+    for leaf, expected in zip(camera_at(cameras, 2), alone, strict=True):
+        np.testing.assert_allclose(leaf, expected, atol=2e-6)
