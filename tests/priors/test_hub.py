@@ -26,6 +26,7 @@ SMALL = [
     "text_encoder/config.json",
     "tokenizer/merges.txt",
     "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer.json",
     "tokenizer/tokenizer_config.json",
     "tokenizer/vocab.json",
     "unet/config.json",
