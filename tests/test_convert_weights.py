@@ -204,6 +204,7 @@ def test_a_folder_of_pickles_loads_after_conversion(script, torch, tiny_prior_fo
         "text_encoder/model.safetensors",
         "tokenizer/merges.txt",
         "tokenizer/special_tokens_map.json",
+        "tokenizer/tokenizer.json",
         "tokenizer/tokenizer_config.json",
         "tokenizer/vocab.json",
         "unet/config.json",
