@@ -42,7 +42,7 @@ class Args:
     """Folder of the run, for instance runs/a-house-1a2b3c4d."""
     format: tuple[Literal["glb", "ply", "obj"], ...] = ("glb",)
     """Which files to write: GLB and OBJ hold a texture, PLY colours at the vertices."""
-    faces: int = 10_000
+    faces: int = MeshSettings.faces
     """The most triangles of a mesh."""
     threshold: str = "auto"
     """Density of the surface, a number; auto finds the one whose silhouettes agree best."""
