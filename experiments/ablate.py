@@ -2,7 +2,7 @@
 
     python experiments/ablate.py --out runs/ablation
 
-Optimises every variant of `dsd_jax/optimization/variants.py` for every prompt and seed, keeps the 8
+Optimises every variant of `dsd_jax/studies/variants.py` for every prompt and seed, keeps the 8
 views of each object in OUT/<variant>/<prompt>.npz, and writes OUT/table.md, OUT/scores.json and one
 contact sheet a variant. What is there already is not run again, so the command can be repeated
 after an interruption, and `--only` splits the work over several processes or machines. `--no-score`
@@ -24,22 +24,21 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from dsd_jax.cli import validate
 from dsd_jax.distillation import METHODS
-from dsd_jax.export.files import atomic_path
+from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.pictures import contact_sheet, save_png
-from dsd_jax.export.run_folder import slug, write_json
-from dsd_jax.export.tables import markdown, means
+from dsd_jax.export.tables import markdown
+from dsd_jax.files import atomic_path, slug, write_json
 from dsd_jax.metrics import bank as banks
 from dsd_jax.metrics import judge, scores
+from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.efficientnet import features_in_batches, load_efficientnet
-from dsd_jax.optimization import validate
-from dsd_jax.optimization.batch import make_objects
-from dsd_jax.optimization.checks import check
-from dsd_jax.optimization.presets import PRESETS, Settings
-from dsd_jax.optimization.seeds import parse_seeds
-from dsd_jax.optimization.variants import VARIANTS
 from dsd_jax.priors import choose_precision, load_prior
-from dsd_jax.training.evaluate import DIRECTED
+from dsd_jax.recipe.checks import check
+from dsd_jax.recipe.presets import PRESETS, Settings
+from dsd_jax.studies.batch import make_objects
+from dsd_jax.studies.variants import VARIANTS
 
 COLUMNS = {"diversity": ".2f", "accepted": ".0%", "direction": ".2f", "one_front": ".2f",
            "floaters": ".1%", "seconds": ".0f"}  # fmt: skip
@@ -147,7 +146,7 @@ def judged(prompts, found, network, bank) -> dict[str, Any]:
         row |= {"floaters": float(np.median(arrays["floaters"])),
                 "seconds": float(arrays["seconds"])}  # fmt: skip
         category = row.pop("category")
-        if category in DIRECTED:
+        if category in judge.DIRECTED:
             known = (bank, category, features, judge.AZIMUTHS_DEG)
             row["direction"] = judge.direction_score(*known)
             row["one_front"] = judge.one_front_score(*known)

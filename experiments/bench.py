@@ -32,10 +32,10 @@ from benchmarks.clock import Care, clock
 from benchmarks.networks import configs, load
 from benchmarks.work import Ready, Work, ceilings
 
-from dsd_jax.export.run_folder import write_json
-from dsd_jax.optimization import validate
-from dsd_jax.optimization.presets import Settings
+from dsd_jax.cli import validate
+from dsd_jax.files import write_json
 from dsd_jax.priors import choose_precision
+from dsd_jax.recipe.presets import Settings
 
 MODES = get_args(get_type_hints(Settings)["ode"])
 SCALING_SEEDS = (1, 2, 4, 8, 16, 32, 64)

@@ -22,8 +22,7 @@ import tyro
 
 from dsd_jax.data.objects import Objects, load_objects
 from dsd_jax.data.pictures import ViewPlan, plan_lights, render_batches
-from dsd_jax.export.files import atomic_path
-from dsd_jax.export.run_folder import write_json
+from dsd_jax.files import atomic_path, write_json
 from dsd_jax.metrics import bank as banks
 from dsd_jax.metrics import judge, real_scores
 from dsd_jax.metrics.diversity import object_features

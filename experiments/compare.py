@@ -11,7 +11,7 @@ In 2D methods are Adam's, `dsd` with the gradient of 3D, and two more move laten
 
     dsd-star   the seed's ODE itself
     dsd-plain  the gradient of 3D in its published, interpolated form, by plain steps of size one
-               from the seed's one-step prediction at T, see `text_to_2d.descend`; in 50 steps
+               from the seed's one-step prediction at T, see `images2d.descend`; in 50 steps
                (--steps is not for it), with the ODE simulated on as many; on fewer it drifts off
                its seed: --set dsd-plain:ode_points=11
 
@@ -38,18 +38,18 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from dsd_jax.data.prompts import read
+from dsd_jax.cli import overrides, validate
+from dsd_jax.cli.prompts import read
 from dsd_jax.distillation import METHODS
-from dsd_jax.export.files import atomic_path
+from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.pictures import contact_sheet, save_png, to_uint8
-from dsd_jax.export.run_folder import slug
-from dsd_jax.metrics import clip, comparison, efficientnet, judge
+from dsd_jax.files import atomic_path, slug
+from dsd_jax.metrics import clip, efficientnet, judge
 from dsd_jax.metrics.bank import load_bank
-from dsd_jax.optimization import batch, evaluations, overrides, text_to_2d, validate
-from dsd_jax.optimization.checks import check
-from dsd_jax.optimization.presets import PRESETS, Settings
-from dsd_jax.optimization.seeds import parse_seeds
 from dsd_jax.priors import choose_precision, load_prior
+from dsd_jax.recipe.checks import check
+from dsd_jax.recipe.presets import PRESETS, Settings
+from dsd_jax.studies import batch, comparison, evaluations, images2d
 
 PICTURES = Settings(steps=200, views=1, grid_rate=0.03, t_min=0.02, eta=0.0)
 STAR, PLAIN = "dsd-star", "dsd-plain"
@@ -142,7 +142,7 @@ def prepare(argv: list[str]) -> Job:
     prompts, seeds, entries = read(args.prompts), parse_seeds(args.seeds), read_entries(args)
     if len(seeds) < 2:
         raise ValueError("--seeds must name at least two: diversity is between seeds")
-    validate.choice("space", args.space, text_to_2d.SPACES)
+    validate.choice("space", args.space, images2d.SPACES)
     out = args.out or Path(f"runs/compare_{task}")
     validate.writable(out)
     if args.score:
@@ -209,12 +209,12 @@ def save(job: Job, entry: Entry, prompt: str, seconds: float, **arrays) -> None:
     print(f"{entry.name}: {prompt}: {seconds:.0f} s", flush=True)
 
 
-def picture_run(kind: str) -> Callable[[text_to_2d.Task, list[int]], jax.Array]:
+def picture_run(kind: str) -> Callable[[images2d.Task, list[int]], jax.Array]:
     """(task, seeds) -> pictures [n, H, W, 3] of a row of the table in 2D."""
     if kind == "ddim":
-        return lambda task, seeds: text_to_2d.ddim(task, seeds, task.settings.steps)
-    ways = {STAR: text_to_2d.follow, PLAIN: text_to_2d.descend}
-    way = ways.get(kind, text_to_2d.optimise)
+        return lambda task, seeds: images2d.ddim(task, seeds, task.settings.steps)
+    ways = {STAR: images2d.follow, PLAIN: images2d.descend}
+    way = ways.get(kind, images2d.optimise)
     return lambda task, seeds: way(task, seeds).images
 
 
@@ -233,7 +233,7 @@ def make_pictures(job: Job, entry: Entry, prompts: list[str]) -> None:
     count = asked(job, entry)
     for prompt in prompts:
         began = time.monotonic()
-        task = text_to_2d.make_task(job.prior, prompt, method, entry.settings, *place, args.space)
+        task = images2d.make_task(job.prior, prompt, method, entry.settings, *place, args.space)
         views = to_uint8(np.asarray(run(task, job.seeds)))[:, None]
         save(job, entry, prompt, time.monotonic() - began, views=views, evaluations=count)
 

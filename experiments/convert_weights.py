@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 
-from dsd_jax.export.files import atomic_path
+from dsd_jax.files import atomic_path
 
 # Classes that training code of Lightning names as keys of a checkpoint's "callbacks".
 _CALLBACKS = tuple(

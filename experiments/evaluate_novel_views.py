@@ -32,22 +32,23 @@ import numpy as np
 import tyro
 from jaxtyping import UInt8
 
+from dsd_jax.cli import overrides, validate
 from dsd_jax.data import pictures
-from dsd_jax.data.input_picture import InputPicture
 from dsd_jax.data.objects import DISTANCE, Objects, load_objects
 from dsd_jax.distillation import METHODS
-from dsd_jax.export.files import atomic_path
+from dsd_jax.engine import single_view
+from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.pictures import contact_sheet, save_png
-from dsd_jax.export.run_folder import slug, write_json
 from dsd_jax.export.tables import markdown, save_csv
+from dsd_jax.files import atomic_path, slug, write_json
 from dsd_jax.metrics import efficientnet, judge, novel_views
 from dsd_jax.metrics.features import Features, efficientnet_lite0
-from dsd_jax.optimization import batch, overrides, single_view, validate
-from dsd_jax.optimization.checks import check
-from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.seeds import parse_seeds
 from dsd_jax.priors import choose_precision, load_prior
+from dsd_jax.recipe.checks import check
+from dsd_jax.recipe.input_picture import InputPicture
+from dsd_jax.recipe.presets import Settings
 from dsd_jax.rendering.scene import GREY, PLAIN, WHITE
+from dsd_jax.studies import batch
 from dsd_jax.training.novel_view_sheet import choose
 from dsd_jax.training.views import composite
 

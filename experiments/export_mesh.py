@@ -23,12 +23,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from dsd_jax.cli import validate
+from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.mesh import MeshSettings, export_seeds
 from dsd_jax.export.run_folder import seeds_of
 from dsd_jax.metrics.judge import AZIMUTHS_DEG, ELEVATION_DEG
-from dsd_jax.optimization import validate
-from dsd_jax.optimization.seeds import parse_seeds
 from dsd_jax.rendering.cameras import Camera, ring
 
 INCOMPLETE, BAD_INPUT = 1, 2

@@ -6,7 +6,7 @@ With `--method dsd` on latents the optimisation follows each seed's ODE exactly 
 steps as DDIM the result is DDIM's image, and the program prints and writes by how much it differs.
 With `--descent plain` it takes plain steps of size one down the gradient of 3D in its published,
 interpolated form, from the seed's one-step prediction at T: DDIM again if `--ode-points` is one
-more than the steps, see `text_to_2d.descend`. Everything else is Adam on the method's gradient.
+more than the steps, see `images2d.descend`. Everything else is Adam on the method's gradient.
 
 Writes to runs/<prompt>-<hash>/: config.json, metrics.json, seed_0000.png and so on, grid.png (above
 DDIM's pictures of the same seeds) and strip.png (a column a seed, the optimisation downwards).
@@ -26,18 +26,20 @@ import numpy as np
 import tyro
 
 import dsd_jax
+from dsd_jax.cli import validate
 from dsd_jax.distillation import METHODS
+from dsd_jax.engine.results import score
+from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.pictures import contact_sheet, save_png
-from dsd_jax.export.run_folder import run_folder, write_json
+from dsd_jax.export.run_folder import run_folder
+from dsd_jax.files import write_json
 from dsd_jax.metrics.scores import by_pairs
-from dsd_jax.optimization import text_to_2d, validate
-from dsd_jax.optimization.checks import check
-from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.results import score
-from dsd_jax.optimization.seeds import parse_seeds
 from dsd_jax.priors import choose_precision, load_prior
+from dsd_jax.recipe.checks import check
+from dsd_jax.recipe.presets import Settings
+from dsd_jax.studies import images2d
 
-WAYS = {"ode": text_to_2d.follow, "plain": text_to_2d.descend, "adam": text_to_2d.optimise}
+WAYS = {"ode": images2d.follow, "plain": images2d.descend, "adam": images2d.optimise}
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     result = WAYS[descent_of(args)](task, seeds, progress(args))
-    reference = text_to_2d.ddim(task, seeds, args.ddim_steps)
+    reference = images2d.ddim(task, seeds, args.ddim_steps)
     images, sampled = np.asarray(result.images), np.asarray(reference)
     metrics = summary(args.prompt, images, sampled) | {"seconds": time.monotonic() - began}
     for seed, image in zip(seeds, images, strict=True):
@@ -104,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def prepare(args: Args) -> tuple[text_to_2d.Task, list[int], Path]:
+def prepare(args: Args) -> tuple[images2d.Task, list[int], Path]:
     """Check all that can be wrong and load the prior; writes nothing."""
     validate.prompt(args.prompt)
     seeds = parse_seeds(args.seeds)
@@ -125,7 +127,7 @@ def prepare(args: Args) -> tuple[text_to_2d.Task, list[int], Path]:
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
     azimuth, elevation = np.deg2rad(args.azimuth_deg), np.deg2rad(args.elevation_deg)
-    task = text_to_2d.make_task(
+    task = images2d.make_task(
         prior, args.prompt, METHODS[args.method], settings, azimuth, elevation, args.space
     )
     config = dataclasses.asdict(args)

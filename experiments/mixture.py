@@ -3,7 +3,7 @@
     python experiments/mixture.py --seeds 0:1000
 
 Each seed is one free point and starts from the same noise under every method; the mode that its
-ODE leads to is known. Two ways to descend, see `dsd_jax/optimization/mixture.py`. Writes to
+ODE leads to is known. Two ways to descend, see `dsd_jax/studies/mixture.py`. Writes to
 runs/mixture/: table.md, scores.json, and whole_steps.png and adam.png, a panel a method with paths
 and end points.
 
@@ -21,16 +21,16 @@ from typing import Any
 import jax.numpy as jnp
 import tyro
 
+from dsd_jax.cli import validate
 from dsd_jax.distillation import METHODS
 from dsd_jax.distillation.common import Method, taken
-from dsd_jax.export.files import atomic_path
+from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.paths import save_figure
-from dsd_jax.export.run_folder import write_json
 from dsd_jax.export.tables import markdown
-from dsd_jax.optimization import mixture, validate
-from dsd_jax.optimization.checks import check
-from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.seeds import parse_seeds
+from dsd_jax.files import atomic_path, write_json
+from dsd_jax.recipe.checks import check
+from dsd_jax.recipe.presets import Settings
+from dsd_jax.studies import mixture
 
 COLUMNS = {"same_mode": ".1%", "any_mode": ".1%", "modes": ".2f", "to_mode": ".2f", "to_ode": ".2f"}
 DESCENTS = {"whole steps": True, "Adam": False}

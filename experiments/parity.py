@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from dsd_jax.cli import validate
 from dsd_jax.models import clip_vision, keys
 from dsd_jax.models.architectures import ARCHITECTURES, CLIP_VISION_L, UNET_ZERO123, random_params
 from dsd_jax.models.clip_text import ClipText
@@ -41,7 +42,6 @@ from dsd_jax.models.networks import count, unet_param_shapes, vae_param_shapes
 from dsd_jax.models.tensor_files import read_params
 from dsd_jax.models.unet import UNet
 from dsd_jax.models.vae import AutoencoderKL
-from dsd_jax.optimization import validate
 
 FLOAT32_BOUND, BF16_BOUND = 1e-4, 2e-2
 TOKENS = 77

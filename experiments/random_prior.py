@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from dsd_jax.cli import validate
 from dsd_jax.models.architectures import ARCHITECTURES, random_params
 from dsd_jax.models.networks import build, count, param_shapes
 from dsd_jax.models.weights import Pipeline, save_pipeline
-from dsd_jax.optimization import validate
 from dsd_jax.priors import EMBEDDED
 
 

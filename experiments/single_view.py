@@ -18,11 +18,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import tyro
 
-from dsd_jax.data import input_picture
+from dsd_jax.cli import run_args, validate
+from dsd_jax.cli.job import Job, begin, make_job, refuse, run
+from dsd_jax.cli.run_args import RunArgs
 from dsd_jax.distillation import METHODS
-from dsd_jax.optimization import elevation, hosts, run_args, single_view, validate
-from dsd_jax.optimization.job import Job, begin, make_job, refuse, run
-from dsd_jax.optimization.run_args import RunArgs
+from dsd_jax.engine import hosts, single_view
+from dsd_jax.recipe import elevation, input_picture
 from dsd_jax.rendering.scene import PLAIN
 
 PRIOR = "toybox-1to3"
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, check, run; returns the exit code."""
     began, argv = time.monotonic(), sys.argv[1:] if argv is None else argv
     try:
-        hosts.start_if_asked(argv)
+        run_args.start_if_asked(argv)
         job = prepare(parse(argv))
         plan = begin(job)
     except (ValueError, FileNotFoundError) as error:

@@ -24,14 +24,14 @@ from functools import partial
 
 import tyro
 
-from dsd_jax.data.prompts import read
+from dsd_jax.cli import run_args, validate
+from dsd_jax.cli.job import Job, begin, make_job, refuse, run
+from dsd_jax.cli.prompts import read
+from dsd_jax.cli.queue import run_all
+from dsd_jax.cli.run_args import RunArgs
 from dsd_jax.distillation import METHODS
-from dsd_jax.optimization import hosts, run_args, validate
-from dsd_jax.optimization.job import Job, begin, make_job, refuse, run
-from dsd_jax.optimization.queue import run_all
-from dsd_jax.optimization.results import prompt_scores
-from dsd_jax.optimization.run_args import RunArgs
-from dsd_jax.optimization.text_to_3d import Task, make_plan, make_task
+from dsd_jax.engine.plan import Task, make_plan, make_task
+from dsd_jax.engine.results import prompt_scores
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, check, run; returns the exit code."""
     began, argv = time.monotonic(), sys.argv[1:] if argv is None else argv
     try:
-        hosts.start_if_asked(argv)
+        run_args.start_if_asked(argv)
         args = parse(argv)
         if args.prompts:
             jobs, task = prepare_all(args)

@@ -57,7 +57,7 @@ from dsd_jax.training import (
     novel_view_sheet,
     stage,
 )
-from dsd_jax.training.ahead import Ahead, render
+from dsd_jax.training.compiling import Ahead, render
 from dsd_jax.training.views import Views, composite
 
 

@@ -21,10 +21,10 @@ from typing import Annotated
 
 import tyro
 
+from dsd_jax.cli import validate
 from dsd_jax.export.live import load_live
 from dsd_jax.export.run_folder import seed_folder, seeds_of
 from dsd_jax.export.viewer import PORT, STEP, Exhibit, Viewer, check_port, how_to_reach
-from dsd_jax.optimization import validate
 
 BAD_INPUT = 2
 

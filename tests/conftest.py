@@ -13,9 +13,9 @@ import jaxlib
 import numpy as np
 import pytest
 
-from dsd_jax.data.tokenizer import train_tokenizer
 from dsd_jax.models import keys, ldm_pipeline, zero123
 from dsd_jax.models.networks import build, param_shapes
+from dsd_jax.models.tokenizer import train_tokenizer
 from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER, Pipeline, save_pipeline
 
 # Halves what compiling takes. A jaxlib that does not know the flag would end the process.

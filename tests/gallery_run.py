@@ -7,8 +7,8 @@ import numpy as np
 
 from dsd_jax.export.model_files import Model, save_model
 from dsd_jax.export.pictures import save_png
-from dsd_jax.export.run_folder import write_json
 from dsd_jax.export.video import save_video
+from dsd_jax.files import write_json
 
 PROMPT = "a </script><script>alert(1)</script> \"red\" & 'big' house, 家 /*SCRIPT*/"
 

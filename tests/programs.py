@@ -13,14 +13,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from dsd_jax.optimization import loop
+from dsd_jax.engine import loop
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
 # A step a block, so that a run of milliseconds has moments to be cut off at.
 _PROGRAM = """
 import runpy, sys
-from dsd_jax.optimization import loop
+from dsd_jax.engine import loop
 loop.BLOCK_SECONDS = 0.0
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")

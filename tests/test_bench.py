@@ -262,7 +262,7 @@ def test_kernels_are_random_and_of_unit_gain(bench):
 def test_points_lie_in_the_ball_ray_by_ray(bench):
     from benchmarks.fields import points_on_rays
 
-    from dsd_jax.optimization.presets import Settings
+    from dsd_jax.recipe.presets import Settings
 
     points = points_on_rays(Settings(samples=16), 1024)
     assert points.shape == (1024, 3)

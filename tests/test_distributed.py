@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from programs import end, fields, free_port, start
 
-from dsd_jax.optimization import hosts
+from dsd_jax.engine import hosts
 
 TOLERANCE = 1e-3
 FLAGS = ["--seeds", "0:3", "--steps", "6"]
@@ -100,12 +100,12 @@ def test_bad_flags_are_said_before_anything_starts(flags, said, monkeypatch):
 
     monkeypatch.setattr(hosts.jax.distributed, "initialize", none_found)
     with pytest.raises(ValueError, match=said) as caught:
-        hosts.start_if_asked(flags)
+        run_args.start_if_asked(flags)
     assert "\n" not in str(caught.value)
 
 
 def test_one_process_communicates_nothing():
-    hosts.start_if_asked(["--prompt", "a house"])
+    run_args.start_if_asked(["--prompt", "a house"])
     assert hosts.is_first()
     assert hosts.everyones(1, 2).tolist() == [[1, 2]]
     assert hosts.own_slice(3) == slice(0, 3)

@@ -12,12 +12,13 @@ import programs
 import pytest
 import trimesh
 
-from dsd_jax.export import ahead, charts, mesh
+from dsd_jax.export import charts, mesh, mesh_programs
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.model_files import save_model
-from dsd_jax.export.run_folder import seed_folder, write_json
+from dsd_jax.export.run_folder import seed_folder
 from dsd_jax.export.scenes import SavedScene, load_scene, save_scene
 from dsd_jax.fields.radiance import RadianceField, truncated_exp
+from dsd_jax.files import write_json
 from dsd_jax.rendering.cameras import ring
 from dsd_jax.rendering.scene import Scene
 
@@ -137,7 +138,7 @@ def test_what_is_compiled_beforehand_is_not_compiled_again(quick_compilation, ru
     field = field_of(load_scene(seed_folder(run, 0)))
     field = field._replace(apply=lambda *args, apply=field.apply: apply(*args))  # never seen yet
     shapes = jax.eval_shape(lambda: field.params)
-    for compile_one in ahead.compilations(field._replace(params=shapes), CAMERAS, SMALL):
+    for compile_one in mesh_programs.compilations(field._replace(params=shapes), CAMERAS, SMALL):
         compile_one()
     names = {f"jit({name})" for name in ("_density_grid", "_gather", "_peaks", "_views")}
     assert names - {"jit(_peaks)"} <= set(compilations)  # that one may serve another field

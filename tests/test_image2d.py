@@ -9,9 +9,9 @@ from PIL import Image
 from programs import load_script
 
 from dsd_jax.distillation import METHODS
-from dsd_jax.optimization import text_to_2d
-from dsd_jax.optimization.presets import Settings
 from dsd_jax.priors import load_prior
+from dsd_jax.recipe.presets import Settings
+from dsd_jax.studies import images2d
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def prior(tiny_prior_folder, quick_compilation):
 
 def task(prior, method="dsd", space="latents", **changes):
     settings = Settings(**{"steps": 3, "views": 1, "eta": 0.0, "grid_rate": 0.05} | changes)
-    return text_to_2d.make_task(prior, "a red house", METHODS[method], settings, 0.5, 0.2, space)
+    return images2d.make_task(prior, "a red house", METHODS[method], settings, 0.5, 0.2, space)
 
 
 def run(image2d, prior_folder, out, *flags):
@@ -85,14 +85,14 @@ def test_bad_input_gets_one_line(image2d, tiny_prior_folder, tmp_path, capsys, f
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("space", text_to_2d.SPACES)
+@pytest.mark.parametrize("space", images2d.SPACES)
 def test_every_space_moves_towards_the_prior(prior, space):
     """Down the gradient of SDS the pictures change, each seed by itself."""
-    found = text_to_2d.optimise(task(prior, "sds", space), [0, 1])
+    found = images2d.optimise(task(prior, "sds", space), [0, 1])
     assert found.strip.shape[:2] == (2, 3) and found.images.shape[0] == 2
     np.testing.assert_array_equal(found.strip[:, -1], found.images)
     assert np.abs(found.strip[:, 0] - found.images).max() > 1e-4
-    alone = text_to_2d.optimise(task(prior, "sds", space), [1])
+    alone = images2d.optimise(task(prior, "sds", space), [1])
     np.testing.assert_allclose(found.images[1], alone.images[0], atol=2e-3)
 
 
@@ -100,14 +100,14 @@ def test_every_space_moves_towards_the_prior(prior, space):
                                                  ("asd", {"lora_rate": 0.1})])  # fmt: skip
 def test_methods_get_what_they_ask_for(prior, method, changes):
     """NFSD a prompt of its own, ASD (and so VSD) a network of each seed and the prior's text."""
-    found = text_to_2d.optimise(task(prior, method, steps=2, **changes), [0, 1])
+    found = images2d.optimise(task(prior, method, steps=2, **changes), [0, 1])
     assert np.isfinite(found.images).all() and np.ptp(found.images[0] - found.images[1]) > 0
 
 
 @pytest.mark.parametrize("space", ["pixels", "network"])
 def test_plain_descent_of_an_image_is_refused(prior, space):
     with pytest.raises(ValueError, match=f"moves latents alone, not --space {space}"):
-        text_to_2d.descend(task(prior, space=space), [0])
+        images2d.descend(task(prior, space=space), [0])
 
 
 def test_an_unknown_space_is_refused(prior):
@@ -117,4 +117,4 @@ def test_an_unknown_space_is_refused(prior):
 
 @pytest.mark.parametrize(("steps", "kept"), [(1, {0}), (3, {0, 1, 2}), (16, set(range(1, 16, 2)))])
 def test_the_strip_is_spread_evenly_and_ends_with_the_last_step(steps, kept):
-    assert text_to_2d._strip(steps) == kept
+    assert images2d._strip(steps) == kept

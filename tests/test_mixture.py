@@ -11,8 +11,8 @@ from programs import load_script
 
 from dsd_jax.distillation import METHODS
 from dsd_jax.export.inline import figure_png
-from dsd_jax.optimization import mixture
-from dsd_jax.optimization.mixture import SETTINGS
+from dsd_jax.studies import mixture
+from dsd_jax.studies.mixture import SETTINGS
 
 SEEDS = range(1000)
 FEWER = dataclasses.replace(SETTINGS, steps=200, grid_rate=0.025)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from programs import arguments, end, fields, load_script, results, start
 
-from dsd_jax.optimization.job import BAD_INPUT
+from dsd_jax.cli.job import BAD_INPUT
 
 STEPS = 8
 TOLERANCE = 1e-3

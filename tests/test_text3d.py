@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from programs import EXPERIMENTS, ROOT, SMALL, load_script, signalled
 
+from dsd_jax.cli.job import INTERRUPTED
+from dsd_jax.cli.logs import read_log
 from dsd_jax.export.scenes import load_scene
-from dsd_jax.optimization.job import INTERRUPTED
-from dsd_jax.optimization.logs import read_log
 
 AZIMUTHS = ("000", "045", "090", "135", "180", "225", "270", "315")
 
@@ -243,7 +243,7 @@ def test_prior_with_a_bad_tensor(text3d, tiny_prior_folder, tmp_path, capsys, da
 
 
 def test_unknown_words_are_named(text3d, tiny_prior_folder):
-    from dsd_jax.optimization import validate
+    from dsd_jax.cli import validate
 
     assert validate.warnings("a red unicorn", tiny_prior_folder) == [
         "the prior has never seen the words: unicorn"
@@ -257,7 +257,7 @@ def test_unknown_words_are_named(text3d, tiny_prior_folder):
      ("gpu", "0.10.1", False), ("cpu", "0.10.2", False)],
 )  # fmt: skip
 def test_slow_jaxlib_is_named_on_gpus_only(backend, version, slow):
-    from dsd_jax.optimization import validate
+    from dsd_jax.cli import validate
 
     assert (validate.slow_scatter(backend, version) is not None) == slow
 

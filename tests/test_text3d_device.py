@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 from programs import SMALL, load_script
 
-from dsd_jax.optimization.state import init_state
-from dsd_jax.optimization.step import Recipe, Shared, make_step
+from dsd_jax.recipe.state import init_state
+from dsd_jax.recipe.step import Recipe, Shared, make_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

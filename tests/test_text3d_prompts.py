@@ -7,7 +7,8 @@ import time
 import pytest
 from programs import SMALL, arguments, end, load_script, start
 
-from dsd_jax.optimization import queue, text_to_3d
+from dsd_jax.cli import queue
+from dsd_jax.engine import plan
 
 PROMPTS = ["a house", "a red house", "red"]
 
@@ -66,7 +67,7 @@ def test_killed_in_the_second_prompt_it_goes_on_from_there(file, tiny_prior_fold
 
 def test_prompts_share_the_weights_and_the_compiled_step(text3d, tiny_prior_folder, tmp_path):
     """The step is traced for the first prompt alone, and each prompt moves its objects its way."""
-    traced, after, make_step, run = [], [], text_to_3d.make_step, queue.run
+    traced, after, make_step, run = [], [], plan.make_step, queue.run
 
     def counted(recipe):
         step = make_step(recipe)
@@ -80,7 +81,7 @@ def test_prompts_share_the_weights_and_the_compiled_step(text3d, tiny_prior_fold
     command = ["--prompts", *PROMPTS, "--prior", str(tiny_prior_folder), "--seeds", "0:2",
                "--steps", "2", "--out", str(tmp_path), *SMALL]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_to_3d, "make_step", counted)
+        patch.setattr(plan, "make_step", counted)
         patch.setattr(queue, "run", watched)
         assert text3d.main(command) == 0
     counts, weights = zip(*after, strict=True)

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from programs import SMALL, load_script
 
+from dsd_jax.cli import job
 from dsd_jax.export.viewer import HOST
-from dsd_jax.optimization import job
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

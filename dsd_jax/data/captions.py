@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dsd_jax.data.palettes import hue_rotate as hue_rotate
 from dsd_jax.data.palettes import word_set
+from dsd_jax.priors.words import words_of
 
 VIEW_PHRASES = ("front view", "side view", "back view", "overhead view")
 CHROMATIC = word_set(
@@ -29,7 +30,6 @@ _SINGULAR_S = ("ss", "us", "is")
 _SINGULAR = word_set("gas lens chess canvas atlas triceratops")
 _PREPOSITIONS = ("with", "in", "on", "of", "and", "without", "between")
 _HEAD_END = re.compile(r",| (?:with|without|in|on|covering|spilling|between) ")
-_WORD = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
 _LIKE_YOU = re.compile(r"(?:one|once|uni|use|usu|ute|uri|ute|eu|u-)")
 
 
@@ -175,22 +175,6 @@ def known_words(captions: Sequence[str], categories: Sequence[str]) -> dict[str,
 def save_known_words(path: str | Path, words: dict[str, int]) -> None:
     """Write `known_words` as JSON."""
     Path(path).write_text(json.dumps(words, ensure_ascii=False, indent=0) + "\n", "utf-8")
-
-
-def unknown_words(prompt: str, words: Iterable[str]) -> list[str]:
-    """Words of a prompt that no training prompt held; a known word's plain plural is known."""
-    known = set(words)
-    return [
-        w
-        for w in words_of(prompt)
-        if w not in known and not (w.endswith("s") and w[:-1] in known) and f"{w}s" not in known
-    ]
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words of a text, hyphenated ones also in their parts, without repetitions."""
-    whole = _WORD.findall(text.lower())
-    return _distinct([part for w in whole for part in (w, *(w.split("-") if "-" in w else ()))])
 
 
 def _parts(word: str) -> list[str]:

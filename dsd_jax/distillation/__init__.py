@@ -7,7 +7,7 @@ All share one signature,
 for one x of [h, w, c] or [views, h, w, c] and one timestep t, possibly traced. `aux` is a dict of
 scalars worth logging; every method reports "gradient_norm". To descend, pull the gradient back
 through the renderer with `jax.vjp`. What a method takes by keyword it is given under these names:
-settings (`optimization.distil.method_settings`), and, because a method asks for them,
+settings (`recipe.method_step.method_settings`), and, because a method asks for them,
 
     learned     guidance scale -> denoiser of the adapted network that the method trains
     negative    denoiser of a prompt for bad pictures

@@ -6,7 +6,7 @@ Letters as in schedule.py, w being the guidance scale. The gradient of FSD,
 
 with a noise eps that is consistent over views: unit Gaussian noise that lies on the object's
 surface, so that the ODEs of all views carry the same noise to the same place
-(`optimization.attached_noise`; that is this method's `view_noise`). A share of fresh noise turns
+(`rendering.surface_noise`; that is this method's `view_noise`). A share of fresh noise turns
 the ODE into an SDE. The authors mix in none (their `sqrt_beta` is 1); their SDE has the noise of
 the surface itself change, by 2e-4 of its variance a step at the most, which is left out here.
 """

@@ -80,7 +80,7 @@ def gradient(
         guidance_scale_prime: w'. Equal to w is what the theory asks for.
         grid: DDIM grid of the simulated ODE, falling from where `seed_noise` lives.
         offset_fraction, offset_floor, t_prime_min, t_prime_max: the range of t', see `later`.
-            `optimization.annealing.t_prime_min` gives the authors' late rise of the lower clamp.
+            `recipe.annealing.t_prime_min` gives the authors' late rise of the lower clamp.
         t_prime: takes the place of the draw.
         eps_at: t' -> eps [...] of the seed's ODE there, in place of following it from its start.
         anchor: where the second prediction is taken, on the interpolated z_t' as published or on

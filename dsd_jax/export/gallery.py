@@ -20,10 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dsd_jax.export.files import atomic_path
-from dsd_jax.export.run_folder import plain, seed_folder, view_name
-from dsd_jax.metrics.judge import AZIMUTHS_DEG
-from dsd_jax.optimization.command import command_line
+from dsd_jax.export.command import command_line
+from dsd_jax.export.run_folder import seed_folder, view_name
+from dsd_jax.files import atomic_path, plain
+from dsd_jax.rendering.cameras import AZIMUTHS_DEG
 
 PAGE, SINGLE_FILE = "index.html", "gallery.html"
 _VIEWER = "model-viewer-umd.min.js.gz"

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dsd_jax.export.field_grid import DEVICES
 from dsd_jax.fields.hash_grid import encode
-from dsd_jax.metrics.novel_views import iou
+from dsd_jax.rendering.agreement import iou
 from dsd_jax.rendering.cameras import Camera, rays
 from dsd_jax.rendering.occupancy import init, is_met
 from dsd_jax.rendering.sampling import ray_ball

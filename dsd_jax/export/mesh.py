@@ -36,9 +36,10 @@ from dsd_jax.export.isosurface import (
 from dsd_jax.export.model_files import Model, save_model
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import sample_texture, visible
-from dsd_jax.export.run_folder import seed_folder, write_json
+from dsd_jax.export.run_folder import seed_folder
 from dsd_jax.export.scenes import load_scene
-from dsd_jax.metrics.novel_views import iou, psnr
+from dsd_jax.files import write_json
+from dsd_jax.rendering.agreement import iou, psnr
 from dsd_jax.rendering.cameras import Camera, camera_at
 from dsd_jax.rendering.scene import GREY
 

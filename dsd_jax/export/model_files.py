@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from dsd_jax.export.files import atomic_path
+from dsd_jax.files import atomic_path
 
 if TYPE_CHECKING:
     from trimesh import Trimesh

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from dsd_jax.export.files import atomic_path
-from dsd_jax.export.run_folder import view_name, write_json
+from dsd_jax.export.run_folder import view_name
+from dsd_jax.files import atomic_path, write_json
 
 PAGE, NUMBERS = "overview.html", "overview.json"
 AZIMUTH_DEG = 45.0

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dsd_jax.export.files import atomic_path
 from dsd_jax.export.inline import figure_png
+from dsd_jax.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Num, UInt8
 
-from dsd_jax.export.files import atomic_path
+from dsd_jax.files import atomic_path
 
 LABEL_HEIGHT = 20
 GAP = 2

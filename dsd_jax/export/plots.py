@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from dsd_jax.export.files import atomic_path
+from dsd_jax.files import atomic_path
 
 MARKERS = "os^Dv<>PXp*hd8"
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dsd_jax.export.run_folder import write_json
 from dsd_jax.fields.radiance import DENSITIES, RadianceField
+from dsd_jax.files import write_json
 from dsd_jax.pytrees import load_tree, save_tree
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene

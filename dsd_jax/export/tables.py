@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dsd_jax.export.files import atomic_path
+from dsd_jax.files import atomic_path
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -39,11 +39,3 @@ def save_csv(path: Path, rows: Rows, columns: Iterable[str], head: str) -> None:
         table.writerow([head, *columns])
         for name, row in rows.items():
             table.writerow([name, *(row.get(column) for column in columns)])
-
-
-def means(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Mean of each column over the rows that have a number there; None where none has."""
-    rows = list(rows)
-    values = {name: [row[name] for row in rows if row.get(name) is not None]
-              for name in dict.fromkeys(name for row in rows for name in row)}  # fmt: skip
-    return {name: sum(found) / len(found) if found else None for name, found in values.items()}

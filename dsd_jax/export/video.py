@@ -10,8 +10,8 @@ from tempfile import TemporaryFile
 import numpy as np
 from jaxtyping import Float, Num
 
-from dsd_jax.export.files import atomic_path
 from dsd_jax.export.pictures import to_uint8
+from dsd_jax.files import atomic_path
 
 
 def turntable_azimuths_deg(frames: int) -> Float[np.ndarray, "n"]:

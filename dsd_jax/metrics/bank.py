@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dsd_jax.export.files import atomic_path
+from dsd_jax.files import atomic_path
 from dsd_jax.metrics.diversity import cosine_similarity, object_features, unit
 from dsd_jax.metrics.nouns import learn_nouns
 

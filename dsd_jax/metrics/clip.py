@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from dsd_jax.data.tokenizer import read_tokenizer
 from dsd_jax.metrics.batches import in_batches
 from dsd_jax.models import keys
 from dsd_jax.models.clip_text import ClipText
@@ -24,6 +23,7 @@ from dsd_jax.models.clip_vision import ClipVision, preprocess
 from dsd_jax.models.clip_vision import param_shapes as vision_shapes
 from dsd_jax.models.config import ClipTextConfig, ClipVisionConfig
 from dsd_jax.models.tensor_files import read_json, read_params
+from dsd_jax.models.tokenizer import read_tokenizer
 
 # What transformers leaves out of config.json because it is its default, and no configuration of
 # ours supposes: the sizes of ViT-B/32.

@@ -15,11 +15,14 @@ from jaxtyping import Bool, Float, Int
 from dsd_jax.metrics.bank import BACK, FRONT, SIDE, Bank, direction_columns
 from dsd_jax.metrics.diversity import cosine_similarity, object_features, unit
 from dsd_jax.metrics.nouns import category_of
+from dsd_jax.rendering.cameras import AZIMUTHS_DEG, ELEVATION_DEG
+
+__all__ = ["AZIMUTHS_DEG", "ELEVATION_DEG"]
 
 SIZE = 128
 BACKGROUND = 0.8
-ELEVATION_DEG = 20.0
-AZIMUTHS_DEG = tuple(45.0 * i for i in range(8))
+# Categories that have a front.
+DIRECTED = ("car", "chair", "sofa", "fish")
 NEIGHBOURS = 5
 
 

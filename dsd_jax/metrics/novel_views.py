@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 
-from dsd_jax.export.tables import means
+from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.diversity import diversity, unit
+from dsd_jax.recipe.viewpoints import VISIBLE_DEG
+from dsd_jax.rendering.agreement import iou, psnr
 
 # A view is of the visible side up to so far from the picture's, and of the hidden side from so far.
-VISIBLE_DEG, HIDDEN_DEG = 60.0, 120.0
+HIDDEN_DEG = 120.0
 SIDES = ("visible", "hidden")
 
 
@@ -30,22 +32,6 @@ class Views(NamedTuple):
     rgb: Float[np.ndarray, "*n v h w 3"]
     opacity: Float[np.ndarray, "*n v h w"]
     features: Float[np.ndarray, "*n v f"]
-
-
-def psnr(
-    ours: Float[np.ndarray, "*n h w 3"], theirs: Float[np.ndarray, "*m h w 3"]
-) -> Float[np.ndarray, "*n"]:
-    """Peak signal-to-noise ratio in decibels of pictures in [0, 1], at most 100."""
-    return -10 * np.log10(np.maximum(np.square(ours - theirs).mean((-3, -2, -1)), 1e-10))
-
-
-def iou(
-    ours: Shaped[np.ndarray, "*n h w"], theirs: Shaped[np.ndarray, "*m h w"]
-) -> Float[np.ndarray, "*n"]:
-    """Intersection over union of what is solid (true, or above 1/2) in masks; 1 if all is empty."""
-    ours, theirs = ours > 0.5, theirs > 0.5
-    union = (ours | theirs).sum((-2, -1))
-    return np.where(union, (ours & theirs).sum((-2, -1)) / np.maximum(union, 1), 1.0)
 
 
 def perceptual(

@@ -14,12 +14,12 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from dsd_jax.data.tokenizer import Tokenizer, of_transformers, read_tokenizer
 from dsd_jax.guidance import DenoiserAt, Network, ViewPrompts, classifier_free, perp_neg
 from dsd_jax.models import lora
 from dsd_jax.models.flax_pipeline import convert
 from dsd_jax.models.ldm_pipeline import load_single_file
 from dsd_jax.models.networks import Networks
+from dsd_jax.models.tokenizer import Tokenizer, of_transformers, read_tokenizer
 from dsd_jax.models.weights import Pipeline, load_pipeline
 from dsd_jax.priors import latent
 from dsd_jax.schedule import NoiseSchedule

@@ -12,6 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+# From where objects are looked at in results and by the judge.
+ELEVATION_DEG = 20.0
+AZIMUTHS_DEG = tuple(45.0 * i for i in range(8))
+
 
 class Camera(NamedTuple):
     """One pinhole camera; stack the leaves for several.

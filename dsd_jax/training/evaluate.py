@@ -13,7 +13,7 @@ from dsd_jax import ode
 from dsd_jax.data import captions, pictures
 from dsd_jax.data.objects import DISTANCE, FOV_Y, Objects
 from dsd_jax.export.pictures import contact_sheet, save_png
-from dsd_jax.export.run_folder import write_json
+from dsd_jax.files import write_json
 from dsd_jax.guidance import below
 from dsd_jax.metrics import judge
 from dsd_jax.metrics.bank import Bank, load_bank
@@ -27,7 +27,6 @@ from dsd_jax.training.views import composite
 SEEDS = 8
 GUIDANCE = 5.0
 LIMITED = 0.6  # share of the timesteps, counted from the clean end, that is guided at all
-DIRECTED = ("car", "chair", "sofa", "fish")
 DIVERSE = ("house", "chair", "tree", "fish", "car")
 
 
@@ -124,7 +123,7 @@ def categories(prior: Prior, bank: Bank, network, data: Objects, out: Path) -> d
 def directions(prior: Prior, bank: Bank, network, out: Path) -> dict:
     """Direction scores of four categories, and a sheet of four views of eight seeds of each."""
     azimuths = (0.0, 90.0, 180.0, 270.0)
-    prompts = [captions.with_article(name) for name in DIRECTED]
+    prompts = [captions.with_article(name) for name in judge.DIRECTED]
     images = sample(prior, prompts, SEEDS, azimuths)
     sheet = np.concatenate(list(images.swapaxes(1, 2)))  # [4 prompts x 4 views, seeds, ...]
     save_png(out / "samples_views.png", contact_sheet(sheet.swapaxes(0, 1), labels=None, tile=64))
@@ -134,7 +133,7 @@ def directions(prior: Prior, bank: Bank, network, out: Path) -> dict:
         features = features_in_batches(network, images)
         return {
             name: judge.direction_score(bank, name, rows, azimuths)
-            for name, rows in zip(DIRECTED, features, strict=True)
+            for name, rows in zip(judge.DIRECTED, features, strict=True)
             if judge.has_front(bank, name)
         }
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from dsd_jax.data import captions
 from dsd_jax.data.objects import Objects
-from dsd_jax.data.tokenizer import train_tokenizer
-from dsd_jax.export.files import atomic_path
+from dsd_jax.files import atomic_path
 from dsd_jax.models import networks as networks_lib
+from dsd_jax.models.tokenizer import train_tokenizer
 from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
 from dsd_jax.training import corpus
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dsd_jax.engine.plan import Task, initial_states
 from dsd_jax.fields import hash_grid
-from dsd_jax.optimization.presets import Settings
-from dsd_jax.optimization.text_to_3d import Task, initial_states
+from dsd_jax.recipe.presets import Settings
 from dsd_jax.rendering.cameras import orbit, rays
 from dsd_jax.rendering.sampling import place_uniformly, ray_ball, strata
 from dsd_jax.rendering.volume import step_chunk

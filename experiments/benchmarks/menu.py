@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from dsd_jax.distillation import METHODS
-from dsd_jax.optimization.conditioning import VIEWS, Text
-from dsd_jax.optimization.presets import PRESETS
-from dsd_jax.optimization.state import make_scene
-from dsd_jax.optimization.text_to_3d import Task
+from dsd_jax.engine.plan import Task
 from dsd_jax.priors.stable_diffusion import Prior
+from dsd_jax.recipe.presets import PRESETS
+from dsd_jax.recipe.state import make_scene
+from dsd_jax.recipe.viewpoints import VIEWS, Text
 
 from .fields import grids, render
 from .networks import unet, vae

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dsd_jax import ode
+from dsd_jax.engine import loop
+from dsd_jax.engine.plan import Task, initial_states, make_blocks
 from dsd_jax.models.networks import unet_param_shapes
 from dsd_jax.models.unet import UNet
-from dsd_jax.optimization import loop, ode_cache
-from dsd_jax.optimization.step import Recipe, Shared, make_cache, make_step
-from dsd_jax.optimization.text_to_3d import Task, initial_states, make_blocks
+from dsd_jax.recipe import kept_ode
+from dsd_jax.recipe.step import Recipe, Shared, make_cache, make_step
 
 from .work import Ready, operations, size_of
 
@@ -63,10 +64,10 @@ def keep(task: Task, n: int) -> Ready:
     keep = jax.jit(jax.vmap(lambda state, shared: fill(state, shared).cache, (0, None)))
     kept = jax.block_until_ready(keep(states, shared))
     settings, schedule = task.settings, task.prior.schedule
-    viewpoints = ode_cache.centres(task.prior, settings).azimuth
-    evaluations = len(ode_cache.node_times(settings, schedule))
+    viewpoints = kept_ode.centres(task.prior, settings).azimuth
+    evaluations = len(kept_ode.node_times(settings, schedule))
     if settings.ode == "table":
-        evaluations += len(ode_cache.times_of(settings, schedule))
+        evaluations += len(kept_ode.times_of(settings, schedule))
     together = 1 if viewpoints.ndim > 1 else settings.views
     needed = len(viewpoints) * evaluations * evaluation(task) / together
     return Ready(lambda: keep(states, shared), needed, size_of(kept) / n, n)

@@ -6,6 +6,7 @@ import pytest
 
 from dsd_jax.data import captions
 from dsd_jax.data.captions import CHROMATIC
+from dsd_jax.priors.words import unknown_words
 
 
 @pytest.mark.parametrize(
@@ -144,4 +145,4 @@ def test_known_and_unknown_words(tmp_path):
     captions.save_known_words(tmp_path / "words.json", words)
     assert json.loads((tmp_path / "words.json").read_text("utf-8")) == words
     prompt = "A Samurai, two DOGS and a three-seat sofa; front view"
-    assert captions.unknown_words(prompt, words) == ["samurai", "two", "and"]
+    assert unknown_words(prompt, words) == ["samurai", "two", "and"]

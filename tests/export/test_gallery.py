@@ -10,7 +10,7 @@ import pytest
 from gallery_run import PROMPT, make_run
 
 from dsd_jax.export.gallery import gallery_page, write_gallery
-from dsd_jax.export.run_folder import write_json
+from dsd_jax.files import write_json
 
 
 def shown(page: str) -> dict:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from dsd_jax.data.tokenizer import train_tokenizer
 from dsd_jax.metrics import clip, features
 from dsd_jax.models import keys
+from dsd_jax.models.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dsd_jax.metrics import novel_views
-from dsd_jax.metrics.novel_views import Views, iou, psnr
+from dsd_jax.metrics.novel_views import Views
+from dsd_jax.rendering.agreement import iou, psnr
 
 AZIMUTHS = (0.0, 45.0, 180.0)
 X, Y = np.eye(2)

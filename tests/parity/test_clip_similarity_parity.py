@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from dsd_jax.data.tokenizer import train_tokenizer
 from dsd_jax.metrics import clip
+from dsd_jax.models.tokenizer import train_tokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -1,0 +1,1 @@
+"""What a user types: flags, checks, progress, logs."""

@@ -1,0 +1,120 @@
+"""A run's numbers while it goes on: log.jsonl, TensorBoard and, if asked for, Weights & Biases.
+
+log.jsonl has one line a report, of the seeds that run together, and is a program's to read:
+
+    {"step": 37, "seconds": 12.5, "seeds": {"0": {"loss": 0.021, ...}, "1": {...}}}
+
+`step` is that of these seeds. `seconds` are those spent in the run so far, loading left out.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsd_jax.engine import hosts
+from dsd_jax.files import atomic_path, plain
+
+LOG = "log.jsonl"
+PROJECT = "dsd_jax"
+# (metrics {seed: {name: value}}, step of these seeds, steps of all chunks so far) -> None
+Log = Callable[[dict[int, dict[str, float]], int, int], None]
+
+
+@contextmanager
+def open_logs(
+    run: Path, config: dict[str, Any], reached: Mapping[int, int], wandb: bool = False
+) -> Iterator[Log]:
+    """What adds a report to all logs of a run; of several processes the first one writes.
+
+    Args:
+        config: of the run.
+        reached: steps from which each seed goes on; log.jsonl forgets later ones.
+        wandb: also log to Weights & Biases, under the login that its package knows.
+    """
+    with ExitStack() as stack:
+        logs: list[Log] = []
+        if hosts.is_first():
+            logs = [_lines(run / LOG, reached), stack.enter_context(_board(run))]
+            if wandb:
+                logs.append(stack.enter_context(_wandb(run, config)))
+
+        def add(metrics, step, done):
+            for log in logs:
+                log(metrics, step, done)
+
+        yield add
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a log.jsonl; one that was cut off while being written is left out."""
+    lines = []
+    for text in Path(path).read_text("utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+def _lines(path: Path, reached: Mapping[int, int]) -> Log:
+    kept = []
+    for line in read_log(path) if path.is_file() else []:
+        seeds = {k: v for k, v in line["seeds"].items() if line["step"] <= reached.get(int(k), 0)}
+        kept += [line | {"seeds": seeds}] if seeds else []
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{json.dumps(line)}\n" for line in kept), "utf-8")
+    began = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+
+    def add(metrics, step, done):
+        line = {"step": step, "seconds": round(time.monotonic() - began, 3), "seeds": metrics}
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(line), allow_nan=False) + "\n")
+
+    return add
+
+
+@contextmanager
+def _board(run: Path) -> Iterator[Log]:
+    """By a thread of its own: where PyTorch is installed the writer's import takes seconds."""
+    boards, written = [], []
+
+    def write(metrics, step):
+        from tensorboardX import SummaryWriter
+
+        if not boards:
+            boards.append(SummaryWriter(str(run)))
+        for name, value in _curves(metrics).items():
+            boards[0].add_scalar(name, value, step)
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            yield lambda metrics, step, done: written.append(pool.submit(write, metrics, step))
+    finally:
+        for board in boards:
+            board.close()
+    for one in written:
+        one.result()
+
+
+@contextmanager
+def _wandb(run: Path, config: dict[str, Any]) -> Iterator[Log]:
+    """Every start is a run there; those of one folder make a group."""
+    import wandb  # pyright: ignore[reportMissingImports]
+
+    with wandb.init(
+        project=PROJECT, group=run.name, name=run.name, config=config, dir=str(run)
+    ) as there:
+        yield lambda metrics, step, done: there.log(_curves(metrics), step=done)
+
+
+def _curves(metrics: dict[int, dict[str, float]]) -> dict[str, float]:
+    """Means over the seeds, and the loss of each."""
+    names = next(iter(metrics.values()))
+    means = {name: float(np.mean([own[name] for own in metrics.values()])) for name in names}
+    return means | {f"loss/seed_{seed:04d}": own["loss"] for seed, own in metrics.items()}

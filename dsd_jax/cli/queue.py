@@ -1,0 +1,69 @@
+"""Several runs one after the other, with one prior and one compiled step."""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+
+from dsd_jax.cli.job import Blocks, Job, begin, run
+from dsd_jax.engine import hosts
+from dsd_jax.engine.plan import Task, make_blocks
+from dsd_jax.export.overview import PAGE, Row, write_overview
+
+FAILED = 1
+
+
+def run_all(out: Path, jobs: Mapping[str, Callable[[], Job]], task: Task, began: float) -> int:
+    """Run what is not complete yet; returns the exit code.
+
+    What fails does not stop the others: it is named at once, in the overview and at the end.
+
+    Args:
+        out: where overview.html and overview.json go, which tell of every run as it ends.
+        jobs: what makes the job of each title; it may raise ValueError with one line for the user.
+        task: of any of them; they differ in what the prior is told alone.
+        began: see `job.run`.
+    """
+    blocks = cache(partial(make_blocks, task))
+    rows = {title: Row(title) for title in jobs}
+    for title, make in jobs.items():
+        code, rows[title] = _run(rows[title], make, blocks, began)
+        if hosts.is_first():
+            write_overview(out, list(rows.values()))
+        if code:
+            return code
+        began = time.monotonic()
+    failed = [row.title for row in rows.values() if row.state == "failed"]
+    if hosts.is_first():
+        said = f"{len(rows) - len(failed)} of {len(rows)} are complete"
+        print(f"{said}; failed: {', '.join(failed)}" if failed else said, file=sys.stderr)
+        print(out / PAGE)
+    return FAILED if failed else 0
+
+
+def _run(row: Row, make: Callable[[], Job], blocks: Blocks, began: float) -> tuple[int, Row]:
+    """The exit code of one run, 0 where it failed, and what became of it."""
+    try:
+        job = make()
+        row = row._replace(folder=job.folder)
+        plan = begin(job)
+    except (ValueError, FileNotFoundError) as error:
+        return 0, _failed(row, error)
+    try:
+        code = run(job, plan, began, blocks) if plan else 0
+    except Exception as error:
+        if jax.process_count() > 1:
+            raise  # else the other processes would wait for this one
+        traceback.print_exc()
+        return 0, _failed(row, error)
+    return code, row._replace(state="interrupted" if code else "complete")
+
+
+def _failed(row: Row, error: Exception) -> Row:
+    said = " ".join(str(error).split()) or type(error).__name__
+    print(f"error: {row.title}: {said}", file=sys.stderr)
+    return row._replace(state="failed", error=said)

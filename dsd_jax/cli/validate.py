@@ -1,0 +1,207 @@
+"""Checks of what a user typed, before anything is compiled or written.
+
+Each raises a ValueError that says in one line what is wrong and how to mend it.
+"""
+
+import difflib
+import importlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dsd_jax.export.run_folder import run_folder
+from dsd_jax.files import plain, write_json
+from dsd_jax.priors.words import unknown_words
+
+# jaxlib versions that compile float32 scatter-add on GPU to a slow loop.
+_SLOW_SCATTER = ((0, 10, 2), (0, 11, 0))
+MAX_CPU_DEVICES = 8
+
+
+def flag_value(argv: Sequence[str], name: str) -> str | None:
+    """What `--name VALUE` or `--name=VALUE` says; the last one counts, None where there is none."""
+    value = None
+    for i, word in enumerate(argv):
+        if word == f"--{name}" and i + 1 < len(argv):
+            value = argv[i + 1]
+        elif word.startswith(f"--{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def prompt(text: str) -> None:
+    """Refuse a prompt without words."""
+    if not text.strip():
+        raise ValueError('--prompt is empty; say what to make, for instance --prompt "a house"')
+
+
+def choice(flag: str, name: str, valid: Iterable[str]) -> None:
+    """Refuse a name that is not among the valid ones, and offer the nearest."""
+    valid = sorted(valid)
+    if name not in valid:
+        known = ", ".join(valid) if len(valid) <= 30 else f"the {len(valid)} that there are"
+        raise ValueError(f"--{flag} {name!r} is not one of {known}{nearest(name, valid)}")
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """ "; did you mean ...?" where a valid name resembles this one, else nothing."""
+    close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.3)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def extra(package: str, asked_by: str, name: str = "") -> None:
+    """Refuse what needs a package that is not installed.
+
+    Args:
+        name: of the extra that brings it, the package's own where left out.
+    """
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        raise ValueError(
+            f'{asked_by} needs {package}: pip install "dsd_jax[{name or package}]"'
+        ) from None
+
+
+def minutes(value: float) -> None:
+    """Refuse an interval of checkpoints that is none."""
+    if not value >= 0:
+        raise ValueError(f"--checkpoint-minutes must be a number from 0 on, not {value}")
+
+
+def folder_of(out: Path, title: str, config: dict[str, Any]) -> Path:
+    """The folder of a run: `out` where that holds a run itself, else one in it by title and hash.
+
+    Raises ValueError where it holds a run of another configuration; says what differs.
+    """
+    own, given = run_folder(out, title, config), out
+    for folder in (given, own):
+        try:
+            before = json.loads((folder / "config.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if folder == given and "preset" not in before:
+            continue
+        differences = _differences(before, plain(config))
+        if differences:
+            raise ValueError(
+                f"{folder} holds a run with {_some(differences)}; "
+                "give the same flags, or another --out"
+            )
+        return folder
+    return own
+
+
+def _differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """ "--steps 12, not 24" for each value that differs between two configurations."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = dict.fromkeys([*now, *before])
+        return [d for k in names for d in _differences(before.get(k), now.get(k), k)]
+    return [] if before == now else [f"--{name.replace('_', '-')} {before!r}, not {now!r}"]
+
+
+def _some(differences: list[str]) -> str:
+    """The first three, and how many more there are."""
+    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return ", ".join(differences[:3]) + more
+
+
+def remember(folder: Path, config: dict[str, Any]) -> None:
+    """Write `folder`/config.json, or refuse a folder that holds results of another configuration.
+
+    For programs that add results to a folder, call after call; says what differs.
+    """
+    file, given = folder / "config.json", plain(config)
+    if file.is_file():
+        differences = _differences(json.loads(file.read_text("utf-8")), given)
+        if differences:
+            raise ValueError(
+                f"{folder} holds results with {_some(differences)}; "
+                "give the same flags, or choose another --out"
+            )
+    write_json(file, given)
+
+
+def writable(folder: Path) -> None:
+    """Refuse a folder in which nothing can be made, without making anything."""
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--out {folder} cannot be written: {existing}: {error.strerror}; choose another folder"
+        ) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make the run's folder, the first thing that is written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be made: {error.strerror}; see --out") from None
+
+
+def is_complete(run: Path) -> bool:
+    """Whether this run's folder holds the metrics of a run that was not interrupted."""
+    try:
+        return not json.loads((run / "metrics.json").read_text("utf-8"))["interrupted"]
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def warnings(text: str, folder: Path) -> list[str]:
+    """What a user should know before a run with this prompt and this prior's folder."""
+    found = []
+    words = folder / "words.json"
+    if words.is_file():
+        unknown = unknown_words(text, json.loads(words.read_text("utf-8")))
+        if unknown:
+            found.append(f"the prior has never seen the words: {', '.join(unknown)}")
+    slow = slow_scatter(jax.default_backend(), jax.lib.__version__)
+    return found + ([slow] if slow else [])
+
+
+def slow_scatter(backend: str, version: str) -> str | None:
+    """A warning where this jaxlib makes hash grids slow on a GPU."""
+    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    if backend != "gpu" or not _SLOW_SCATTER[0] <= numbers <= _SLOW_SCATTER[1]:
+        return None
+    return f"jaxlib {version} is slow on hash grids; pip install -U jax to 0.11.1 or later"
+
+
+def set_up_jax(argv: Sequence[str] = ()) -> None:
+    """Settings of a program, to be made before JAX is first used.
+
+    Compiled programs, short ones too, are kept in the user's cache folder, unless JAX was told
+    where (JAX_COMPILATION_CACHE_DIR) or nothing can be written there. Without an accelerator each
+    core is a device, so that seeds run side by side; or there are as many as `--devices` in `argv`
+    says.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", _cache_folder())
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        wanted = flag_value(argv, "devices") or ""
+        devices = int(wanted) if wanted.isdigit() else 0
+        if not 1 <= devices <= MAX_CPU_DEVICES:
+            devices = min(os.cpu_count() or 1, MAX_CPU_DEVICES)
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _cache_folder() -> str | None:
+    """dsd_jax/xla in $XDG_CACHE_HOME or ~/.cache, made if need be; None if it cannot be written."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    folder = cache.absolute() / "dsd_jax" / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""Many seeds: the loop, devices and hosts, the memory plan, checkpoints, results."""

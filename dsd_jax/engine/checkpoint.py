@@ -1,0 +1,150 @@
+"""Checkpoints: the stacked states of a chunk of seeds, written by Orbax while the run goes on.
+
+    checkpoints/seeds_0_x4_1a2b3c4d/37/     after step 37 of that chunk
+
+A checkpoint appears under its name when it is whole. It is read seed by seed, so that a run can go
+on with other chunks, on other devices. A run cut off at a checkpoint and resumed from it in the
+same chunks is the unbroken run, bit for bit on a CPU.
+
+Letters: c seeds a chunk.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dsd_jax import pytrees
+from dsd_jax.engine import hosts
+from dsd_jax.files import config_hash
+from dsd_jax.recipe.state import State, without_cache
+
+_STATES, _METRICS, _ITEM = "states/", "metrics/", "chunk"
+# (states [c, ...], metrics [c] each) -> None
+Save = Callable[[State, dict[str, Any]], None]
+
+
+class Saved(NamedTuple):
+    """One seed as it was written.
+
+    Attributes:
+        state: without leading axis, of NumPy arrays.
+        metrics: of the last steps before it.
+        length: c of its chunk.
+        devices: over how many the chunk was spread.
+    """
+
+    state: State
+    metrics: dict[str, float]
+    length: int
+    devices: int
+
+    @property
+    def step(self) -> int:
+        return int(self.state.step)
+
+
+def folder_of(folder: str | Path, chunk: list[int]) -> Path:
+    """Where the states of these seeds live: named by their first, their number and a hash."""
+    return Path(folder).absolute() / f"seeds_{chunk[0]}_x{len(chunk)}_{config_hash(chunk)}"
+
+
+@contextmanager
+def writer(folder: str | Path, chunk: list[int], devices: int = 1) -> Iterator[Save]:
+    """A function that writes a chunk's states in the background; at the end all is written.
+
+    The last two checkpoints are kept. All processes call it together.
+    """
+    manager = _manager(folder_of(folder, chunk))
+    from orbax.checkpoint import args
+
+    def save(states: State, metrics: dict[str, Any]) -> None:
+        step = int(hosts.own_rows(states.step)[0])
+        if step in manager.all_steps():
+            return
+        tree = pytrees.named_leaves(_copied(states), _STATES)
+        tree |= {_METRICS + name: np.asarray(value) for name, value in metrics.items()}
+        tree["devices"] = np.array([devices])
+        manager.save(step, args=args.Composite(**{_ITEM: args.PyTreeSave(tree)}))
+
+    try:
+        yield save
+    finally:
+        manager.wait_until_finished()
+        manager.close()
+
+
+def load(folder: str | Path, like: State) -> dict[int, Saved]:
+    """Each seed that has a checkpoint, where it was furthest.
+
+    Args:
+        like: one seed's state, or its `jax.ShapeDtypeStruct`s.
+
+    Raises:
+        ValueError: a checkpoint cannot be read or is of other settings; says where.
+    """
+    found: dict[int, Saved] = {}
+    for chunk in sorted(Path(folder).absolute().glob("seeds_*_x*")):
+        steps = [int(path.name) for path in chunk.iterdir() if path.name.isdigit()]
+        if not steps:
+            continue
+        for seed, saved in _read(chunk / str(max(steps)), like).items():
+            if seed not in found or found[seed].step < saved.step:
+                found[seed] = saved
+    return found
+
+
+def _read(path: Path, like: State) -> dict[int, Saved]:
+    """The seeds of one checkpoint."""
+    import orbax.checkpoint as ocp
+
+    _quiet()
+    try:
+        reader = ocp.PyTreeCheckpointer()
+        about: Any = reader.metadata(path / _ITEM).item_metadata
+        as_numpy = dict.fromkeys(about.tree, ocp.RestoreArgs(restore_type=np.ndarray))
+        tree = reader.restore(path / _ITEM, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}; remove it to use the one before") from (
+            error
+        )
+    devices = int(tree.pop("devices")[0])
+    metrics = {k.removeprefix(_METRICS): v for k, v in tree.items() if k.startswith(_METRICS)}
+    leaves = {k.removeprefix(_STATES): v for k, v in tree.items() if k.startswith(_STATES)}
+    seeds = leaves["seed"].tolist()
+    c = len(seeds)
+    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((c, *leaf.shape), leaf.dtype), like)
+    states = pytrees.from_named(path, leaves, stacked)
+    return {
+        seed: Saved(
+            jax.tree.map(lambda leaf, i=i: leaf[i], states),
+            {name: float(values[i]) for name, values in metrics.items()},
+            c,
+            devices,
+        )
+        for i, seed in enumerate(seeds)
+    }
+
+
+# The run's next step is given the states' own memory while the copy is being written.
+_copied = jax.jit(lambda states: jax.tree.map(jnp.copy, without_cache(states)))
+
+
+def _manager(folder: Path):
+    import orbax.checkpoint as ocp
+
+    _quiet()
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=2, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
+    )
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def _quiet() -> None:
+    """Orbax logs what it does as warnings; errors are raised besides."""
+    logging.getLogger("absl").setLevel(logging.ERROR)

@@ -1,0 +1,300 @@
+"""The loop around a step: blocks of steps on the devices, callbacks between them.
+
+One compiled program makes a step of all seeds; a block is some steps that the host does not wait
+for. The seed axis is split over the mesh axis "seed", along which no device waits for another. The
+prior's weights are whole on each device, or split over a second axis "model", along which XLA
+divides the work on one seed. Letters: n seeds on the first axis.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dsd_jax.engine import hosts
+from dsd_jax.engine.seeds import dividing_devices
+from dsd_jax.recipe.state import State
+
+Metrics = dict[str, Any]
+Step = Callable[[State, Any], tuple[State, Metrics]]
+Refresh = Callable[[State], State]
+Fill = Callable[[State, Any], State]
+
+BLOCK_SECONDS = 2.0
+MAX_BLOCK = 1000
+PROFILED_STEPS = 5
+# Threads that use the devices beside a run: how many may, and the door that they come in by.
+TURNS = 2
+_TURNS, _DOOR = threading.Semaphore(TURNS), threading.Lock()
+
+
+def devices_of_all(each: int = 0) -> list[Any]:
+    """The first `each` devices of every process (0: all), process by process.
+
+    Raises:
+        ValueError: this process has not so many.
+    """
+    have = jax.local_device_count()
+    if not 0 <= each <= have:
+        raise ValueError(f"--devices must be from 1 to the {have} that there are, not {each}")
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    by_process = [
+        [device for device in devices if device.process_index == i]
+        for i in range(jax.process_count())
+    ]
+    return [device for own in by_process for device in own[: each or have]]
+
+
+def seed_mesh(n: int, devices=None, model: int = 1) -> Mesh:
+    """A mesh whose axis "seed" has as many devices as divide n seeds evenly.
+
+    Args:
+        devices: those that there are; left out, all local ones.
+        model: how many devices share one copy of the weights. From two on there is a second axis
+            "model", and along "seed" stand groups of so many devices.
+    """
+    devices = jax.local_devices() if devices is None else devices
+    groups = dividing_devices(n, len(devices) // model)
+    if model == 1:
+        return Mesh(np.array(devices[:groups]), ("seed",))
+    return Mesh(np.array(devices[: groups * model]).reshape(groups, model), ("seed", "model"))
+
+
+def place(mesh: Mesh, states: State, shared: Any) -> tuple[State, Any]:
+    """n states on the mesh, split by seed, and `shared` (weights, text).
+
+    `shared` is whole on each device, or, where the mesh has an axis "model", split along it.
+    """
+    shardings = jax.tree.map(partial(weight_sharding, mesh), shared)
+    return hosts.put(states, NamedSharding(mesh, P("seed"))), hosts.put(shared, shardings)
+
+
+def weight_sharding(mesh: Mesh, leaf: Any) -> NamedSharding:
+    """How a weight lies on the mesh: its largest axis that can be is split over "model".
+
+    Vectors are too small to be worth it.
+    """
+    parts = mesh.shape.get("model", 1)
+    able = [i for i, size in enumerate(np.shape(leaf)) if size % parts == 0]
+    if parts == 1 or np.ndim(leaf) < 2 or not able:
+        return NamedSharding(mesh, P())
+    axis = max(able, key=lambda i: np.shape(leaf)[i])
+    return NamedSharding(mesh, P(*[None] * axis, "model"))
+
+
+class Block(NamedTuple):
+    """Compiled programs for n seeds, which make some steps of all of them; see `make_block`."""
+
+    step: Any
+    refresh: Any
+    refresh_every: int
+    fill: Any
+    add: Any
+
+    def __call__(self, states: State, start: int, stop: int, shared: Any) -> tuple[State, Metrics]:
+        """The states at step `stop` > `start`, and the means of the metrics, [n] each, over them.
+
+        The states given are donated.
+        """
+        sums = None
+        if self.fill and states.cache is None:
+            states = self.fill(states, shared)
+        for i in range(start, stop):
+            if i % self.refresh_every == 0:
+                states = self.refresh(states)
+            states, metrics = self.step(states, shared)
+            sums = metrics if sums is None else self.add(sums, metrics)
+        return states, jax.tree.map(lambda m: m / (stop - start), sums)
+
+    def compile(self, states: State, shared: Any, meanwhile: Callable[[], None]) -> None:
+        """Compile, at the same time, what a call compiles one after another.
+
+        JAX keeps what is compiled. `meanwhile` is called when it is XLA's turn, so that what other
+        threads do then does not hold this one up.
+        """
+        lowered, shapes = [], states
+        if self.fill and states.cache is None:
+            lowered = [self.fill.lower(states, shared)]
+            shapes = lowered[0].out_info
+        lowered.append(self.refresh.lower(shapes))
+        with ThreadPoolExecutor() as pool:
+            others = [pool.submit(one.compile) for one in lowered]
+            step = self.step.lower(shapes, shared)
+            meanwhile()
+            step.compile()
+            for other in others:
+                other.result()
+
+
+def make_block(
+    step: Step,
+    refresh: Refresh,
+    refresh_every: int,
+    mesh: Mesh,
+    fill: Fill | None = None,
+    shared_axes: Any = None,
+) -> Block:
+    """Programs for the seeds on a mesh. How a run is cut into calls does not change it by a bit.
+
+    The host dispatches step after step without waiting. It is no `lax.fori_loop`: inside a loop
+    XLA's CPU compiler runs the backward pass of a convolution six times slower (measured on 0.10.2,
+    the VAE encoder), because it brings only those outside of loops into the form it is fast at.
+
+    Args:
+        step: one step of one seed, given what all seeds share.
+        refresh: housekeeping of one seed (its occupancy grid), run before every
+            `refresh_every`-th step.
+        fill: gives the state of one seed the cache that its steps use, where it has none yet.
+        shared_axes: which parts of `shared` have a row for each seed, as `jax.vmap` takes it.
+    """
+    seeds = P("seed")
+    whole = jax.tree.map(lambda axis: P() if axis is None else seeds, shared_axes, is_leaf=_is_none)
+    spread = partial(
+        jax.shard_map, mesh=mesh, out_specs=seeds, axis_names={"seed"}, check_vma=False
+    )
+    by_seed = NamedSharding(mesh, seeds)
+    jit = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
+
+    def given_shared(one):
+        return jit(spread(jax.vmap(one, in_axes=(0, shared_axes)), in_specs=(seeds, whole)))
+
+    return Block(
+        step=given_shared(step),
+        refresh=jit(spread(jax.vmap(refresh), in_specs=(seeds,))),
+        refresh_every=refresh_every,
+        fill=given_shared(fill) if fill else None,
+        add=jit(partial(jax.tree.map, jnp.add)),
+    )
+
+
+def _is_none(x) -> bool:
+    return x is None
+
+
+class Progress(NamedTuple):
+    """What a callback learns after each block."""
+
+    states: State
+    done: int
+    metrics: dict[str, np.ndarray]
+    seconds_per_step: float
+
+
+def run(
+    blocks: list[tuple[int, Block]],
+    states: State,
+    shared: Any,
+    on_block: Callable[[Progress], None],
+    should_stop: Callable[[], int] = lambda: 0,
+    on_phase: Callable[[State], None] = lambda states: None,
+    profile: str | Path = "",
+) -> State:
+    """Run the states through phases until the last one's end, or until `should_stop` says so.
+
+    The first block of a phase is one step long, since it compiles; the others take about
+    `BLOCK_SECONDS`. The host waits for the devices at the end of a block only.
+
+    Args:
+        blocks: (end step, block) of each phase, ends ascending.
+        on_phase: called with the states while a phase's programs are compiled.
+        profile: folder for JAX's trace of a few steps, those after the first block.
+    """
+    done = int(hosts.own_rows(states.step)[0])
+    for end, block in blocks:
+        length, compiled = 1, False
+        if done < end and not should_stop():
+            block.compile(states, shared, partial(on_phase, states))
+        while done < end and not should_stop():
+            length = min(length, end - done)
+            trace = nullcontext()
+            if profile and compiled:
+                length, trace = min(length, PROFILED_STEPS), _trace(profile)
+                profile = ""
+            began = time.perf_counter()
+            with trace, nullcontext() if compiled else undisturbed():
+                states, metrics = jax.block_until_ready(block(states, done, done + length, shared))
+            seconds = (time.perf_counter() - began) / length
+            seconds = float(hosts.everyones(seconds)[0, 0])
+            done, compiled = done + length, True
+            metrics = hosts.all_rows(hosts.own_rows(metrics))
+            on_block(Progress(states, done, metrics, seconds))
+            length = _next_length(length, seconds)
+    return states
+
+
+@contextmanager
+def beside_a_run():
+    """Where a thread uses the devices while a run goes on. Waits where it would disturb."""
+    with _DOOR:
+        _TURNS.acquire()
+    try:
+        yield
+    finally:
+        _TURNS.release()
+
+
+@contextmanager
+def undisturbed():
+    """While no thread is `beside_a_run`. Waits for those that are, and lets no other in.
+
+    cuDNN warms an attention up when its program first runs, by capturing a CUDA graph. That fails
+    at times if another thread is busy with the device ("capturing stream has unjoined work").
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_DOOR)
+        for _ in range(TURNS):
+            stack.enter_context(_TURNS)
+        yield
+
+
+def _trace(folder: str | Path):
+    """JAX's profiler: a trace for TensorBoard or xprof, and one that ui.perfetto.dev opens."""
+    return jax.profiler.trace(str(folder), create_perfetto_trace=True)
+
+
+def _next_length(length: int, seconds_per_step: float) -> int:
+    """Steps of the next block: about `BLOCK_SECONDS`, growing at most eightfold at a time."""
+    wanted = int(BLOCK_SECONDS / max(seconds_per_step, 1e-6))
+    return int(np.clip(wanted, 1, min(8 * length, MAX_BLOCK)))
+
+
+@contextmanager
+def interruptible():
+    """Turn Ctrl-C and SIGTERM into a flag: yields a function that says which came, or 0.
+
+    All processes get the same answer, and wait for it together. A second Ctrl-C raises
+    KeyboardInterrupt as usual. Outside the main thread, where Python sets no signal handlers, both
+    keep their usual meaning.
+    """
+    pressed = 0
+
+    def handler(number, frame):
+        nonlocal pressed
+        pressed = max(pressed, number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def which() -> int:
+        return int(hosts.everyones(pressed).max())
+
+    if threading.current_thread() is not threading.main_thread():
+        yield which
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield which
+    finally:
+        for number, before in zip(numbers, previous, strict=True):
+            signal.signal(number, before)

@@ -1,0 +1,233 @@
+"""What a run holds in a device's memory, estimated before anything is compiled.
+
+The coefficients are fitted: on a CPU to what XLA says of compiled steps of Toybox and SD 2.1-base
+in float32, on accelerators to what an H200 held of both in bfloat16, with 4 and with 16 seeds.
+There the sum comes out within 10 %. GB are 1e9 bytes.
+
+Letters: n points sampled in a step, k parameters of a scene, b bytes of a number of the prior's
+networks.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+
+from dsd_jax.distillation.common import Method
+from dsd_jax.models import attention, lora
+from dsd_jax.models.config import UNetConfig, VAEConfig
+from dsd_jax.recipe import kept_ode
+from dsd_jax.recipe.presets import Settings, phases
+from dsd_jax.recipe.viewpoints import takes_picture
+from dsd_jax.rendering.scene import Scene
+from dsd_jax.rendering.volume import step_chunk
+
+# Parameters, two moments of Adam, gradient and update.
+_COPIES = 5
+# Bytes that a sampled point at work takes by unit of the MLP.
+_POINT_UNIT = 8
+# Numbers at work in the encoder while it only runs forward, or in the decoder, by pixel and channel
+# of their finest level.
+_FORWARD = 5
+# Numbers at work in the UNet, by latent pixel and channel of its finest level.
+_NETWORK = 21
+# Float32 copies of an attention's weights [heads, tokens, tokens] where they are held at all.
+_WEIGHTS = 3
+# Where an adapter of the UNet is trained: numbers kept for its backward pass, by latent pixel and
+# channel of each layer, and copies of each attention's weights.
+_TRAINING, _WEIGHTS_TRAINING = 59, 4
+_USABLE = 0.8
+
+
+class Costs(NamedTuple):
+    """What depends on the compiler.
+
+    Attributes:
+        point_level: bytes that a sampled point at work takes, by hash-grid level.
+        backward: numbers kept for the encoder's backward pass, by input of its group norms.
+        kernels: how much of the prior's weights is kept a second time, in the layout that a GPU's
+            convolutions want.
+        in_turn: whether rendering and networks work in the same memory, one after the other.
+    """
+
+    point_level: float
+    backward: float
+    kernels: float
+    in_turn: bool
+
+
+ON_CPU = Costs(point_level=60, backward=3, kernels=0, in_turn=False)
+ON_ACCELERATOR = Costs(point_level=22.5, backward=0.93, kernels=0.66, in_turn=True)
+
+
+def costs() -> Costs:
+    """Those of the devices that there are."""
+    return ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR
+
+
+class Needs(NamedTuple):
+    """Bytes on one device: the prior's weights, which all seeds share, and what one seed adds.
+
+    Attributes:
+        prior: weights.
+        kernels: those of them that are kept in another layout, too.
+        field: parameters, optimiser state and occupancy grid.
+        rendering: what the backward pass of the views keeps.
+        encoder: the VAE's encoder and its backward pass, for all views of a step.
+        network: the UNet, for all views and conditionings of one evaluation.
+        cache: what is kept of the seed's ODE.
+        method: the network that the method trains for the seed, and its training.
+        in_turn: how much rendering and networks share, since they do not work at the same time.
+    """
+
+    prior: int
+    kernels: int
+    field: int
+    rendering: int
+    encoder: int
+    network: int
+    cache: int
+    method: int
+    in_turn: int
+
+    @property
+    def shared(self) -> int:
+        """What all seeds of a device share."""
+        return self.prior + self.kernels
+
+    @property
+    def per_seed(self) -> int:
+        return sum(self[2:-1]) - self.in_turn
+
+    def __str__(self) -> str:
+        sizes = zip(self._fields[2:-1], self[2:-1], strict=True)
+        parts = ", ".join(f"{name} {gb(size)}" for name, size in sizes if size)
+        if self.in_turn:
+            parts += f", of which {gb(self.in_turn)} in turn"
+        return f"prior {gb(self.shared)}, each seed {gb(self.per_seed)} ({parts})"
+
+
+def gb(size: float) -> str:
+    """1234567890 -> "1.23 GB"; small sizes keep two digits, 0.0056 GB."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
+
+
+def needs(prior, scene: Scene, settings: Settings, method: Method | None = None) -> Needs:
+    """What a run with this prior, whose `params` are those the steps use, takes at its largest."""
+    unet, vae = prior.networks.unet, prior.networks.vae
+    stages = [stage for _, stage in phases(settings)]
+    shapes = jax.tree.leaves(jax.eval_shape(scene.init, jax.random.key(0)))
+    k = sum(math.prod(leaf.shape) for leaf in shapes)
+    seen = settings.views + takes_picture(prior)
+    work, kept = max((_view(stage) for stage in stages), key=sum)
+    perp_neg = not prior.has_camera and settings.view_prompts == "perp-neg"
+    together = settings.views if prior.has_camera else 1
+    size = prior.image_size
+    weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(prior.params))
+    encoder = settings.views * max(
+        _pictures(vae.config, vae.dtype, size, stage.image_space) for stage in stages
+    )
+    network = settings.views * (4 if perp_neg else 2)
+    network *= _network(unet.config, unet.dtype, prior.latent_shape[0], together)
+    return Needs(
+        prior=weights,
+        kernels=int(costs().kernels * weights),
+        field=4 * (_COPIES * k + settings.occupancy_resolution**3),
+        rendering=seen * (work + kept),
+        encoder=encoder,
+        network=network,
+        cache=kept_ode.size(prior, settings),
+        method=_method(prior, settings, together) if method and method.init else 0,
+        in_turn=min(seen * work, encoder + network) if costs().in_turn else 0,
+    )
+
+
+def _view(stage: Settings) -> tuple[int, int]:
+    """Bytes of rendering a view: of the points at work at a time, and of the others' features."""
+    rows, row = step_chunk(stage.resolution, stage.samples), stage.resolution * stage.samples
+    work = rows * row * (stage.levels * costs().point_level + stage.width * _POINT_UNIT)
+    return int(work), (stage.resolution - rows) * row * stage.levels * stage.features * 4
+
+
+def _pictures(vae: VAEConfig, dtype, size: int, image_space: float) -> int:
+    """Bytes that encoding one view takes, with its backward pass, and decoding if need be."""
+    b, last = dtype.itemsize, vae.block_out_channels[-1]
+    if image_space == 1:
+        return b * _FORWARD * size**2 * vae.block_out_channels[0]
+    kept, pixels, before = 0, size**2, vae.block_out_channels[0]
+    for features in vae.block_out_channels:
+        kept += pixels * (before + (2 * vae.layers_per_block - 1) * features)
+        pixels, before = pixels // 4, features
+    tokens = (size // vae.factor) ** 2
+    kept += 6 * tokens * last
+    middle = _attention(dtype, last, 1, tokens, _WEIGHTS) if vae.mid_block_add_attention else 0
+    return int(b * costs().backward * kept) + middle
+
+
+def _network(unet: UNetConfig, dtype, side: int, together: int) -> int:
+    """Bytes that the UNet takes for one latent, `together` of which attend to one another."""
+    work = dtype.itemsize * _NETWORK * side**2 * unet.block_out_channels[0]
+    weights = [
+        _attention(dtype, channels, heads, (side >> level) ** 2, _WEIGHTS)
+        for level, (channels, heads, there) in enumerate(
+            zip(unet.block_out_channels, unet.heads, unet.down_attention, strict=True)
+        )
+        if there
+    ]
+    return work + together * max(weights, default=0)
+
+
+def _method(prior, settings: Settings, together: int) -> int:
+    """Bytes that training an adapter of the UNet takes for one seed.
+
+    The kernels with the adapter in them and their gradient; the adapter, as often as a scene's
+    parameters; and what the backward pass keeps for each view.
+    """
+    shapes = prior.params["unet"]
+    adapter = jax.eval_shape(lambda: lora.init(jax.random.key(0), shapes, settings.lora_rank))
+    size = sum(leaf.size for leaf in jax.tree.leaves(adapter))
+    unet = prior.networks.unet
+    kept = _training(unet.config, unet.dtype, prior.latent_shape[0], together)
+    return 2 * lora.merged_size(shapes) + 4 * _COPIES * size + settings.views * kept
+
+
+def _training(unet: UNetConfig, dtype, side: int, together: int) -> int:
+    """Bytes that the UNet's backward pass keeps for one latent, see `_network`."""
+    kept = 0
+    levels = zip(
+        unet.block_out_channels, unet.heads, unet.layers_per_block, unet.down_attention, strict=True
+    )
+    for level, (channels, heads, layers, there) in enumerate(levels):
+        tokens, count = (side >> level) ** 2, 2 * layers + 1
+        kept += count * dtype.itemsize * _TRAINING * tokens * channels
+        weights = _attention(dtype, channels, heads, tokens, _WEIGHTS_TRAINING) if there else 0
+        kept += count * together * weights
+    return kept
+
+
+def _attention(dtype, channels: int, heads: int, tokens: int, copies: int) -> int:
+    """Bytes of the weights of an attention among tokens; none where a fused kernel computes it."""
+    fused = attention.implementation(dtype, channels // heads) == "cudnn"
+    return 0 if fused else 4 * copies * heads * tokens**2
+
+
+def bytes_available(device=None) -> int:
+    """What the seeds may take on a device: four fifths of what is free on it.
+
+    CPU devices share the free RAM evenly.
+    """
+    device = device or jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(_USABLE * (stats["bytes_limit"] - stats["bytes_in_use"]))
+    return int(_USABLE * _free_ram() / jax.local_device_count())
+
+
+def _free_ram() -> int:
+    """Free bytes of this machine, as far as Linux tells; else 4 GB."""
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 4 * 10**9

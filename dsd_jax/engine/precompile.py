@@ -1,0 +1,73 @@
+"""What comes after the last step is compiled while the steps are."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import jax
+
+from dsd_jax.engine import loop
+from dsd_jax.engine.results import VIEW_SIZE, mesh_cameras
+from dsd_jax.engine.seed_views import Camerawork, compile_camerawork, final_levels
+from dsd_jax.export.field_grid import field_of
+from dsd_jax.export.mesh import MeshSettings
+from dsd_jax.export.mesh_programs import compilations
+from dsd_jax.export.scenes import SavedScene
+from dsd_jax.metrics import efficientnet, judge
+from dsd_jax.recipe.presets import Settings
+from dsd_jax.recipe.state import State
+from dsd_jax.rendering.scene import Scene
+
+
+@contextmanager
+def compiling_ahead(
+    scene: Scene, settings: Settings, cameraworks: Sequence[Camerawork], meshes: bool
+) -> Iterator[Callable[[State], None]]:
+    """Yields a function that begins to compile, on other threads, what comes after the last step.
+
+    That function is given the states before a step; its first call counts. At the context's end
+    what has not been begun is given up: what is called then compiles itself, and says what is wrong
+    if anything is. Several processes compile nothing ahead.
+    """
+    if jax.process_count() > 1:
+        yield lambda states: None
+        return
+    pool = ThreadPoolExecutor(min(max((os.cpu_count() or 1) - 1, 1), loop.TURNS))
+    begun: list[Future] = []
+
+    def begin(states: State) -> None:
+        if begun:
+            return
+        shapes = jax.tree.map(_shape, states)
+        jobs = [partial(_compile_scores, len(states.step))]
+        jobs += [partial(compile_camerawork, one, shapes, settings) for one in cameraworks]
+        if meshes:
+            params = jax.tree.map(_of_one, shapes.params)
+            field = field_of(SavedScene(scene, params, final_levels(settings)))
+            jobs += compilations(field, mesh_cameras(settings), MeshSettings())
+        begun.extend(pool.submit(_beside_a_run, job) for job in jobs)
+
+    try:
+        yield begin
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _beside_a_run(job: Callable[[], object]) -> None:
+    with loop.beside_a_run():
+        job()
+
+
+def _compile_scores(seeds: int) -> None:
+    count = seeds * len(judge.AZIMUTHS_DEG)
+    efficientnet.compile_features(efficientnet.load_efficientnet(), count, VIEW_SIZE)
+
+
+def _of_one(shapes: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shapes.shape[1:], shapes.dtype)
+
+
+def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

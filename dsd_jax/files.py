@@ -1,0 +1,79 @@
+"""Files that appear whole or not at all, their names, and JSON that anything can read."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import unicodedata
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, moved over it when the block ends well, else removed.
+
+    Folders above `path` are made. The temporary name starts with a dot and keeps the suffix, which
+    tells some writers the format.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def slug(text: str, limit: int = 48) -> str:
+    """`text` as a name that is safe in every file system: a-z, 0-9 and single dashes.
+
+    Accents are dropped and what has no ASCII form is left out; at most `limit` characters, cut at
+    a word where possible; "prompt" when nothing is left.
+    """
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9]+", "-", ascii_text).strip("-")
+    if len(name) > limit:
+        name = (name[: limit + 1].rpartition("-")[0] or name)[:limit]
+    return name or "prompt"
+
+
+def config_hash(config: object) -> str:
+    """Eight hexadecimal digits that depend on the values of `config`, not on the order of keys."""
+    return hashlib.sha256(_dumps(config).encode()).hexdigest()[:8]
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write `value` with sorted keys, atomically. See `plain` for what it may hold."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(_dumps(value) + "\n", encoding="utf-8")
+
+
+def plain(value: object) -> object:
+    """`value` as JSON types: arrays become lists or numbers, paths strings, nan and inf None.
+
+    Raises TypeError for what has no such form.
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__"):
+        return plain(np.asarray(value).tolist())
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,1 @@
+"""One step of one seed, and every number of it."""

@@ -1,0 +1,143 @@
+"""From what elevation a picture was taken: where the prior's views around it agree in 3D.
+
+A prior of the Zero-1-to-3 family is told how the camera moves, not where it stands. But what a move
+does depends on that: as the camera goes round the object, points move up and down the picture the
+more, the higher it stands. So the prior draws a few views around the picture, and for each
+candidate elevation the picture's pixels are looked for in them, at the depth where they match best
+(plane-sweep stereo, Collins 1996; One-2-3-45, arXiv 2306.16928, matches features to the same end).
+The candidate at which most is found is the answer. With the true views of 16 Toybox objects its
+error is 2 degrees on average and 7 at most; with the views that toybox-1to3 draws of 16 held-out
+objects it is 13, mostly too low.
+
+Letters: s pixels of a side, m moves, k candidates. Angles in radians unless a name ends in _deg.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dsd_jax import ode
+from dsd_jax.recipe import reference
+from dsd_jax.recipe.presets import Settings
+from dsd_jax.recipe.viewpoints import Picture, Viewpoint, camera_at, of_picture
+from dsd_jax.rendering.cameras import Camera, rays
+
+CANDIDATES_DEG = tuple(range(-10, 65, 5))
+# How the camera moves, (elevation, azimuth): far enough to tell, near enough to see the same.
+MOVES_DEG = ((-15.0, 0.0), (15.0, 0.0), (0.0, -20.0), (0.0, 20.0))
+
+_SIZE, _DEPTHS, _REACH = 64, 41, 0.9
+_WINDOW = 3
+# A pixel that differs by more is not found, and how much more says nothing.
+_LOST = 0.3
+_STEPS = 21
+
+
+def estimate(prior: Any, picture: Picture, settings: Settings) -> tuple[float, dict[float, float]]:
+    """The elevation in degrees, one of `CANDIDATES_DEG`, and the mismatch of each.
+
+    A prior that is told the elevation as well (Stable Zero123) draws views for each candidate.
+
+    Args:
+        picture: its elevation is not looked at.
+    """
+    elevations = jnp.deg2rad(jnp.asarray(CANDIDATES_DEG, jnp.float32))
+    draw = jax.jit(partial(draw_views, prior.replace(params=None), settings=settings))
+    told = prior.pose_kind == "elevation"
+    sets = [draw(prior.params, picture, at) for at in (elevations if told else elevations[:1])]
+    compare = jax.jit(partial(mismatch, settings=settings))
+    costs = [float(compare(picture, sets[i if told else 0], at)) for i, at in enumerate(elevations)]
+    table = dict(zip(map(float, CANDIDATES_DEG), costs, strict=True))
+    return min(table, key=lambda at: table[at]), table
+
+
+def draw_views(
+    prior: Any, params: Any, picture: Picture, elevation: Array, settings: Settings
+) -> Float[Array, "m s s 3"]:
+    """The prior's views after each of `MOVES_DEG`, by DDIM from one noise.
+
+    Args:
+        elevation: where the picture is taken to be from.
+    """
+    noise = jax.random.normal(jax.random.key(0), prior.latent_shape)
+    grid = ode.linear_grid(_STEPS)
+
+    def one(move):
+        target = Viewpoint(azimuth=move[1], elevation=elevation + move[0])
+        told = picture._replace(elevation=elevation)
+        denoiser = of_picture(prior, params, told, target)(settings.guidance_scale)
+        x = ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
+        return jax.image.resize(prior.decode(params, x), (_SIZE, _SIZE, 3), "linear")
+
+    return jax.lax.map(one, jnp.deg2rad(jnp.asarray(MOVES_DEG)))
+
+
+def mismatch(
+    picture: Picture, views: Float[Array, "m s s 3"], elevation: Array, settings: Settings
+) -> jax.Array:
+    """How badly the picture's object is found in views of it, if it was taken from there: [].
+
+    The mean over the object's pixels of the smallest difference of colours over depths, each
+    difference a mean over views and over a small window.
+
+    Args:
+        views: after each of `MOVES_DEG`.
+    """
+    shape = views.shape[1:3]
+    rgb, mask = (reference.resized(part, shape) for part in (picture.rgb, picture.mask))
+    moves = jnp.deg2rad(jnp.asarray(MOVES_DEG))
+    targets = camera_at(Viewpoint(azimuth=moves[:, 1], elevation=elevation + moves[:, 0]), settings)
+    camera = reference.camera_of(elevation, settings)
+    origins, directions = rays(camera, *shape)
+    forward = -camera.camera_to_world[:3, 2]
+    along = jnp.einsum("hwi,i->hw", directions, forward, precision="highest")[..., None]
+
+    def at_depth(depth):
+        points = origins + directions * (depth / along)
+
+        def difference(view, target):
+            return jnp.minimum(jnp.mean(jnp.abs(_seen(view, target, points) - rgb), -1), _LOST)
+
+        each = jnp.mean(jax.vmap(difference)(views, targets), 0)
+        window = (_WINDOW, _WINDOW)
+        total = jax.lax.reduce_window(each, 0.0, jax.lax.add, window, (1, 1), "SAME")
+        return total / _WINDOW**2
+
+    depths = settings.distance + jnp.linspace(-_REACH, _REACH, _DEPTHS)
+    found = jnp.min(jax.lax.map(at_depth, depths), 0)
+    return jnp.sum(found * mask) / jnp.sum(mask)
+
+
+def _seen(
+    view: Float[Array, "s s 3"], camera: Camera, points: Float[Array, "h w 3"]
+) -> Float[Array, "h w 3"]:
+    """The view's colours where its camera sees the points, bilinearly."""
+    rotation, position = camera.camera_to_world[:3, :3], camera.camera_to_world[:3, 3]
+    local = jnp.einsum("hwi,ij->hwj", points - position, rotation, precision="highest")
+    span = -local[..., 2] * jnp.tan(camera.fov_y / 2)
+    side = view.shape[0]
+    column = (1 + local[..., 0] / span) * side / 2 - 0.5
+    row = (1 - local[..., 1] / span) * side / 2 - 0.5
+    read = partial(jax.scipy.ndimage.map_coordinates, order=1, mode="nearest")
+    return jnp.stack([read(view[..., i], [row, column]) for i in range(3)], -1)
+
+
+def of_flag(text: str) -> float | None:
+    """What --elevation-deg says, None for "auto".
+
+    Raises:
+        ValueError: it is neither that nor an angle at which a camera can stand upright.
+    """
+    if text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not -90 < value < 90:
+        raise ValueError(f"--elevation-deg must be auto or lie inside -90..90, not {text}")
+    return value

@@ -1,0 +1,1 @@
+"""Comparisons: make what is missing, then judge."""

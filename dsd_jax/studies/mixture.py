@@ -1,0 +1,258 @@
+"""The methods on a prior that is known exactly: one free point per seed, in the plane.
+
+Letters: n seeds, k components of the mixture, m points of a path. Here the score, the ODE and so
+the mode that a seed's noise leads to are exact: where does each method end? Two ways to descend:
+
+    whole steps   x - gradient with weight s_t, and t' of DSD at the step before; what a method
+                  asks for is done: SDS puts x to its one-step prediction, DSD goes along its ODE
+                  as far as t falls
+    Adam          on the gradient as `text_to_2d` and 3D do it, in many small steps of one size
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from dsd_jax import ode
+from dsd_jax.distillation import dsd
+from dsd_jax.distillation.common import Method, taken
+from dsd_jax.export.paths import draw_paths
+from dsd_jax.guidance import DenoiserAt
+from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
+from dsd_jax.priors.gaussian import GaussianMixture
+from dsd_jax.recipe import annealing
+from dsd_jax.recipe.method_step import method_settings
+from dsd_jax.recipe.presets import Settings
+from dsd_jax.recipe.state import method_key, seed_noise, step_key
+from dsd_jax.schedule import NoiseSchedule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Guidance 1, with which the ODE samples the prompt's mixture exactly; DSD as published, without
+# fresh noise.
+SETTINGS = Settings(
+    steps=500, guidance_scale=1.0, guidance_scale_prime=1.0, anchor="interpolated", eta=0.0,
+    t_min=0.02, views=1, grid_rate=0.01, lora_rate=0.03,
+)  # fmt: skip
+REACH = 3.0
+LEGEND = (
+    "Colour: the mode that the exact ODE of the same seed ends in. Percent: seeds that end there.\n"
+    "Lines: paths of {shown} seeds. Dots: ends of all. Circles: modes, two standard deviations; "
+    "dotted where the prompt does not ask for it."
+)
+
+
+class Plane(NamedTuple):
+    """A prior over points of the plane, and a prompt for some of its components.
+
+    Attributes:
+        text: conditioning of the prompt, log weights, -inf where it does not ask for a component.
+    """
+
+    prior: GaussianMixture
+    text: Float[Array, " k"]
+    schedule: NoiseSchedule
+
+    @property
+    def denoiser_at(self) -> DenoiserAt:
+        return self.prior.denoiser_at(self.schedule, self.text)
+
+    @property
+    def std(self) -> Float[Array, " k"]:
+        """Standard deviation of each component."""
+        return jnp.sqrt(self.prior.variance[:, 0])
+
+
+def six_modes() -> Plane:
+    """Eight components, of which a prompt asks for the first six.
+
+    They differ in weight, width and distance, and one lies in the middle, where methods that
+    average end; the mean of the six is 0, where all methods start.
+    """
+    weights = jnp.array([0.25, 0.15, 0.2, 0.1, 0.15, 0.15, 0.1, 0.1])
+    places = [[-1.5, 0.9], [0.2, 1.7], [1.5, 0.4], [0.7, -1.3], [-1.1, -0.9], [-0.1, 0.2],
+              [2.6, -1.4], [-2.7, -0.4]]  # fmt: skip
+    std = jnp.array([0.22, 0.3, 0.18, 0.22, 0.3, 0.18, 0.3, 0.3])
+    mean = jnp.array(places) - weights[:6] @ jnp.array(places[:6])
+    prior = GaussianMixture(jnp.log(weights), mean, jnp.repeat(std[:, None] ** 2, 2, 1))
+    return Plane(
+        prior, prior.only(*range(6)), NoiseSchedule.from_config(STABLE_DIFFUSION_SCHEDULER)
+    )
+
+
+def noises(seeds: Sequence[int]) -> Float[Array, "n 2"]:
+    """The noise of each seed, drawn as for latents."""
+    draw = partial(seed_noise, latent_shape=(2,), settings=SETTINGS)
+    return jax.vmap(draw)(jnp.asarray(seeds, jnp.uint32))
+
+
+def ddim(
+    plane: Plane, seeds: Sequence[int], points: int = 1000, guidance_scale: float = 1.0
+) -> Float[Array, "n m 2"]:
+    """One-step predictions along each seed's ODE; the last ones are DDIM's samples.
+
+    With all of the prior's timesteps, 1000, this is what the module calls exact.
+    """
+    return _ddim(plane, noises(seeds), points, guidance_scale)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _ddim(plane: Plane, noise, points: int, guidance_scale: float):
+    denoiser, grid = plane.denoiser_at(guidance_scale), ode.linear_grid(points)
+    return jax.vmap(lambda x_T: ode.trajectory(denoiser, plane.schedule, x_T, grid).xhat_t)(noise)
+
+
+def follow(
+    plane: Plane, seeds: Sequence[int], points: int = 50, guidance_scale: float = 1.0
+) -> Float[Array, "n m 2"]:
+    """DSD*: a free point by plain steps of size one along each seed's ODE, see `dsd`."""
+    return _follow(plane, noises(seeds), points, guidance_scale)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _follow(plane: Plane, noise, points: int, guidance_scale: float):
+    denoiser, grid = plane.denoiser_at(guidance_scale), jnp.asarray(ode.linear_grid(points))
+
+    def step(carry, t):
+        x, eps = carry
+        grad, eps = dsd.exact_gradient(denoiser, plane.schedule, x, eps, t)
+        return (x - grad, eps), x - grad
+
+    def one(x_T):
+        first = ode.start(plane.schedule, x_T, grid[0])
+        return jax.lax.scan(step, (first.xhat_t, first.eps_t), grid)[1]
+
+    return jax.vmap(one)(noise)
+
+
+def optimise(
+    plane: Plane,
+    method: Method,
+    seeds: Sequence[int],
+    settings: Settings = SETTINGS,
+    whole_steps: bool = True,
+) -> Float[Array, "n m 2"]:
+    """The point of each seed after every step of a method, from 0 on; t falls as in 3D.
+
+    Args:
+        whole_steps: descend by whole steps, else by Adam at `settings.grid_rate`.
+    """
+    numbers = jnp.asarray(seeds, jnp.uint32)
+    return _optimise(plane, method, numbers, noises(seeds), settings, whole_steps)
+
+
+@partial(jax.jit, static_argnums=(1, 4, 5))
+def _optimise(plane: Plane, method: Method, seeds, noise, settings: Settings, whole_steps: bool):
+    adam = optax.adam(settings.grid_rate, settings.beta1, settings.beta2)
+    optimiser = optax.sgd(1.0) if whole_steps else adam
+
+    def step(seed, noise, carry, i):
+        x, opt_state, state = carry
+        t, key = annealing.run_timestep(i, settings, plane.schedule), step_key(seed, i)
+        offered = _offered(plane, method, i, settings, state, whole_steps)
+        gradient = partial(method.gradient, **taken(method.gradient, offered))
+        grad, _ = gradient(key, plane.denoiser_at, plane.schedule, x, noise, t)
+        if method.update is not None:
+            offered["denoiser_at"] = plane.denoiser_at
+            update = partial(method.update, **taken(method.update, offered))
+            trained_at, key = partial(_learned, plane), jax.random.fold_in(key, 2)
+            state, _ = update(key, state, trained_at, plane.schedule, x, t)
+        updates, opt_state = optimiser.update(grad, opt_state, x)
+        x = optax.apply_updates(x, updates)
+        return (x, opt_state, state), x
+
+    def one(seed, noise):
+        x, state = jnp.zeros(2), None
+        if method.init is not None:
+            own = method_settings(method.init, settings.t_max, 0, settings)
+            state = method.init(method_key(seed), plane.prior.init_adapter, **own)
+        first = x, optimiser.init(x), state
+        return jax.lax.scan(partial(step, seed, noise), first, jnp.arange(settings.steps))[1]
+
+    return jax.vmap(one)(seeds, noise)
+
+
+def _offered(plane: Plane, method: Method, i, settings: Settings, state, whole_steps: bool):
+    """What a method may ask for by keyword at step i."""
+    t, schedule = annealing.run_timestep(i, settings, plane.schedule), plane.schedule
+    part = t / schedule.num_train_timesteps
+    offered: dict[str, Any] = {}
+    for function in filter(None, (method.gradient, method.update)):
+        offered |= method_settings(function, part, i, settings)
+    others = jnp.where(jnp.isinf(plane.text), plane.prior.log_weights, -jnp.inf)
+    offered["negative"] = plane.prior.denoiser_at(schedule, others)(1.0)
+    if state is not None:
+        offered["learned"] = _learned(plane, state.weights)
+    if whole_steps:
+        before = annealing.run_timestep(i - 1, settings, schedule)
+        offered["t_prime"] = jnp.where(i > 0, before, schedule.num_train_timesteps - 1)
+        offered["weight"] = NoiseSchedule.s
+    return offered
+
+
+def _learned(plane: Plane, weights) -> DenoiserAt:
+    """The mixture with a method's adapter in it."""
+    return plane._replace(prior=plane.prior.adapt(weights)).denoiser_at
+
+
+def nearest(plane: Plane, x: Float[Array, "n 2"]) -> Int[Array, " n"]:
+    """The component whose mean is nearest."""
+    return jnp.argmin(_distances(plane, x), 1)
+
+
+def scores(plane: Plane, x: Float[Array, "n 2"], exact: Float[Array, "n 2"]) -> dict[str, float]:
+    """Where points ended, beside where the ODE of the same seeds ends.
+
+    Returns:
+        same_mode: share whose nearest mean is that of their ODE's sample.
+        any_mode: share within `REACH` standard deviations of a mean that the prompt asks for.
+        modes: effective number of nearest means, exp of their entropy: the Vendi score (arXiv
+            2210.02410) of the kernel that is 1 within a mode and else 0.
+        to_mode: mean distance to the nearest mean.
+        to_ode: mean distance to the ODE's sample.
+    """
+    distances = _distances(plane, x)
+    asked = jnp.where(jnp.isinf(plane.text), jnp.inf, distances / plane.std)
+    ends = nearest(plane, x)
+    shares = np.bincount(np.asarray(ends)) / len(x)
+    shares = shares[shares > 0]
+    return {
+        "same_mode": float(jnp.mean(ends == nearest(plane, exact))),
+        "any_mode": float(jnp.mean(asked.min(1) < REACH)),
+        "modes": float(np.exp(-(shares * np.log(shares)).sum())),
+        "to_mode": float(distances.min(1).mean()),
+        "to_ode": float(jnp.linalg.norm(x - exact, axis=1).mean()),
+    }
+
+
+def draw(
+    plane: Plane,
+    panels: Mapping[str, Float[Array, "n m 2"]],
+    exact: Float[Array, "n 2"],
+    **kept: Any,
+) -> "Figure":
+    """A panel for each {name: paths}, coloured by where the ODE of the same seeds ends.
+
+    `kept` is for `draw_paths`.
+    """
+    titles = {}
+    for name, paths in panels.items():
+        share = scores(plane, paths[:, -1], exact)["same_mode"]
+        titles[f"{name}: {100 * share:.3g}%"] = np.asarray(paths)
+    kept.setdefault("shown", 25)
+    kept.setdefault("legend", LEGEND.format(shown=min(kept["shown"], len(exact))))
+    groups, centres = np.asarray(nearest(plane, exact)), np.asarray(plane.prior.mean)
+    wanted = np.isfinite(np.asarray(plane.text))
+    circles = centres, 2 * np.asarray(plane.std), wanted
+    return draw_paths(titles, groups, *circles, **kept)
+
+
+def _distances(plane: Plane, x: Float[Array, "n 2"]) -> Float[Array, "n k"]:
+    return jnp.linalg.norm(x[:, None] - plane.prior.mean, axis=-1)

@@ -1,0 +1,1 @@
+from flat_colours import compiled_quickly, settings, task  # noqa: F401

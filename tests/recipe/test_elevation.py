@@ -1,0 +1,66 @@
+"""The elevation of a picture, found from the views of a prior that draws a known cube."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import trimesh
+
+from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
+from dsd_jax.priors import zero123
+from dsd_jax.priors.gaussian import GaussianMixture
+from dsd_jax.recipe import elevation
+from dsd_jax.recipe.viewpoints import Picture
+from dsd_jax.rendering.cameras import orbit
+from dsd_jax.rendering.mesh import Lights, render_mesh
+from dsd_jax.schedule import NoiseSchedule
+
+TRUE_DEG = 30.0
+
+
+def cube_seen(azimuth, elevation):
+    """A cube of many colours, turned a little, from there: RGBA [64, 64, 4], premultiplied."""
+    cube = trimesh.creation.box((0.8, 0.8, 0.8)).subdivide().subdivide()
+    colours = np.random.default_rng(0).uniform(0, 1, (len(cube.faces), 3))
+    light = Lights(np.ones(()), np.zeros((1, 3)), np.zeros(1))
+    camera = orbit(azimuth + 0.4, elevation, 2.7, jnp.deg2rad(40.0))
+    shape = (jnp.asarray(part) for part in (cube.vertices, cube.faces, colours))
+    return render_mesh(*shape, camera, light, 64)
+
+
+class OfCube(zero123.Prior):
+    """Draws the cube as it is seen after a move from `TRUE_DEG`, whatever the picture."""
+
+    @property
+    def latent_shape(self):
+        return (64, 64, 3)
+
+    def decode(self, params, x):
+        return (x + 1) / 2
+
+    def denoiser_at(self, params, image, pose):
+        rgba = cube_seen(jnp.arctan2(pose[1], pose[2]), jnp.deg2rad(TRUE_DEG) - pose[0])
+        mean = 2 * (rgba[..., :3] + 1 - rgba[..., 3:]) - 1
+        mixture = GaussianMixture(jnp.zeros(1), mean[None], jnp.array(1e-3))
+        return lambda scale: lambda x, t: mixture.eps(self.schedule, x, t)
+
+
+@pytest.mark.parametrize("kind", ["distance", "elevation"])
+def test_the_elevation_is_found_from_the_prior_s_own_views(settings, kind):
+    """Nothing but the views tells it; both kinds of priors."""
+    schedule = NoiseSchedule.from_config(STABLE_DIFFUSION_SCHEDULER)
+    networks: Any = None
+    cube = OfCube(None, schedule, networks, Path(), kind)
+    rgba = jax.jit(cube_seen)(0.0, jnp.deg2rad(TRUE_DEG))
+    told = zero123.ImageConditioning(jnp.ones((1, 3)), jnp.zeros(cube.latent_shape))
+    rgb, mask = rgba[..., :3] + 1 - rgba[..., 3:], rgba[..., 3]
+    picture = Picture(told, jnp.deg2rad(-5.0), rgb, mask)
+    settings = dataclasses.replace(settings, background="white", view_prompts="none")
+    found, costs = elevation.estimate(cube, picture, settings)
+    assert found == TRUE_DEG
+    assert tuple(costs) == elevation.CANDIDATES_DEG
+    assert costs[TRUE_DEG] < 0.7 * costs[0.0]

@@ -1,0 +1,83 @@
+"""The state of a seed."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dsd_jax.engine.plan import initial_states
+from dsd_jax.recipe.presets import Settings
+from dsd_jax.recipe.state import init_state, make_scene, optimiser, seed_noise, step_key
+
+SHAPE = (16, 16, 4)
+
+
+def test_noise_is_a_function_of_the_seed_alone():
+    one = seed_noise(3, SHAPE, Settings())
+    other_settings = Settings(steps=7, t_max=0.5)
+    np.testing.assert_array_equal(one, seed_noise(3, SHAPE, other_settings))
+    assert not np.allclose(one, seed_noise(4, SHAPE, Settings()))
+    assert abs(float(one.mean())) < 0.1
+    assert abs(float(one.std()) - 1) < 0.1
+
+
+def test_views_share_the_noise_of_a_single_view_or_have_one_each():
+    single = seed_noise(3, SHAPE, Settings(views=1))
+    shared = seed_noise(3, SHAPE, Settings(views=4))
+    assert shared.shape == (4, *SHAPE)
+    np.testing.assert_array_equal(shared, np.broadcast_to(single, shared.shape))
+    own = seed_noise(3, SHAPE, Settings(views=4, view_noise="own"))
+    assert len({float(noise.sum()) for noise in own}) == 4
+    attached = seed_noise(3, SHAPE, Settings(views=4, view_noise="attached"))
+    np.testing.assert_array_equal(attached, shared)  # where there is no matter
+    one = seed_noise(3, SHAPE, Settings(views=1, view_noise="own"))
+    np.testing.assert_array_equal(one, single)
+
+
+def test_random_background_is_shown_as_grey():
+    assert make_scene(Settings(background="random")).background == "grey"
+    assert make_scene(Settings(background="colour")).background == "colour"
+
+
+def test_steps_and_the_noise_draw_from_different_keys():
+    keys = [jax.random.key_data(step_key(3, step)).tolist() for step in range(4)]
+    assert len({tuple(key) for key in keys}) == 4
+    assert keys[2] == jax.random.key_data(step_key(jnp.uint32(3), jnp.int32(2))).tolist()
+
+
+def test_state_of_a_seed_does_not_depend_on_its_companions(task):
+    among = initial_states(task, [5, 2, 9])
+    alone = initial_states(task, [2])
+    chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[1:2], among), alone)
+    assert among.seed.tolist() == [5, 2, 9]
+
+
+def test_each_group_of_parameters_has_its_learning_rate(task):
+    settings = dataclasses.replace(
+        task.settings, grid_rate=0.3, mlp_rate=0.2, background_rate=0.1, background="colour"
+    )
+    scene = dataclasses.replace(task.scene, background="colour")
+    state = init_state(0, task.prior.latent_shape, scene, settings)
+    ones = jax.tree.map(jnp.ones_like, state.params)
+    updates, _ = optimiser(settings).update(ones, state.opt_state, state.params)
+    assert set(_values(updates["field"]["HashGrid_0"])) == {-0.3}
+    assert set(_values(updates["field"]["Dense_0"])) == {-0.2}
+    assert set(_values(updates["background"])) == {-0.1}
+
+
+@pytest.mark.parametrize(("final_rate", "last"), [(1.0, -0.01), (0.1, -0.001)])
+def test_learning_rates_fall_to_the_final_one(final_rate, last):
+    settings = Settings(steps=10, final_rate=final_rate)
+    transformation = optimiser(settings)
+    params = {"field": {"HashGrid_0": jnp.zeros(1)}}
+    state = transformation.init(params)
+    for _ in range(11):
+        updates, state = transformation.update({"field": {"HashGrid_0": jnp.ones(1)}}, state)
+    assert float(updates["field"]["HashGrid_0"][0]) == pytest.approx(last, rel=1e-4)
+
+
+def _values(tree):
+    return [round(float(x), 5) for leaf in jax.tree.leaves(tree) for x in np.unique(leaf)]
