@@ -17,13 +17,59 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dsd_jax.ode import Denoiser
-from dsd_jax.schedule import left_aligned
+from dsd_jax.schedule import NoiseSchedule, left_aligned
 
-# guidance scale (a Python float, or a traced scalar) -> Denoiser
+# guidance scale (a Python float, a traced scalar, or `Rescaled`) -> Denoiser
 DenoiserAt = Callable[[Any], Denoiser]
 
 # (x_t [n, ...], t [n], conditioning: pytree of [n, ...]) -> eps [n, ...]
 Network = Callable[[jax.Array, jax.Array, Any], jax.Array]
+
+
+class Rescaled(NamedTuple):
+    """A guidance scale, and how much of what guidance does to the contrast is taken back.
+
+    Attributes:
+        scale: w.
+        share: r of `rescaled`.
+        schedule: of the prior.
+    """
+
+    scale: Any
+    share: float
+    schedule: NoiseSchedule
+
+
+def rescaled(denoiser_at: DenoiserAt, share: float, schedule: NoiseSchedule) -> DenoiserAt:
+    """Guidance whose one-step prediction keeps the contrast of the unguided one.
+
+    With xhat of eps_w and xhat_text of eps_text, and the deviations over a whole sample, its views
+    together,
+
+        xhat <- r xhat std(xhat_text) / std(xhat) + (1 - r) xhat
+
+    (Lin et al. 2023, arXiv 2305.08891, section 3.4, as MVDream's code does it), r being `share`; at
+    0 `denoiser_at` itself. It asks the network for nothing more.
+    """
+    if not share:
+        return denoiser_at
+
+    def at(guidance_scale) -> Denoiser:
+        plain = _is(guidance_scale, 0.0) or _is(guidance_scale, 1.0)
+        return denoiser_at(guidance_scale if plain else Rescaled(guidance_scale, share, schedule))
+
+    return at
+
+
+def _guided(guidance_scale, x_t, t, eps_text, eps_uncond, direction) -> jax.Array:
+    """eps_uncond + w direction, rescaled where the scale says so."""
+    if not isinstance(guidance_scale, Rescaled):
+        return eps_uncond + guidance_scale * direction
+    scale, share, schedule = guidance_scale
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    xhat = (x_t - sigma * (eps_uncond + scale * direction)) / alpha
+    contrast = jnp.std((x_t - sigma * eps_text) / alpha) / jnp.maximum(jnp.std(xhat), 1e-6)
+    return (x_t - alpha * xhat * (share * contrast + 1 - share)) / sigma
 
 
 def classifier_free(network: Network, text: Any, uncond: Any) -> DenoiserAt:
@@ -40,7 +86,7 @@ def classifier_free(network: Network, text: Any, uncond: Any) -> DenoiserAt:
             if _is(guidance_scale, 0.0):
                 return _evaluate(network, x_t, t, _stack(uncond))[0]
             eps_text, eps_uncond = _evaluate(network, x_t, t, _stack(text, uncond))
-            return eps_uncond + guidance_scale * (eps_text - eps_uncond)
+            return _guided(guidance_scale, x_t, t, eps_text, eps_uncond, eps_text - eps_uncond)
 
         return denoiser
 
@@ -70,7 +116,7 @@ def perp_neg(
             eps = _evaluate(network, x_t, t, batch)
             direction, away = eps[0] - eps[1], eps[2:] - eps[1]
             push = jnp.sum(left_aligned(weights, away) * _orthogonal(away, direction), 0)
-            return eps[1] + guidance_scale * (direction + push)
+            return _guided(guidance_scale, x_t, t, eps[0], eps[1], direction + push)
 
         return denoiser
 
@@ -84,7 +130,7 @@ def below(denoiser_at: DenoiserAt, t_high) -> DenoiserAt:
     one that was chosen (limited-interval guidance, Kynkaanniemi et al. 2024, arXiv 2404.07724).
     """
 
-    def limited_at(guidance_scale: float) -> Denoiser:
+    def limited_at(guidance_scale) -> Denoiser:
         def denoiser(x_t, t):
             scale = jnp.where(jnp.asarray(t) > t_high, 1.0, guidance_scale)
             return denoiser_at(scale)(x_t, t)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dsd_jax.schedule import CLEAN, NoiseSchedule, left_aligned
+from dsd_jax.schedule import NoiseSchedule, left_aligned
 
 # (x_t, t) -> eps, with weights, conditioning and guidance scale already bound. eps has the shape
 # of x_t; t is one integer timestep, possibly traced.
@@ -142,25 +142,3 @@ def interpolation_error(schedule: NoiseSchedule, values: jax.Array, grid) -> jax
     part = (s[1:-1] - s[2:]) / (s[:-2] - s[2:])
     missed = values[1:-1] - part * values[:-2] - (1 - part) * values[2:]
     return 0.25 * jnp.sqrt(jnp.mean(jnp.square(missed)) / jnp.mean(jnp.square(values)))
-
-
-def invert(
-    denoiser: Denoiser, schedule: NoiseSchedule, x_0: jax.Array, grid, iterations: int = 1
-) -> jax.Array:
-    """The noise x_T [...] at grid[0] whose DDIM trajectory over `grid` ends in x_0 [...].
-
-    A step s -> t upwards needs eps(x_t, t) of the point that it looks for. Fixed-point iteration
-    from x_s finds it; one iteration, eps(x_s, t), is what is known as DDIM inversion. Costs
-    `iterations` evaluations a grid point.
-    """
-
-    def climb(carry, t):
-        x_s, s = carry
-        x_t = x_s
-        for _ in range(iterations):
-            x_t = ddim_step(schedule, x_s, denoiser(x_t, t).astype(x_s.dtype), s, t)
-        return (x_t, t), None
-
-    upwards = jnp.asarray(grid)[::-1]
-    x_0 = x_0.astype(jnp.result_type(x_0, schedule.alphas_cumprod))
-    return lax.scan(climb, (x_0, jnp.full_like(upwards[0], CLEAN)), upwards)[0][0]

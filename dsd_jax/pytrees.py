@@ -3,13 +3,13 @@
 A leaf's name in the file is its path, "params/grid/table" or "opt_state/0/mu/...".
 """
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+from dsd_jax.files import atomic_path
 
 
 def save_tree(path: str | Path, tree: Any, metadata: dict[str, str] | None = None) -> None:
@@ -22,16 +22,9 @@ def save_tree(path: str | Path, tree: Any, metadata: dict[str, str] | None = Non
 
     leaves = named_leaves(jax.device_get(tree))
     arrays = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with atomic_path(path) as temporary:
         save_file(arrays, temporary, metadata=metadata)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary.chmod(0o644)
 
 
 def load_tree(path: str | Path, like: Any) -> Any:

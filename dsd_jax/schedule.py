@@ -66,6 +66,11 @@ class NoiseSchedule:
     def num_train_timesteps(self) -> int:
         return self.alphas_cumprod.shape[0]
 
+    @property
+    def last(self) -> int:
+        """The last and noisiest timestep, T - 1."""
+        return self.num_train_timesteps - 1
+
     def alpha(self, t: Timestep) -> jax.Array:
         """Scale of the clean sample at t, [*n] like t; 1 at CLEAN."""
         return jnp.sqrt(self._abar(t))

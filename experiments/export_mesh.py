@@ -1,126 +1,13 @@
 """Meshes of a finished run: seed_0000/mesh.glb and so on, to take into other programs.
 
-    python experiments/export_mesh.py runs/a-house-1a2b3c4d --format glb obj
+The program is `dsd_jax.cli.export_mesh`. What it does and expects:
 
-The surface is where the field's density reaches a threshold, chosen so that the silhouettes of
-mesh and field agree best in the run's 8 views. y is up, the longest side is 1 long, and the middle
-of the base is at the origin. seed_0000/mesh.json holds the threshold, how well colours and
-silhouettes agree, and where in the field's coordinates the mesh lies. The run's gallery,
-index.html, shows the new meshes.
-
-Four seeds take 20 seconds on two CPU cores, 5 more where nothing is in the compilation cache yet;
-textures are laid out on all cores, a seed on each. Expect silhouettes with an IoU of 0.98 and
-colours with a PSNR of 30 dB or more, files of 1 MB with a texture and of half a MB with vertex
-colours.
-The exit code is 0 when all seeds were exported, 1 when some could not be, 2 for a bad command.
+    python experiments/export_mesh.py --help
 """
 
-import json
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
 
-import tyro
-
-from dsd_jax.cli import validate
-from dsd_jax.engine.seeds import parse_seeds
-from dsd_jax.export.gallery import write_gallery
-from dsd_jax.export.mesh import MeshSettings, export_seeds
-from dsd_jax.export.run_folder import seeds_of
-from dsd_jax.metrics.judge import AZIMUTHS_DEG, ELEVATION_DEG
-from dsd_jax.rendering.cameras import Camera, ring
-
-INCOMPLETE, BAD_INPUT = 1, 2
-
-
-@dataclass(frozen=True)
-class Args:
-    """Turn the fields of a finished run into meshes."""
-
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run, for instance runs/a-house-1a2b3c4d."""
-    format: tuple[Literal["glb", "ply", "obj"], ...] = ("glb",)
-    """Which files to write: GLB and OBJ hold a texture, PLY colours at the vertices."""
-    faces: int = MeshSettings.faces
-    """The most triangles of a mesh."""
-    threshold: str = "auto"
-    """Density of the surface, a number; auto finds the one whose silhouettes agree best."""
-    vertex_colours: bool = False
-    """Colours at the vertices instead of a texture."""
-    texture_size: int = 512
-    """Side of the texture in pixels."""
-    seeds: str = ""
-    """0:4, 3 or 1,5,9; left out, all that the folder holds."""
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Parse, check, export; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
-    try:
-        seeds, cameras, settings = prepare(args)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    failed = export_seeds(
-        args.run, seeds, cameras, settings, args.format,
-        lambda line: print(line, flush=True),
-        lambda line: print(f"error: {line}", file=sys.stderr, flush=True),
-    )  # fmt: skip
-    if "glb" in args.format and (args.run / "metrics.json").is_file():
-        write_gallery(args.run)
-    if failed:
-        print(f"{len(failed)} of {len(seeds)} seeds have no mesh", file=sys.stderr)
-    print(args.run)
-    return INCOMPLETE if failed else 0
-
-
-def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
-    """Check all that can be wrong; the seeds, the cameras of the run's 8 views, and how to do it.
-
-    Raises ValueError or FileNotFoundError with one line for the user.
-    """
-    config = read_config(args.run)
-    seeds = parse_seeds(args.seeds) if args.seeds else seeds_of(args.run)
-    if not args.format:
-        raise ValueError("--format names no format; write glb, ply, obj or several of them")
-    if args.faces < 100:
-        raise ValueError(f"--faces must be at least 100, not {args.faces}")
-    if not 16 <= args.texture_size <= 8192:
-        raise ValueError(f"--texture-size must be from 16 to 8192, not {args.texture_size}")
-    settings = MeshSettings(
-        faces=args.faces, threshold=threshold_of(args.threshold),
-        vertex_colours=args.vertex_colours, texture_size=args.texture_size,
-    )  # fmt: skip
-    framing = config["settings"]
-    cameras = ring(AZIMUTHS_DEG, ELEVATION_DEG, framing["distance"], framing["fov_deg"])
-    return seeds, cameras, settings
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """The settings of a run."""
-    path = run / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run")
-    config = json.loads(path.read_text())
-    if not {"distance", "fov_deg"} <= set(config.get("settings", {})):
-        raise ValueError(f"{path} does not say distance and fov_deg; is it that of a 3D run?")
-    return config
-
-
-def threshold_of(text: str) -> float | None:
-    """None for auto, else a positive number."""
-    if text == "auto":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ValueError(f"--threshold must be auto or a positive number, not {text!r}")
-    return value
-
+from dsd_jax.cli.program import start
 
 if __name__ == "__main__":
-    validate.set_up_jax()
-    sys.exit(main())
+    sys.exit(start("export_mesh"))

@@ -1,95 +1,13 @@
 """Look at finished runs in the browser: all seeds side by side, one of them rendered live.
 
-    python experiments/view.py runs/a-house-1a2b3c4d runs/a-chair-5e6f7a8b
+The program is `dsd_jax.cli.view`. What it does and expects:
 
-Every run is a row of meshes. Choose one, in the panel or by a click, to see its field itself from
-where you look, rendered by this project's own renderer at the resolution and with the samples that
-the panel says. The page comes over one port of this machine, which SSH can forward; the command
-says how. Needs `pip install "dsd_jax[viewer]"`. Ctrl-C ends it.
-
-A live picture of 288 x 192 takes 0.2 to 0.3 seconds of one CPU core, and the first one of each
-resolution some seconds more, for compiling.
+    python experiments/view.py --help
 """
 
-import json
 import sys
-import threading
-from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from dsd_jax.cli import validate
-from dsd_jax.export.live import load_live
-from dsd_jax.export.run_folder import seed_folder, seeds_of
-from dsd_jax.export.viewer import PORT, STEP, Exhibit, Viewer, check_port, how_to_reach
-
-BAD_INPUT = 2
-
-
-@dataclass(frozen=True)
-class Args:
-    """Show the objects of runs."""
-
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """Folders of runs, for instance runs/a-house-1a2b3c4d."""
-    port: int = PORT
-    """Where the browser finds it: http://localhost:PORT."""
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Parse, check, serve until Ctrl-C; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
-    try:
-        validate.extra("viser", "view.py", "viewer")
-        exhibits = [shown for row, run in enumerate(args.runs) for shown in exhibits_of(run, row)]
-        check_port(args.port)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    with Viewer(exhibits, args.port):
-        print(how_to_reach(args.port), flush=True)
-        wait()
-    return 0
-
-
-def exhibits_of(run: Path, row: int) -> list[Exhibit]:
-    """The seeds of a run that have a mesh, side by side in a row of their own.
-
-    Raises FileNotFoundError, with one line for the user, where there are none.
-    """
-    found = [seed for seed in seeds_of(run) if (seed_folder(run, seed) / "mesh.glb").is_file()]
-    if not found:
-        raise FileNotFoundError(
-            f"{run} has no meshes; python experiments/export_mesh.py {run} makes them"
-        )
-    exhibits = []
-    for column, seed in enumerate(found):
-        folder = seed_folder(run, seed)
-        about = json.loads((folder / "mesh.json").read_text("utf-8"))
-        exhibits.append(
-            Exhibit(
-                f"{run.resolve().name} seed {seed}",
-                (STEP * (column - (len(found) - 1) / 2), -STEP * row, 0.0),
-                cache(partial(load_live, folder)),
-                (folder / "mesh.glb").read_bytes(),
-                about["scale"],
-                about["origin"],
-            )
-        )
-    return exhibits
-
-
-def wait() -> None:
-    """Until Ctrl-C."""
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        print()
-
+from dsd_jax.cli.program import start
 
 if __name__ == "__main__":
-    validate.set_up_jax()
-    sys.exit(main())
+    sys.exit(start("view"))

@@ -30,7 +30,7 @@ import numpy as np
 import pytest
 
 from dsd_jax import guidance
-from dsd_jax.distillation import dsd
+from dsd_jax.distillation import DSD, Given
 from dsd_jax.priors import stable_diffusion
 
 _NAME = os.environ.get("DSD_GOLDEN", "")
@@ -60,8 +60,8 @@ def whole() -> dict[str, np.ndarray]:
 def gradient(denoiser_at, schedule, arrays, i) -> jax.Array:
     """Our gradient [h, w, c] in the authors' case i."""
     x, noise, t, t_prime = (arrays[name][i] for name in ("latents", "noise", "t", "t_prime"))
-    t, t_prime, key = jnp.int32(t), jnp.int32(t_prime), jax.random.key(0)
-    return dsd.gradient(key, denoiser_at, schedule, x, noise, t, t_prime=t_prime)[0]
+    t, given, key = jnp.int32(t), Given(t_prime=jnp.int32(t_prime)), jax.random.key(0)
+    return DSD().gradient(key, denoiser_at, schedule, x, noise, t, given)[0]
 
 
 def assert_relative(ours, theirs):

@@ -28,8 +28,8 @@ def make_run(folder: Path, seeds=range(16), prompt: str = PROMPT) -> Path:
     save_model(folder, red_tetrahedron())
     write_json(folder / "config.json", {
         "prompt": prompt, "seeds": list(seeds), "method": "dsd", "prior": "toybox",
-        "preset": "quick", "precision": "float32", "version": "0.1.0",
-        "settings": {"steps": 7, "eta_at": None, "negative_prompt": "<b>"},
+        "preset": "quick", "precision": "float32", "version": "0.2.0",
+        "recipe": {"steps": 7, "method": {"eta_at": None}, "condition": {"negative_prompt": "<b>"}},
     })  # fmt: skip
     scores = {
         str(seed): {"steps": 7, "diversity": 0.5 - 0.01 * seed, "accepted": seed % 3 > 0,

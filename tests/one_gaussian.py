@@ -16,5 +16,7 @@ X, NOISE = jnp.array([0.5, 0.7]), jnp.array([1.1, -0.4])
 T = 600
 
 
-def one(schedule, t):
-    return 1.0
+def unweighted(kind, **numbers):
+    """The method of a class and its numbers, with a weight of 1 at every t."""
+    own = type(kind.__name__, (kind,), {"weight": lambda self, schedule, t: 1.0})
+    return own(**numbers)

@@ -1,22 +1,28 @@
-"""What tests of programs share: scripts as modules, a tiny text3d.py, and how it is started."""
+"""What tests of programs share: programs as modules, a tiny text3d.py, and how it is started."""
 
+import importlib
 import importlib.util
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from dsd_jax.engine import loop
+from dsd_jax.cli import queue
+from dsd_jax.engine import generate, loop, precompile, results
+from dsd_jax.export.mesh import MeshSettings
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
+TOOLS = EXPERIMENTS / "tools"
 # A step a block, so that a run of milliseconds has moments to be cut off at.
 _PROGRAM = """
 import runpy, sys
@@ -29,10 +35,12 @@ SMALL = [
     "--preset", "quick", "--resolution", "8", "--late-resolution", "8", "--samples", "4",
     "--levels", "2", "--start-levels", "2", "--log2-entries", "8", "--width", "8",
     "--occupancy-resolution", "8", "--turntable-frames", "2", "--turntable-resolution", "16",
-    "--preview-resolution", "8", "--final-samples", "4", "--no-mesh",
+    "--preview-resolution", "8", "--final-samples", "4", "--rounds", "0", "--no-mesh",
 ]  # fmt: skip
 
-# A unet of two levels, for experiments/parity.py.
+SMALL_MESH = MeshSettings(faces=400, texture_size=64, view_size=48, samples=16)
+
+# A unet of two levels, for experiments/tools/parity.py.
 SMALL_UNET = {
     "sample_size": 8,
     "in_channels": 4,
@@ -47,12 +55,35 @@ SMALL_UNET = {
 
 
 def load_script(name: str) -> ModuleType:
-    """experiments/<name>.py as a module, run anew."""
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    """The program `dsd_jax.cli.<name>`, or experiments/tools/<name>.py as a module, run anew."""
+    file = TOOLS / f"{name}.py"
+    if not file.is_file():
+        return importlib.import_module(f"dsd_jax.cli.{name}")
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def in_miniature() -> Iterator[None]:
+    """Runs of one recipe and prior in this process share what is compiled, and meshes are small."""
+    made, make_blocks = {}, generate.make_blocks
+
+    def kept(task, device_mesh, *rest):
+        key = (task.recipe, task.prior.folder, device_mesh, *rest)
+        if key not in made:
+            made[key] = make_blocks(task, device_mesh, *rest)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generate, "make_blocks", kept)
+        patch.setattr(queue, "make_blocks", kept)
+        patch.setattr(results, "exporting", partial(results.exporting, settings=SMALL_MESH))
+        patch.setattr(precompile, "MeshSettings", lambda: SMALL_MESH)
+        yield
 
 
 @contextmanager
@@ -99,6 +130,12 @@ def end(program: subprocess.Popen, code: int = 0) -> str:
     return said
 
 
+def wait_for(program: subprocess.Popen, condition: Callable[[], bool]) -> None:
+    """Look every few milliseconds, until the program has ended."""
+    while program.poll() is None and not condition():
+        time.sleep(0.005)
+
+
 def free_port() -> int:
     """A port of this machine on which nothing listens."""
     with socket.socket() as s:
@@ -114,7 +151,7 @@ def fields(out: Path) -> dict[str, dict[str, np.ndarray]]:
     return {file.parent.name: load_file(file) for file in files}
 
 
-def results(out: Path) -> dict[str, bytes]:
+def files_of(out: Path) -> dict[str, bytes]:
     """Every seed's files in a folder of one run, but for videos."""
     files = [*out.glob("*/seed_*/field.*"), *out.glob("*/seed_*/views/*"), *out.glob("*/seeds.png")]
     return {str(file.relative_to(out)): file.read_bytes() for file in files}

@@ -4,8 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from programs import load_script
 
+from dsd_jax.cli import ablate
+from dsd_jax.distillation import SDS
+from dsd_jax.files import slug
+from dsd_jax.recipe.presets import PRESETS
+from dsd_jax.studies.variants import VARIANTS, recipe_of
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = [
     "--preset", "quick", "--steps", "2", "--resolution", "8", "--late-resolution", "8",
     "--samples", "4", "--levels", "2", "--start-levels", "2", "--log2-entries", "8", "--width",
@@ -13,12 +19,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def ablate(quick_compilation):
-    return load_script("ablate")
-
-
-def test_variants_are_run_once_and_judged(ablate, tiny_prior_folder, tmp_path, capsys):
+def test_variants_are_run_once_and_judged(tiny_prior_folder, tmp_path, capsys):
     out = tmp_path / "ablation"
     command = ["--out", str(out), "--prior", str(tiny_prior_folder), "--prompts", "a red house",
                "--seeds", "0:2", "--only", "default", "sds 5", *SMALL]  # fmt: skip
@@ -39,26 +40,24 @@ def test_variants_are_run_once_and_judged(ablate, tiny_prior_folder, tmp_path, c
 
     assert ablate.main([*command, "--eta", "0.3"]) == 2
     error = capsys.readouterr().err
-    assert "--eta 1.0, not 0.3; give the same flags, or choose another --out" in error
+    assert "--method.eta 1.0, not 0.3; give the same flags, or choose another --out" in error
 
 
-def test_every_variant_is_valid(ablate):
-    for name in ablate.VARIANTS:
-        method, settings = ablate.variant(name, ablate.PRESETS["standard"])
-        assert method in ablate.METHODS
-        ablate.check(settings)
-    folders = {ablate.slug(name) for name in ablate.VARIANTS}
-    assert len(folders) == len(ablate.VARIANTS)
+def test_every_variant_is_valid():
+    recipes = {name: recipe_of(name, PRESETS["standard"]) for name in VARIANTS}
+    assert recipes["default"] == PRESETS["standard"] == recipes["ODE table"]
+    assert recipes["sds 5"].method == SDS(guidance_scale=5.0)
+    assert len({slug(name) for name in VARIANTS}) == len(VARIANTS)
 
 
-def test_bad_input_leaves_nothing_behind(ablate, tmp_path, capsys):
+def test_bad_input_leaves_nothing_behind(tmp_path, capsys):
     out = tmp_path / "x"
     assert ablate.main(["--out", str(out), "--prior", "toybix"]) == 2
     assert "did you mean 'toybox'?" in capsys.readouterr().err
     assert not out.exists()
 
 
-def test_unknown_variant(ablate, tmp_path, capsys):
+def test_unknown_variant(tmp_path, capsys):
     assert ablate.main(["--out", str(tmp_path / "x"), "--only", "defalt"]) == 2
     assert "did you mean default?" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

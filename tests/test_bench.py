@@ -1,4 +1,4 @@
-"""experiments/bench.py in miniature: that every row is there and counted right; nothing is timed.
+"""experiments/tools/bench.py in miniature: every row is there and counted right; nothing is timed.
 
 Toybox stands for a prior with a camera, SD 2.1-base for one without; both are tiny here.
 """
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import EXPERIMENTS, load_script
+from programs import TOOLS, load_script
 
 from dsd_jax.models.architectures import ARCHITECTURES, Architecture
 from dsd_jax.models.networks import build, unet_param_shapes, vae_param_shapes
@@ -44,7 +44,7 @@ ODE = ("exact", "nodes", "table")
 
 @pytest.fixture
 def bench(monkeypatch, tiny_prior_folder):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
+    monkeypatch.syspath_prepend(TOOLS)
     module = load_script("bench")
     monkeypatch.setitem(ARCHITECTURES, "sd21-base", SMALL)
     monkeypatch.setitem(EMBEDDED, "toybox", tiny_prior_folder)
@@ -119,6 +119,7 @@ def check_rows(rows):
         )
 
 
+@pytest.mark.slow
 def test_every_row_is_there(bench, tmp_path, capsys):
     out = tmp_path / "new" / "bench.json"
     assert bench.main(["--miniature", "--seeds", "2", "--out", str(out)]) == 0
@@ -159,6 +160,7 @@ def test_every_row_is_there(bench, tmp_path, capsys):
     assert all(text.startswith("| ") and text.count("|") == 9 for text in printed)
 
 
+@pytest.mark.slow
 def test_a_step_of_a_prior_without_camera_asks_four_predictions(bench, tmp_path, capsys):
     """At t' and at t, and more on the way to t'; --scaling draws a picture of it."""
     from benchmarks import menu, networks, steps
@@ -196,6 +198,7 @@ def test_scaling_table(bench):
     ]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_left_out_and_said(bench, tmp_path, monkeypatch, capsys):
     """Rows that run out of memory, and those that may end too late."""
     from benchmarks import menu
@@ -213,6 +216,7 @@ def test_what_does_not_fit_is_left_out_and_said(bench, tmp_path, monkeypatch, ca
     assert "no time left of 1e-09 minutes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_another_failure_is_said_and_fails(bench, monkeypatch, capsys):
     from benchmarks import menu
 
@@ -262,9 +266,10 @@ def test_kernels_are_random_and_of_unit_gain(bench):
 def test_points_lie_in_the_ball_ray_by_ray(bench):
     from benchmarks.fields import points_on_rays
 
-    from dsd_jax.recipe.presets import Settings
+    from dsd_jax.recipe.presets import standard
+    from dsd_jax.recipe.recipe import changed
 
-    points = points_on_rays(Settings(samples=16), 1024)
+    points = points_on_rays(changed(standard, samples=16), 1024)
     assert points.shape == (1024, 3)
     inside = jnp.linalg.norm(points, axis=-1) < 1 + 1e-3
     assert jnp.mean(inside) > 0.6

@@ -6,8 +6,15 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from programs import EXPERIMENTS, load_script
+from programs import EXPERIMENTS
 
+from dsd_jax.cli import compare
+from dsd_jax.cli.prompts import read
+from dsd_jax.metrics import judge
+from dsd_jax.metrics.bank import load_bank
+from dsd_jax.studies.compare import PROMPTS
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = [
     "--steps", "2", "--resolution", "8", "--late-resolution", "8", "--samples", "4", "--levels",
     "2", "--start-levels", "2", "--log2-entries", "8", "--width", "8", "--occupancy-resolution",
@@ -16,17 +23,12 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def compare(quick_compilation):
-    return load_script("compare")
-
-
-@pytest.fixture(scope="module")
 def command(tiny_prior_folder):
     return ["--prior", str(tiny_prior_folder), "--prompts", "a red house", "--seeds", "0:2",
             "--ddim-steps", "4"]  # fmt: skip
 
 
-def test_pictures_are_made_once_and_judged(compare, command, tmp_path, capsys):
+def test_pictures_are_made_once_and_judged(command, tmp_path, capsys):
     out = tmp_path / "study"
     command = [*command, "--out", str(out), "--steps", "4", "--ode-points", "4"]
     names = ["dsd-star", "dsd-star@3", "dsd-plain@3", "sds"]
@@ -35,7 +37,9 @@ def test_pictures_are_made_once_and_judged(compare, command, tmp_path, capsys):
     assert not (out / "table.md").exists()
     with np.load(out / "sds" / "a-red-house.npz") as found:
         assert found["views"].shape == (2, 1, 16, 16, 3) and found["views"].dtype == np.uint8
-    assert json.loads((out / "sds" / "config.json").read_text())["guidance_scale"] == 2
+    config = json.loads((out / "sds" / "config.json").read_text())
+    method = config["recipe"]["method"]
+    assert (method["name"], method["guidance_scale"]) == ("sds", 2)
 
     capsys.readouterr()
     assert compare.main(made) == 0
@@ -62,12 +66,13 @@ def test_pictures_are_made_once_and_judged(compare, command, tmp_path, capsys):
         assert grid.height == 20 + 5 * 98 - 2 and grid.width > 2 * 98 - 2
 
     config = json.loads((out / "dsd-plain-3" / "config.json").read_text())
-    assert config["steps"] == 3 and config["anchor"] == "interpolated"
+    assert config["method"] == "dsd-plain" and config["recipe"]["steps"] == 3
+    assert config["recipe"]["method"]["anchor"] == "interpolated"
 
     # What has been made is kept; what would not fit to it is refused.
     for change, told in (
-        (["--methods", "sds"], "guidance-scale 2.0, not 5.0"),
-        (["--methods", "csd", "--t-min", "0.1"], "--t-min 0.02, not 0.1"),
+        (["--methods", "sds"], "--method.guidance-scale 2.0, not 5.0"),
+        (["--methods", "csd", "--t-min", "0.1"], "--optimise.t-min 0.02, not 0.1"),
         (["--methods", "csd", "--seeds", "0:3"], "--seeds '0:2', not '0:3'"),
     ):
         assert compare.main([*command, *change]) == 2
@@ -75,7 +80,7 @@ def test_pictures_are_made_once_and_judged(compare, command, tmp_path, capsys):
     assert not (out / "csd").exists()
 
 
-def test_objects(compare, command, tmp_path):
+def test_objects(command, tmp_path):
     out = tmp_path / "study"
     command = [*command, "--out", str(out), "--task", "3d", "--preset", "quick", *SMALL]
     assert compare.main([*command, "--methods", "sds"]) == 0
@@ -102,7 +107,9 @@ def test_objects(compare, command, tmp_path):
         (["--methods", "dsd-plain", "--task", "3d"], "--methods 'dsd-plain' is not one of"),
         (["--methods", "dsd-plain@3", "--space", "network"], "dsd-plain moves latents alone"),
         (["--methods", "sds", "--set", "sdi:eta=1"], "--set 'sdi' is not one of ddim, sds"),
-        (["--methods", "sds", "--set", "sds:eta=2"], "--eta must lie in 0..1, not 2.0"),
+        (["--methods", "dsd", "--set", "dsd:eta=2"], "--method.eta must lie in 0..1, not 2.0"),
+        (["--methods", "sds", "--set", "sds:eta=1"], "method SDS has a number eta"),
+        (["--views", "2"], "--views must be 1 with --task 2d, not 2"),
         (["--seeds", "3"], "--seeds must name at least two"),
         (["--prompts", "none.txt"], "--prompts none.txt: there is no such file"),
         (["--prompts", "a house", "A house!"], "'A house!' comes twice"),
@@ -110,7 +117,7 @@ def test_objects(compare, command, tmp_path):
         (["--prior", "toybix"], "did you mean 'toybox'?"),
     ],
 )
-def test_bad_input_gets_one_line_and_leaves_nothing(compare, command, tmp_path, capsys, flags,
+def test_bad_input_gets_one_line_and_leaves_nothing(command, tmp_path, capsys, flags,
                                                     message):  # fmt: skip
     out = tmp_path / "study"
     assert compare.main([*command, "--out", str(out), *flags]) == 2
@@ -128,21 +135,23 @@ def test_bad_input_gets_one_line_and_leaves_nothing(compare, command, tmp_path, 
         (["--methods", "dsd-plain@9"], 9, "interpolated"),
     ],
 )  # fmt: skip
-def test_steps_of_plain_descent(compare, command, tmp_path, flags, steps, anchor):
+def test_steps_of_plain_descent(command, tmp_path, flags, steps, anchor):
     """--steps is not for it."""
-    job = compare.prepare([*command, "--out", str(tmp_path), "--steps", "4", *flags])
-    (entry,) = (entry for entry in job.entries if entry.kind == "dsd-plain")
-    assert (entry.settings.steps, entry.settings.anchor) == (steps, anchor)
+    args, recipe = compare.parse([*command, "--out", str(tmp_path), "--steps", "4", *flags])
+    (entry,) = (e for e in compare.read_entries(args, recipe) if e.kind == "dsd-plain")
+    method = entry.recipe.method
+    assert (entry.recipe.steps, method.anchor) == (steps, anchor)
+    assert method.ode_points == steps + 1 and method.guidance_scale_prime == 5
 
 
-def test_the_prompts_of_the_study_are_judged(compare):
-    prompts = compare.read([str(EXPERIMENTS / "prompts" / "study.txt")])
-    assert len(prompts) == 8
-    nouns = compare.load_bank().nouns
-    assert len({compare.judge.category_of(prompt, nouns) for prompt in prompts} - {None}) == 8
+def test_the_prompts_of_the_study_are_judged():
+    prompts = read([str(EXPERIMENTS / "prompts" / "study.txt")])
+    assert prompts == list(PROMPTS)
+    nouns = load_bank().nouns
+    assert len({judge.category_of(prompt, nouns) for prompt in prompts} - {None}) == 8
 
 
-def test_a_prior_without_prompts_is_refused(compare, command, zero123_folder, tmp_path, capsys):
+def test_a_prior_without_prompts_is_refused(command, zero123_folder, tmp_path, capsys):
     out = tmp_path / "study"
     flags = ["--prior", str(zero123_folder), "--out", str(out)]
     assert compare.main([*command, *flags]) == 2

@@ -1,4 +1,4 @@
-"""experiments/convert_weights.py: pickles become safetensors, or are refused in one line."""
+"""experiments/tools/convert_weights.py: pickles become safetensors, or are refused in one line."""
 
 import json
 import shutil
@@ -15,12 +15,12 @@ from safetensors.numpy import load_file
 
 from dsd_jax.models.weights import load_pipeline
 
-ROOT = Path(__file__).parents[1]
+TOOLS = Path(__file__).parents[1] / "experiments" / "tools"
 
 
 @pytest.fixture
 def script(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "experiments")
+    monkeypatch.syspath_prepend(TOOLS)
     import convert_weights
 
     return convert_weights
@@ -53,7 +53,7 @@ def test_missing_torch_is_said_in_one_line(script, tmp_path, monkeypatch):
 
 
 def test_the_command_line_prints_one_line(tmp_path):
-    command = [sys.executable, ROOT / "experiments" / "convert_weights.py", "none", "b.safetensors"]
+    command = [sys.executable, TOOLS / "convert_weights.py", "none", "b.safetensors"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (1, "error: none does not exist\n")
 

@@ -1,24 +1,77 @@
-"""text3d.py --distributed: several processes of this machine, over loopback."""
+"""Several processes of this machine, over loopback: `generate`, and text3d.py --distributed."""
 
 import json
+import os
 import signal
-import time
+import subprocess
+import sys
 
-import numpy as np
+import chex
 import pytest
-from programs import end, fields, free_port, start
+from examples import own_prior
+from programs import ROOT, arguments, end, fields, free_port, load_script, start, wait_for
 
-from dsd_jax.engine import hosts
+import dsd_jax as dsd
+from dsd_jax.cli import run_args
+from dsd_jax.engine import hosts, loop
 
 TOLERANCE = 1e-3
-FLAGS = ["--seeds", "0:3", "--steps", "6"]
+FLAGS = ["--seeds", "0:3", "--steps", "6", "--method", "sds"]
+_GENERATE = """
+import sys
+from dsd_jax.engine import hosts
+hosts.start(*sys.argv[1:4])
+from test_distributed import made
+made().save(sys.argv[4], meshes=False)
+"""
+
+
+def made() -> dsd.Objects:
+    """Three red things, of a prior that is known exactly."""
+    recipe = dsd.changed(
+        dsd.with_method(dsd.recipes.quick, "sds"),
+        steps=6, resolution=8, late_resolution=8, samples=4, levels=2, start_levels=2,
+        log2_entries=8, width=8, occupancy_resolution=8, final_samples=4, turntable_frames=2,
+        turntable_resolution=16,
+    )  # fmt: skip
+    return dsd.generate(own_prior.Flat(), "a red thing", range(3), recipe)
+
+
+def test_generate_makes_the_objects_of_one_process_on_two(quick_compilation, tmp_path):
+    """The last process has one seed and a filler; each writes its own seeds, the first the rest."""
+    address, out = f"127.0.0.1:{free_port()}", tmp_path / "run"
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    command = [sys.executable, "-c", _GENERATE, address]
+    programs = [
+        subprocess.Popen([*command, str(i), "2", out], env=environment, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for i in range(2)
+    ]  # fmt: skip
+    said = [end(program) for program in programs]
+    assert "optimising: 6 of 6, " in said[0] and "optimising" not in said[1]
+    alone = made()
+    objects = dsd.load_objects_of(out)
+    assert objects.seeds == alone.seeds == [0, 1, 2]
+    for ours, theirs in zip(objects, alone, strict=True):
+        assert_close(ours.scene.params["field"], theirs.scene.params["field"])
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["processes"] == 2
+    assert metrics["diversity"] == pytest.approx(alone.scores().run["diversity"], abs=1e-3)
+    assert (out / "seeds.png").stat().st_size > 0 and (out / "index.html").is_file()
+    assert all((out / f"seed_000{seed}" / "turntable.mp4").is_file() for seed in range(3))
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_prior_folder, tmp_path_factory):
-    """Three seeds in one process."""
+def alone(quick_compilation, tiny_prior_folder, tmp_path_factory):
+    """Three seeds in one process, this one."""
     out = tmp_path_factory.mktemp("alone")
-    end(start(tiny_prior_folder, *FLAGS, "--out", out))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "BLOCK_SECONDS", 0.0)  # metrics are means over a block
+        assert load_script("text3d").main(arguments(tiny_prior_folder, *FLAGS, "--out", out)) == 0
     return out
 
 
@@ -37,21 +90,19 @@ def hosts_of(tiny_prior_folder):
     return run
 
 
-def assert_same_fields(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for seed, params in ours.items():
-        for name, value in params.items():
-            np.testing.assert_allclose(value, theirs[seed][name], atol=TOLERANCE)
+def assert_close(ours, theirs):
+    chex.assert_trees_all_close(ours, theirs, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
 def test_hosts_make_the_objects_that_one_makes(processes, hosts_of, alone, tmp_path):
     """Three seeds: the last process has a filler only, or its second one is a filler."""
     programs = hosts_of(processes, tmp_path, "--preview-seconds", "0")
     said = [" ".join(end(program).split()) for program in programs]
     assert f"3 seeds over {processes} devices of {processes} processes" in said[0]
     assert all("seeds over" not in text for text in said[1:])
-    assert_same_fields(fields(tmp_path), fields(alone))
+    assert_close(fields(tmp_path), fields(alone))
     (run,) = tmp_path.iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     expected = json.loads(next(alone.glob("*/metrics.json")).read_text())
@@ -69,15 +120,14 @@ def test_a_checkpoint_of_two_hosts_goes_on_in_one_process(
     hosts_of, alone, tiny_prior_folder, tmp_path
 ):
     programs = hosts_of(2, tmp_path)
-    while not list(tmp_path.glob("*/checkpoints/*/1")) and programs[0].poll() is None:
-        time.sleep(0.001)
+    wait_for(programs[0], lambda: any(tmp_path.glob("*/checkpoints/*/1")))
     for program in programs:
         program.terminate()
     for program in programs:
         end(program, 128 + signal.SIGTERM)
     assert not list(tmp_path.glob("*/metrics.json"))
     end(start(tiny_prior_folder, *FLAGS, "--out", tmp_path))
-    assert_same_fields(fields(tmp_path), fields(alone))
+    assert_close(fields(tmp_path), fields(alone))
 
 
 @pytest.mark.parametrize(

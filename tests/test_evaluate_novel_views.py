@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import trimesh
 from PIL import Image
-from programs import SMALL, load_script
+from programs import SMALL
 
+from dsd_jax.cli import evaluate_novel_views as evaluate
 from dsd_jax.data.objects import Item, held_out, load_objects, save_objects
 from dsd_jax.metrics import judge
 from dsd_jax.rendering.cameras import orbit
+from dsd_jax.studies import batch, from_pictures
 
-FEW = ["--steps", "3", "--ode-azimuth-bins", "4", "--ode-elevation-bins", "2",
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+FEW = ["--steps", "3", "--azimuth-bins", "4", "--elevation-bins", "2",
        "--density", "softplus", "--density-floor", "0"]  # fmt: skip
 NAMES = ["00000-bed", "00002-pineapple"]
 
@@ -33,11 +36,6 @@ BOXES = [
 
 
 @pytest.fixture(scope="module")
-def evaluate(quick_compilation):
-    return load_script("evaluate_novel_views")
-
-
-@pytest.fixture(scope="module")
 def objects(tmp_path_factory):
     """The first and the third are to be made: of the others one is trained on, one colourless."""
     assert held_out([item.caption for item in BOXES]).tolist() == [True, False, True, True]
@@ -54,7 +52,7 @@ def command(objects, zero123_file):
 
 
 @pytest.fixture(scope="module")
-def made(evaluate, command, tmp_path_factory):
+def made(command, quick_compilation, tmp_path_factory):
     """A folder in which all objects were made, and not yet judged."""
     out = tmp_path_factory.mktemp("study") / "out"
     changes = ["--set", "sds:guidance_scale=4"]
@@ -64,7 +62,10 @@ def made(evaluate, command, tmp_path_factory):
 
 def test_every_object_is_made_from_its_own_picture(made):
     assert {path.name for path in made.iterdir()} == {"config.json", "truth.npz", "dsd", "sds"}
-    assert json.loads((made / "sds" / "config.json").read_text())["guidance_scale"] == 4
+    assert (
+        json.loads((made / "sds" / "config.json").read_text())["recipe"]["method"]["guidance_scale"]
+        == 4
+    )
     with np.load(made / "truth.npz") as truth:
         assert list(truth) == NAMES
         bed, pineapple = (truth[name].astype(float) for name in NAMES)
@@ -76,7 +77,7 @@ def test_every_object_is_made_from_its_own_picture(made):
     assert np.ptp(found[0][..., 3]) > 0 and np.abs(found[0] - found[1]).max() > 0
 
 
-def test_the_truth_is_seen_as_a_run_is(evaluate):
+def test_the_truth_is_seen_as_a_run_is():
     """From the picture on the cameras of both stand alike; lights do not move with them."""
     plan = evaluate.plan_around(2)
     assert plan.azimuth[:, 0] == pytest.approx(np.radians(30))
@@ -104,10 +105,8 @@ def test_the_truth_is_the_object_turned_to_its_picture_s_camera(made, objects):
         np.testing.assert_allclose(edges, expected, atol=1.5)
 
 
-def test_judged_in_a_second_call_and_nothing_is_made_again(
-    evaluate, command, made, capsys, monkeypatch
-):
-    monkeypatch.setattr(evaluate.batch, "make_all", None)
+def test_judged_in_a_second_call_and_nothing_is_made_again(command, made, capsys, monkeypatch):
+    monkeypatch.setattr(batch, "make_all", None)
     changes = ["--set", "sds:guidance_scale=4"]
     capsys.readouterr()
     assert evaluate.main([*command, *changes, "--out", str(made)]) == 0
@@ -134,7 +133,7 @@ def test_judged_in_a_second_call_and_nothing_is_made_again(
             assert sheet.height == 20 + 8 * 98 - 2 and sheet.width > 5 * 98 - 2
 
 
-def test_one_that_is_missing_is_made_as_it_was(evaluate, command, made, capsys):
+def test_one_that_is_missing_is_made_as_it_was(command, made, capsys):
     """Alone instead of with the other."""
     file = made / "dsd" / f"{NAMES[1]}.npz"
     before = np.load(file)["views"].astype(int)
@@ -145,22 +144,22 @@ def test_one_that_is_missing_is_made_as_it_was(evaluate, command, made, capsys):
     np.testing.assert_allclose(np.load(file)["views"].astype(int), before, atol=1)
 
 
-def test_a_folder_of_other_settings_is_refused(evaluate, command, made, capsys):
+def test_a_folder_of_other_settings_is_refused(command, made, capsys):
     for change, told in (
         (["--count", "1"], "--count 20, not 1"),
         (["--seeds", "0:3"], "--seeds '0:2', not '0:3'"),
-        (["--t-min", "0.2"], "--t-min"),
-        (["--methods", "sds"], "--guidance-scale 4.0, not 2.0"),
+        (["--t-min", "0.2"], "--optimise.t-min"),
+        (["--methods", "sds"], "--method.guidance-scale 4.0, not 2.0"),
     ):
         assert evaluate.main([*command, *change, "--out", str(made)]) == 2
         error = capsys.readouterr().err
         assert told in error and "give the same flags, or choose another --out" in error
 
 
-def test_on_white(evaluate):
+def test_on_white():
     """Grey where there is nothing, half of it, and none."""
     views = np.array([[204, 204, 204, 0], [102, 112, 122, 128], [10, 20, 30, 255]], np.uint8)
-    white = 255 * evaluate.on_white(views)
+    white = 255 * from_pictures.on_white(views)
     np.testing.assert_allclose(white, [[255] * 3, [127.4, 137.4, 147.4], [10, 20, 30]], atol=0.01)
 
 
@@ -171,16 +170,16 @@ def test_on_white(evaluate):
         (["--count", "0"], "--count must be at least 1, not 0"),
         (["--seeds", "3"], "--seeds must name at least two"),
         (["--methods", "dsd,sdss"], "did you mean sds?"),
-        (["--methods", "nfsd"], "--method nfsd needs a prompt for bad pictures"),
+        (["--methods", "nfsd"], "method NFSD needs a prompt for bad pictures"),
         (["--set", "ism:eta=1"], "--set 'ism' is not one of dsd, sds"),
-        (["--set", "sds:background=grey,eta=2"], "--eta must lie in 0..1, not 2.0"),
-        (["--background", "random"], "--background must be white or grey for a picture"),
-        (["--set", "sds:fov_deg=30"], "--fov-deg and --distance must be those of the pictures"),
-        (["--preset", "authors"], "--preset 'authors' is not one of quick, standard"),
+        (["--set", "dsd:background=grey,eta=2"], "--method.eta must lie in 0..1, not 2.0"),
+        (["--background", "random"], "plain: --render.background grey or white, not random"),
+        (["--set", "sds:fov_deg=30"], "--camera.distance must be those of the pictures"),
+        (["--preset", "standrad"], "did you mean standard?"),
         (["--prior", "toybox-1to2"], "did you mean 'toybox-1to3'?"),
     ],
 )
-def test_bad_input_gets_one_line_and_leaves_nothing(evaluate, command, tmp_path, capsys, flags,
+def test_bad_input_gets_one_line_and_leaves_nothing(command, tmp_path, capsys, flags,
                                                     message):  # fmt: skip
     out = tmp_path / "out"
     assert evaluate.main([*command, "--out", str(out), *flags]) == 2
@@ -189,7 +188,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(evaluate, command, tmp_path,
     assert not out.exists()
 
 
-def test_objects_that_are_all_trained_on_are_refused(evaluate, command, tmp_path, capsys):
+def test_objects_that_are_all_trained_on_are_refused(command, tmp_path, capsys):
     file, out = tmp_path / "trained.npz", tmp_path / "out"
     save_objects(file, [BOXES[1], BOXES[3]])
     assert evaluate.main([*command, "--objects", str(file), "--out", str(out)]) == 2
@@ -198,14 +197,12 @@ def test_objects_that_are_all_trained_on_are_refused(evaluate, command, tmp_path
     assert error.count("\n") == 1 and not out.exists()
 
 
-def test_no_objects_at_all(evaluate, capsys):
+def test_no_objects_at_all(capsys):
     assert evaluate.main([]) == 2
     assert "--objects is missing" in capsys.readouterr().err
 
 
-def test_a_prior_that_takes_a_prompt_is_refused(
-    evaluate, command, tiny_prior_folder, tmp_path, capsys
-):
+def test_a_prior_that_takes_a_prompt_is_refused(command, tiny_prior_folder, tmp_path, capsys):
     flags = ["--prior", str(tiny_prior_folder), "--out", str(tmp_path / "out")]
     assert evaluate.main([*command, *flags]) == 2
     assert "takes a prompt and not a picture" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""experiments/export_mesh.py on a run of three seeds, of which one is empty and one is broken."""
+"""export_mesh.py on a run of three seeds, of which one is empty and one is broken."""
 
 import json
 import os
@@ -8,16 +8,16 @@ from functools import partial
 
 import jax
 import numpy as np
-import programs
 import pytest
 import trimesh
+from programs import SMALL_MESH, load_script
 
 from dsd_jax.export import charts, mesh, mesh_programs
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.model_files import save_model
 from dsd_jax.export.run_folder import seed_folder
 from dsd_jax.export.scenes import SavedScene, load_scene, save_scene
-from dsd_jax.fields.radiance import RadianceField, truncated_exp
+from dsd_jax.fields.radiance import HashGridField, Stage
 from dsd_jax.files import write_json
 from dsd_jax.rendering.cameras import ring
 from dsd_jax.rendering.scene import Scene
@@ -25,24 +25,28 @@ from dsd_jax.rendering.scene import Scene
 
 @pytest.fixture(scope="module")
 def export_mesh(quick_compilation):
-    module = programs.load_script("export_mesh")
-    module.MeshSettings = partial(module.MeshSettings, view_size=48, samples=16)
-    return module
+    module = load_script("export_mesh")
+    small = partial(mesh.MeshSettings, view_size=48, samples=16)
+    small.faces = mesh.MeshSettings.faces
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MeshSettings", small)
+        yield module
 
 
 @pytest.fixture
 def run(tmp_path):
     """Seeds 0 and 3 are soft balls, as fields are at first; seed 1 is empty."""
     folder = tmp_path / "run"
-    write_json(folder / "config.json", {"settings": {"distance": 2.7, "fov_deg": 40.0}})
+    write_json(folder / "config.json", {"recipe": {"camera": {"distance": 2.7, "fov_deg": 40.0}}})
     for seed, floor in {0: 1.0, 1: 1e9, 3: 1.0}.items():
-        field = RadianceField(
-            levels=2, log2_entries=8, base_resolution=16, width=8, blob_scale=6.0,
-            density_activation=truncated_exp, density_floor=floor,
+        field = HashGridField(
+            levels=2, log2_entries=8, base_resolution=16, growth=1.447, width=8, blob_scale=6.0,
+            colour_std=0.0, density_floor=floor, start_levels=1,
         )  # fmt: skip
         scene = Scene(field)
         seed_folder(folder, seed).mkdir()
-        save_scene(seed_folder(folder, seed), SavedScene(scene, scene.init(jax.random.key(0)), 1.5))
+        params = scene.init(jax.random.key(0))
+        save_scene(seed_folder(folder, seed), SavedScene(scene, params, Stage(1.5, 1.0)))
     return folder
 
 
@@ -115,19 +119,18 @@ def slow_second(monkeypatch):
 
 
 CAMERAS = ring([0, 180], 15, 2.7, 40)
-SMALL = mesh.MeshSettings(faces=400, texture_size=64, view_size=48, samples=16)
 
 
 def test_several_seeds_are_made_at_once_and_said_in_order(quick_compilation, run, slow_second):
     shutil.copytree(seed_folder(run, 0), seed_folder(run, 2))
     lines = []
     failed = mesh.export_seeds(
-        run, [3, 1, 2, 0], CAMERAS, SMALL, say=lines.append, complain=lines.append
+        run, [3, 1, 2, 0], CAMERAS, SMALL_MESH, say=lines.append, complain=lines.append
     )
     assert failed == [1] and slow_second == [64] * 3
     said = ["seed 3", "seed 1 has no mesh", "seed 2", "seed 0"]
     assert [line.partition(":")[0] for line in lines] == said
-    alone = mesh.make_mesh(field_of(load_scene(seed_folder(run, 0))), CAMERAS, SMALL)
+    alone = mesh.make_mesh(field_of(load_scene(seed_folder(run, 0))), CAMERAS, SMALL_MESH)
     before = (seed_folder(run, 0) / "mesh.glb").read_bytes()
     save_model(seed_folder(run, 0), alone.model)
     assert (seed_folder(run, 0) / "mesh.glb").read_bytes() == before
@@ -138,12 +141,14 @@ def test_what_is_compiled_beforehand_is_not_compiled_again(quick_compilation, ru
     field = field_of(load_scene(seed_folder(run, 0)))
     field = field._replace(apply=lambda *args, apply=field.apply: apply(*args))  # never seen yet
     shapes = jax.eval_shape(lambda: field.params)
-    for compile_one in mesh_programs.compilations(field._replace(params=shapes), CAMERAS, SMALL):
+    for compile_one in mesh_programs.compilations(
+        field._replace(params=shapes), CAMERAS, SMALL_MESH
+    ):
         compile_one()
     names = {f"jit({name})" for name in ("_density_grid", "_gather", "_peaks", "_views")}
     assert names - {"jit(_peaks)"} <= set(compilations)  # that one may serve another field
     before = len(compilations)
-    mesh.make_mesh(field, CAMERAS, SMALL)
+    mesh.make_mesh(field, CAMERAS, SMALL_MESH)
     assert not names & set(compilations[before:])
 
 
@@ -153,7 +158,10 @@ def test_a_seed_whose_charts_fail_does_not_stop_the_others(quick_compilation, ru
 
     monkeypatch.setattr(mesh, "unwrap", unwrap)
     lines = []
-    assert mesh.export_seeds(run, [0, 3], CAMERAS, SMALL, complain=lines.append) == [0, 3]
+    assert mesh.export_seeds(run, [0, 3], CAMERAS, SMALL_MESH, complain=lines.append) == [
+        0,
+        3,
+    ]
     assert lines == [f"seed {seed} has no mesh: there are no charts" for seed in (0, 3)]
     assert not (seed_folder(run, 0) / "mesh.json").exists()
 
@@ -167,7 +175,7 @@ def test_an_interrupt_ends_it(quick_compilation, run, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mesh.export_seeds(run, [3, 0, 2], CAMERAS, SMALL, say=say)
+        mesh.export_seeds(run, [3, 0, 2], CAMERAS, SMALL_MESH, say=say)
     assert not (seed_folder(run, 2) / "mesh.glb").exists()
 
 
@@ -192,9 +200,9 @@ def test_folders_that_are_no_run_are_refused(export_mesh, run, tmp_path, capsys)
     assert (
         "config.json does not exist; give the folder of a finished run" in capsys.readouterr().err
     )
-    write_json(tmp_path / "config.json", {"settings": {}})
+    write_json(tmp_path / "config.json", {"recipe": {}})
     assert export_mesh.main([str(tmp_path)]) == export_mesh.BAD_INPUT
-    assert "does not say distance and fov_deg" in capsys.readouterr().err
+    assert "does not say camera.distance and camera.fov_deg" in capsys.readouterr().err
     write_json(tmp_path / "config.json", json.loads((run / "config.json").read_text()))
     assert export_mesh.main([str(tmp_path)]) == export_mesh.BAD_INPUT
     assert "holds no seed_0000" in capsys.readouterr().err

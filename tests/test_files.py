@@ -1,8 +1,14 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, names are safe, and JSON is plain."""
 
+import json
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from dsd_jax.files import atomic_path
+from dsd_jax.files import atomic_path, config_hash, slug, write_json
 
 
 def test_appears_only_at_the_end(tmp_path):
@@ -24,3 +30,73 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
         raise error
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a house", "a-house"),
+        ("  A Red   House!! ", "a-red-house"),
+        ("log house, with gray-roof", "log-house-with-gray-roof"),
+        ("café São Tomé", "cafe-sao-tome"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("CON", "con"),
+        ("家", "prompt"),
+        ("家 house", "house"),
+        ("🚗", "prompt"),
+        ("", "prompt"),
+        ("a\x00b\nc", "a-b-c"),
+        ("x" * 500, "x" * 48),
+        ("one two " * 30, "one-two-one-two-one-two-one-two-one-two-one-two"),
+    ],
+)
+def test_slugs(text, expected):
+    assert slug(text) == expected
+
+
+def test_slugs_are_bounded_and_safe():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        text = "".join(chr(c) for c in rng.integers(1, 0x3000, rng.integers(0, 90)))
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug(text))
+        assert len(slug(text, 20)) <= 20
+
+
+def test_json_is_sorted_and_plain(tmp_path):
+    path = tmp_path / "deep" / "metrics.json"
+    value = {
+        "z": np.float32(0.5),
+        "a": [jnp.float32(2), np.int64(3), np.bool_(True), None, "ü"],
+        "nan": float("nan"),
+        "inf": [np.inf, jnp.array([1.0, -jnp.inf])],
+        "array": np.arange(4).reshape(2, 2),
+        "path": Path("a"),
+        3: (1, 2),
+    }
+    write_json(path, value)
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == {
+        "z": 0.5,
+        "a": [2.0, 3, True, None, "ü"],
+        "nan": None,
+        "inf": [None, [1.0, None]],
+        "array": [[0, 1], [2, 3]],
+        "path": "a",
+        "3": [1, 2],
+    }
+    assert list(json.loads(text)) == sorted(json.loads(text)) and text.endswith("}\n")
+
+
+def test_json_that_fails_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    with pytest.raises(TypeError, match="set has no place"):
+        write_json(path, {"a": {1, 2}})
+    assert path.read_text() == "1\n" and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_hash_depends_on_values_and_not_on_their_order():
+    config = {"prompt": "a house", "steps": 10}
+    assert config_hash(config) == config_hash({"steps": np.int32(10), "prompt": "a house"})
+    assert config_hash(config) != config_hash(config | {"steps": 11})
+    assert re.fullmatch("[0-9a-f]{8}", config_hash(config))

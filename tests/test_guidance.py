@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dsd_jax import guidance
+from dsd_jax.schedule import NoiseSchedule
 
 AUTHORS = authors.recorded()
 
@@ -136,3 +137,36 @@ def test_guidance_acts_only_below_a_timestep(t):
     limited = jax.jit(guidance.below(plain, 700)(5.0))
     expected = plain(1.0 if t > 700 else 5.0)(X, t)
     np.testing.assert_allclose(limited(X, t), expected)
+
+
+def test_rescaled_guidance_keeps_the_contrast_of_the_text():
+    """By hand: at share 1 the deviation of xhat is that of the unguided one."""
+    schedule = NoiseSchedule.from_config({})
+    x, t = jax.random.normal(jax.random.key(0), (4, 4, 3)), 400
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+
+    def network(x, t, told):
+        return told[:, None, None, None] * jnp.tanh(x)
+
+    plain = guidance.classifier_free(network, jnp.ones(()), jnp.zeros(()))
+
+    def xhat(denoiser_at, scale):
+        return (x - sigma * denoiser_at(scale)(x, t)) / alpha
+
+    guided, wanted = xhat(plain, 5.0), xhat(plain, 1.0)
+    for share in (0.5, 1.0):
+        found = xhat(guidance.rescaled(plain, share, schedule), 5.0)
+        factor = share * np.std(wanted) / np.std(guided) + 1 - share
+        np.testing.assert_allclose(found, factor * guided, rtol=1e-4, atol=1e-5)
+    assert float(jnp.std(found)) == pytest.approx(float(jnp.std(wanted)), rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_without_guidance_nothing_is_rescaled(scale):
+    plain = guidance.classifier_free(
+        lambda x, t, told: told[:, None] * x, jnp.ones(()), jnp.zeros(())
+    )
+    again = guidance.rescaled(plain, 0.7, NoiseSchedule.from_config({}))
+    x = jnp.arange(3.0)
+    np.testing.assert_array_equal(again(scale)(x, 10), plain(scale)(x, 10))
+    assert guidance.rescaled(plain, 0.0, NoiseSchedule.from_config({})) is plain

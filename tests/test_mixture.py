@@ -1,22 +1,23 @@
 """Where the methods end on a mixture that is known exactly, and experiments/mixture.py."""
 
-import dataclasses
 import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from programs import load_script
 
+from dsd_jax.cli import mixture as program
 from dsd_jax.distillation import METHODS
 from dsd_jax.export.inline import figure_png
+from dsd_jax.recipe.recipe import changed
 from dsd_jax.studies import mixture
-from dsd_jax.studies.mixture import SETTINGS
+from dsd_jax.studies.mixture import RECIPE
 
 SEEDS = range(1000)
-FEWER = dataclasses.replace(SETTINGS, steps=200, grid_rate=0.025)
-every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+FEWER = changed(RECIPE, steps=200, grid_rate=0.025)
+every_method = pytest.mark.parametrize("name", METHODS)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,8 @@ def exact(plane):
 
 
 def scores(plane, exact, name, **how):
-    ends = mixture.optimise(plane, METHODS[name], SEEDS[: len(exact)], **how)[:, -1]
+    recipe = mixture.recipe_by(FEWER, name)
+    ends = mixture.optimise(plane, recipe, SEEDS[: len(exact)], **how)[:, -1]
     return mixture.scores(plane, ends, exact)
 
 
@@ -59,7 +61,7 @@ def test_dsd_star_ends_in_the_mode_of_the_exact_ode(plane, exact, points):
 
 def test_dsd_ends_in_the_mode_of_the_exact_ode(plane, exact):
     """The form that 3D uses, with t' and an interpolated point."""
-    found = scores(plane, exact, "dsd", settings=FEWER)
+    found = scores(plane, exact, "dsd")
     assert found["same_mode"] >= 0.95 and found["any_mode"] >= 0.95
     assert found["modes"] == pytest.approx(mixture.scores(plane, exact, exact)["modes"], rel=0.02)
 
@@ -69,19 +71,19 @@ def test_where_the_rivals_end(plane, exact):
 
     Chance is sum_k pi_k^2 = 0.175 at equal shares of the modes.
     """
-    fsd = scores(plane, exact, "fsd", settings=FEWER)["same_mode"]
-    sds = scores(plane, exact, "sds", settings=FEWER)["same_mode"]
+    fsd = scores(plane, exact, "fsd")["same_mode"]
+    sds = scores(plane, exact, "sds")["same_mode"]
     assert 0.7 < fsd < 0.9 and 0.1 < sds < 0.25
-    collapsed = scores(plane, exact, "sds", settings=FEWER, whole_steps=False)
+    collapsed = scores(plane, exact, "sds", whole_steps=False)
     assert collapsed["modes"] < 1.5 and collapsed["any_mode"] > 0.9
 
 
 @every_method
-def test_every_method_moves_every_seed_by_itself(plane, method):
-    settings = dataclasses.replace(SETTINGS, steps=4)
-    found = mixture.optimise(plane, method, [3, 7], settings)
+def test_every_method_moves_every_seed_by_itself(plane, name):
+    recipe = mixture.recipe_by(changed(RECIPE, steps=4), name)
+    found = mixture.optimise(plane, recipe, [3, 7])
     assert found.shape == (2, 4, 2) and np.isfinite(found).all() and np.ptp(found[0], 0).min() > 0
-    shifted = mixture.optimise(plane, method, [7, 9], settings)
+    shifted = mixture.optimise(plane, recipe, [7, 9])
     np.testing.assert_allclose(found[1], shifted[0], rtol=1e-4, atol=1e-4)
 
 
@@ -108,19 +110,14 @@ def test_the_figure_has_a_panel_a_method_and_counts_what_is_outside(plane, exact
     assert file.startswith(b"\x89PNG") and len(file) < 50_000
 
 
-@pytest.fixture
-def program(quick_compilation):
-    return load_script("mixture")
-
-
-def test_the_program_writes_tables_scores_and_figures(program, tmp_path, capsys):
+def test_the_program_writes_tables_scores_and_figures(tmp_path, capsys):
     flags = ["--methods", "dsd,sds", "--steps", "5", "--seeds", "0:20", "--out", str(tmp_path)]
     assert program.main(flags) == 0
     said = capsys.readouterr().out
     names = {"table.md", "scores.json", "whole_steps.png", "adam.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
     report = json.loads((tmp_path / "scores.json").read_text())
-    assert report["max_abs_difference_to_ddim"] < 1e-4 and report["settings"]["steps"] == 5
+    assert report["max_abs_difference_to_ddim"] < 1e-4 and report["recipe"]["steps"] == 5
     rows = {"exact ODE", "dsd*", "dsd", "dsd, trajectory", "sds"}
     assert set(report["Adam"]) == set(report["whole steps"]) == rows
     table = (tmp_path / "table.md").read_text()
@@ -140,7 +137,7 @@ def test_the_program_writes_tables_scores_and_figures(program, tmp_path, capsys)
         (["--ddim-steps", "1"], "--ddim-steps must be at least 2, not 1"),
     ],
 )
-def test_bad_input_gets_one_line(program, tmp_path, capsys, flags, message):
+def test_bad_input_gets_one_line(tmp_path, capsys, flags, message):
     assert program.main([*flags, "--out", str(tmp_path / "runs")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

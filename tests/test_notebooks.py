@@ -5,36 +5,42 @@ import io
 from pathlib import Path
 
 import nbformat
-import programs
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
+SMALL = {
+    "resolution": 8, "late_resolution": 8, "samples": 4, "levels": 2, "start_levels": 2,
+    "log2_entries": 8, "occupancy_resolution": 8, "final_samples": 4, "ode_points": 3,
+    "azimuth_bins": 2,
+}  # fmt: skip
+TURN = {"turntable_frames": 2, "turntable_resolution": 16}
 # What is put behind a notebook's cell of parameters so that it takes seconds.
 MINIATURE = {
     "00_colab": f"""
 import tempfile
-SEEDS, OUT = "0:2", tempfile.mkdtemp()
-FLAGS = ["--steps", "2", "--ode-points", "3", *{programs.SMALL}]
+SEEDS, OUT, MESHES = range(2), tempfile.mkdtemp(), False
+RECIPE = dsd.changed(dsd.recipes.quick, steps=2, **{SMALL | TURN})
 """,
     "01_ode_trajectories": "SEEDS, TOYBOX_SEEDS, POINTS = range(60), range(1), 9",
-    "02_score_distillation_in_2d": "SEEDS, TOYBOX_SEEDS, STEPS = range(60), range(2), 3",
-    "03_text_to_3d": """
-SEEDS, STEPS, FRAMES, SIZE, PULLS = range(2), 8, 2, 16, 2
-OVERRIDES = {"resolution": 8, "late_resolution": 8, "samples": 4, "levels": 2, "start_levels": 2,
-             "log2_entries": 8, "occupancy_resolution": 8, "final_samples": 4, "ode_points": 3}
+    "02_score_distillation_in_2d": "SEEDS, TOYBOX_SEEDS, STEPS = range(60), range(2), 4",
+    "03_text_to_3d": f"""
+SEEDS, STEPS, FRAMES, SIZE, PULLS, OVERRIDES = range(2), 8, 2, 16, 2, {SMALL}
 """,
     "04_your_own_method": "SEEDS, TOYBOX_SEEDS, STEPS = range(60), range(2), 3",
-    "05_single_view": """
+    "05_single_view": f"""
 SEEDS, STEPS, DDIM_POINTS, AZIMUTHS_DEG = range(2), 2, 3, [0.0, 120.0, 240.0]
-OVERRIDES = {"resolution": 8, "late_resolution": 8, "samples": 4, "levels": 2, "start_levels": 2,
-             "log2_entries": 8, "occupancy_resolution": 8, "final_samples": 4, "ode_points": 3,
-             "ode_azimuth_bins": 2}
+OVERRIDES = {SMALL}
 """,
 }
 EXPLAINS = [name for name in MINIATURE if name != "00_colab"]  # that one is for results
+QUICK = ("01_ode_trajectories", "04_your_own_method")  # with a tiny prior; Toybox takes minutes
 every_notebook = pytest.mark.parametrize("name", MINIATURE)
+executed = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MINIATURE],
+)
 
 
 def code_cells(notebook):
@@ -59,8 +65,8 @@ def test_every_notebook_is_tested():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(MINIATURE)
 
 
-@every_notebook
-def test_it_runs_in_a_fresh_kernel(name, monkeypatch, tmp_path):
+@executed
+def test_it_runs_in_a_fresh_kernel(name, monkeypatch, tmp_path, tiny_prior_folder):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
@@ -69,7 +75,8 @@ def test_it_runs_in_a_fresh_kernel(name, monkeypatch, tmp_path):
     (place,) = (
         i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())
     )
-    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(MINIATURE[name]))
+    prior = f"\nPRIOR, PROMPT = {str(tiny_prior_folder)!r}, 'a red house'" if name in QUICK else ""
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(MINIATURE[name] + prior))
     folder = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=folder).execute()
     assert all(cell.execution_count for cell in code_cells(notebook))

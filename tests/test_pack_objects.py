@@ -1,4 +1,4 @@
-"""experiments/pack_objects.py: a folder of meshes becomes an objects.npz that loads."""
+"""experiments/tools/pack_objects.py: a folder of meshes becomes an objects.npz that loads."""
 
 import subprocess
 import sys
@@ -11,6 +11,7 @@ import trimesh
 from dsd_jax.data.objects import load_objects
 
 ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / "experiments" / "tools"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def pack(*arguments):
-    command = [sys.executable, ROOT / "experiments" / "pack_objects.py", *map(str, arguments)]
+    command = [sys.executable, TOOLS / "pack_objects.py", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -60,7 +61,7 @@ def test_two_files_with_a_table(folder, tmp_path):
     ],
 )
 def test_mistakes_are_told_in_one_line(folder, tmp_path, capsys, table, message):
-    sys.path.insert(0, str(ROOT / "experiments"))
+    sys.path.insert(0, str(TOOLS))
     try:
         from pack_objects import Settings, main
     finally:

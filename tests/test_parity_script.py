@@ -1,4 +1,4 @@
-"""experiments/parity.py without PyTorch; against PyTorch see parity/test_parity_script.py."""
+"""experiments/tools/parity.py without PyTorch; against PyTorch see parity/test_parity_script.py."""
 
 import json
 

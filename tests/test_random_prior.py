@@ -1,4 +1,4 @@
-"""experiments/random_prior.py, and the published shapes that it takes its networks from."""
+"""experiments/tools/random_prior.py, and the published shapes that it takes its networks from."""
 
 import jax
 import jax.numpy as jnp

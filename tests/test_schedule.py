@@ -35,6 +35,7 @@ def test_alphas_cumprod_follow_the_definition(kind):
     schedule = NoiseSchedule.from_config(STABLE_DIFFUSION | {"beta_schedule": kind})
     expected = brute_force_abar(kind, 0.00085, 0.012)
     assert schedule.num_train_timesteps == 1000
+    assert schedule.last == 999
     np.testing.assert_allclose(schedule.alphas_cumprod, expected, rtol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""experiments/single_view.py from the command line to the last file, with a prior made here."""
+"""single_view.py from the command line to the last file, with a prior made here."""
 
 import json
 import os
@@ -9,15 +9,20 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from programs import SMALL, load_script, signalled
+from programs import SMALL, in_miniature, load_script, signalled
 
-FEW_BINS = ["--ode-azimuth-bins", "4", "--ode-elevation-bins", "2"]
+from dsd_jax.cli.job import BAD_INPUT
+from dsd_jax.engine.task import picture_task
+from dsd_jax.recipe import presets
+from dsd_jax.recipe.recipe import changed, with_method
+
 GOLDEN = os.environ.get("DSD_GOLDEN")
 
 
 @pytest.fixture(scope="module")
 def single_view(quick_compilation):
-    return load_script("single_view")
+    with in_miniature():
+        yield load_script("single_view")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def picture(tmp_path_factory):
 def egg(single_view, zero123_file, picture, tmp_path_factory):
     """The arguments of a whole run of two seeds, but for its --out, and the folder it wrote."""
     arguments = ["--image", str(picture), "--seeds", "0:2", "--steps", "6",
-                 "--prior", str(zero123_file), *SMALL, *FEW_BINS]  # fmt: skip
+                 "--method", "sds", "--prior", str(zero123_file), *SMALL]  # fmt: skip
     out = tmp_path_factory.mktemp("egg")
     assert single_view.main([*arguments, "--out", str(out)]) == 0
     (run,) = out.iterdir()
@@ -57,8 +62,9 @@ def test_results_and_what_they_say_of_the_picture(egg):
     assert all(0 <= seed["mask_iou"] <= 1 and seed["reference_colour"] > 0 for seed in each)
     config = json.loads((run / "config.json").read_text())
     assert config["image"] == "Red egg.png" and config["elevation_deg"] == 20
-    assert config["settings"]["fov_deg"] == 49.1  # Zero-1-to-3's own camera
-    spanned = config["settings"]["distance"] * np.tan(np.deg2rad(49.1 / 2))
+    camera = config["recipe"]["camera"]
+    assert camera["fov_deg"] == 49.1  # Zero-1-to-3's own
+    spanned = camera["distance"] * np.tan(np.deg2rad(49.1 / 2))
     assert spanned == pytest.approx(2.7 * np.tan(np.deg2rad(20)))
 
 
@@ -71,6 +77,7 @@ def test_the_picture_stands_beside_the_seeds(egg):
     assert np.abs(corner - 204).max() <= 2
 
 
+@pytest.mark.slow
 def test_cut_off_it_goes_on_to_the_same_objects(egg, single_view, tmp_path):
     arguments, unbroken = egg
     arguments = [*arguments, "--out", str(tmp_path)]
@@ -105,49 +112,68 @@ def test_the_authors_miniature_runs(single_view, zero123_file, random_tensors, p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("flags", "said"),
     [
         (["--image", "nothing.png"], "--image nothing.png does not exist"),
         (["--elevation-deg", "steep"], "--elevation-deg must be auto or lie inside -90..90"),
         (["--elevation-deg", "95"], "--elevation-deg must be auto or lie inside -90..90, not 95"),
-        (["--method", "nfsd"], "--method nfsd needs a prompt for bad pictures"),
-        (["--background", "random"], "--background must be white or grey for a picture"),
-        (["--preset", "authors"], "--preset 'authors' is not one of quick, standard"),
+        (["--preset", "quik"], "--preset 'quik' is not one of authors, best, draft, quick,"),
         (["--mask", "nothing.png"], "--mask nothing.png does not exist"),
         (["--prior", "toybox-1to2"], "did you mean 'toybox-1to3'?"),
-        (["--fov-deg", "200"], "--fov-deg must lie inside 0..180"),
-        (["--fov-deg", "120"], "--distance must exceed the object's radius"),
+        (["--fov-deg", "200"], "--camera.fov-deg must lie inside 0..180"),
+        (["--fov-deg", "120"], "--camera.distance must exceed the object's radius"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(
-    single_view, picture, tmp_path, capsys, arguments, said
-):
+def test_bad_input_is_one_line_and_exit_code_2(single_view, picture, tmp_path, capsys, flags, said):
+    """None of these loads a prior."""
     out = tmp_path / "out"
-    assert single_view.main(["--image", str(picture), *arguments, "--out", str(out)]) == 2
+    assert single_view.main(["--image", str(picture), *flags, "--out", str(out)]) == BAD_INPUT
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and said in line
     assert not out.exists()
 
 
 def test_no_picture_at_all(single_view, capsys):
-    assert single_view.main([]) == 2
+    assert single_view.main([]) == BAD_INPUT
     assert "--image is missing" in capsys.readouterr().err
+
+
+def test_what_a_picture_does_not_go_with_is_refused():
+    """Before the prior is asked for anything."""
+    recipe = presets.of_picture(presets.quick)
+    with pytest.raises(ValueError, match="method NFSD needs a prompt for bad pictures"):
+        picture_task(None, None, 0.0, with_method(recipe, "nfsd"))
+    with pytest.raises(ValueError, match=r"--render.background grey or white, not random"):
+        picture_task(None, None, 0.0, changed(recipe, background="random"))
 
 
 def test_a_prior_that_takes_a_prompt_is_refused(
     single_view, picture, tiny_prior_folder, tmp_path, capsys
 ):
     out = str(tmp_path / "out")
-    arguments = ["--image", str(picture), "--prior", str(tiny_prior_folder), "--out", out]
-    assert single_view.main(arguments) == 2
+    command = ["--image", str(picture), "--prior", str(tiny_prior_folder), "--out", out]
+    assert single_view.main(command) == BAD_INPUT
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "takes a prompt and not a picture: experiments/text3d.py is for it" in line
+    assert "takes a prompt and not a picture" in line
 
 
 def test_the_camera_of_toybox_is_the_default(single_view):
-    settings = single_view.parse([]).run.settings
-    assert (settings.fov_deg, settings.distance) == (40.0, 2.7)
-    assert single_view.parse(["--fov-deg", "20", "--distance", "4"]).run.settings.distance == 4
-    wide = single_view.parse(["--fov-deg", "60"]).run.settings
-    assert wide.distance == pytest.approx(2.7 * np.tan(np.deg2rad(20)) / np.tan(np.deg2rad(30)))
-    assert jax.default_backend() != "cpu" or single_view.parse([]).run.preset == "quick"
+    def camera(*flags):
+        return single_view.parse(flags)[1].camera
+
+    assert (camera().fov_deg, camera().distance) == (40.0, 2.7)
+    assert camera("--fov-deg", "20", "--distance", "4").distance == 4
+    assert camera("--camera.fov-deg=20", "--camera.distance=4").distance == 4
+    spanned = 2.7 * np.tan(np.deg2rad(20))
+    assert camera("--fov-deg", "60").distance == pytest.approx(spanned / np.tan(np.deg2rad(30)))
+    assert jax.default_backend() != "cpu" or single_view.parse([])[0].run.preset == "quick"
+
+
+def test_the_guidance_of_a_picture_is_the_preset_s_unless_it_is_said(single_view):
+    def scale(*flags):
+        args, recipe = single_view.parse(flags)
+        assert args.run.guidance_scale in (recipe.method.guidance_scale, 2.0)
+        return recipe.method.guidance_scale
+
+    assert scale() == scale("--preset", "standard") == 2.0
+    assert scale("--guidance-scale", "4") == scale("--method.guidance-scale", "4") == 4.0

@@ -1,12 +1,13 @@
-"""Flags of experiments/text3d.py that concern the device: --precision and --max-memory-gb."""
+"""Flags of text3d.py that concern the device: --precision and --max-memory-gb."""
 
 import jax
 import jax.numpy as jnp
 import pytest
-from programs import SMALL, load_script
+from programs import arguments, load_script
 
-from dsd_jax.recipe.state import init_state
-from dsd_jax.recipe.step import Recipe, Shared, make_step
+from dsd_jax.engine.generate import initial_states
+from dsd_jax.priors import Viewpoint
+from dsd_jax.recipe.step import make_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -17,8 +18,7 @@ def text3d():
 
 
 def prepared(text3d, folder, out, *flags):
-    command = ["--prompt", "a red house", "--prior", str(folder), "--out", str(out), *SMALL, *flags]
-    return text3d.prepare(text3d.parse(command))
+    return text3d.prepare(*text3d.parse(arguments(folder, "--out", out, *flags)))
 
 
 def types(tree) -> set[str]:
@@ -38,12 +38,13 @@ def test_a_cpu_computes_in_float32_unless_told_otherwise(text3d, tiny_prior_fold
 
 
 def test_only_the_networks_are_bfloat16(text3d, tiny_prior_folder, tmp_path):
-    job = prepared(text3d, tiny_prior_folder, tmp_path, "--precision", "bfloat16")
-    task, params = job.task, job.task.prior.params
-    prior, text = task.prior, task.text
-    assert types(prior.schedule) == types(text) == {"float32"}
+    flags = ["--precision", "bfloat16", "--method", "sds"]
+    task = prepared(text3d, tiny_prior_folder, tmp_path, *flags).task
+    prior, params = task.prior, task.prior.params
+    assert types(prior.schedule) == types(task.condition) == {"float32"}
     x = jnp.zeros(prior.latent_shape)
-    denoiser = prior.denoiser_at(params, text.plain, text.uncond, jnp.zeros(16))(7.5)
+    viewpoint = Viewpoint(jnp.zeros(()), jnp.zeros(()), jnp.eye(4).at[2, 3].set(2.0))
+    denoiser = prior.denoiser_at(params, task.condition, viewpoint)(7.5)
     assert jax.eval_shape(denoiser, x, 3).dtype == jnp.float32
 
     def gradient(image, grad):
@@ -51,17 +52,17 @@ def test_only_the_networks_are_bfloat16(text3d, tiny_prior_folder, tmp_path):
         return latent, pull_back(grad)[0]
 
     assert types(jax.eval_shape(gradient, jnp.zeros((8, 8, 3)), x)) == {"float32"}
-    step = make_step(Recipe(task.scene, prior, task.method, task.settings))
-    state = jax.eval_shape(lambda: init_state(0, prior.latent_shape, task.scene, task.settings))
-    after, metrics = jax.eval_shape(step, state, Shared(params, text))
+    states = jax.eval_shape(lambda: initial_states(task, [0]))
+    step = jax.vmap(make_step(prior, task.recipe), in_axes=(0, None))
+    after, metrics = jax.eval_shape(step, states, task.shared)
     assert types((after.params, after.seed_noise, metrics)) == {"float32"}
     assert types(after) <= {"float32", "int32", "uint32", "bool"}
 
 
 def test_too_little_memory_is_said_in_one_line(text3d, tiny_prior_folder, tmp_path, capsys):
-    command = ["--prompt", "a red house", "--prior", str(tiny_prior_folder), *SMALL]
     out = tmp_path / "out"
-    assert text3d.main([*command, "--out", str(out), "--max-memory-gb", "1e-6"]) == 2
+    command = arguments(tiny_prior_folder, "--out", out, "--max-memory-gb", "1e-6")
+    assert text3d.main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: one seed needs about 0.0") and "but --max-memory-gb is" in line
     assert not out.exists()

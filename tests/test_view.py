@@ -1,18 +1,14 @@
-"""experiments/view.py, and text3d.py --viewer."""
+"""view.py, and what text3d.py --viewer needs."""
 
 import json
 import socket
 import sys
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
-from programs import SMALL, load_script
+from programs import load_script
 
-from dsd_jax.cli import job
 from dsd_jax.export.viewer import HOST
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture
@@ -88,22 +84,3 @@ def test_text3d_refuses_before_it_loads_anything(viser, monkeypatch, tmp_path, c
     assert text3d.main(command) == 2
     assert capsys.readouterr().err == 'error: --viewer needs viser: pip install "dsd_jax[viewer]"\n'
     assert not (tmp_path / "out").exists()
-
-
-def test_a_run_hands_its_states_to_the_viewer(viser, tiny_prior_folder, monkeypatch, tmp_path):
-    shown = []
-
-    @contextmanager
-    def show_growing(seeds, scene, settings, port, say):
-        shown.append((seeds, port))
-        yield lambda chunk, progress: shown.append((chunk, progress.done))
-        shown.append("closed")
-
-    monkeypatch.setattr(job, "show_growing", show_growing)
-    command = ["--prompt", "a red house", "--prior", str(tiny_prior_folder), "--seeds", "1,3",
-               "--steps", "2", *SMALL]  # fmt: skip
-    text3d = load_script("text3d")
-    viewer = ["--viewer", "--port", "8765"]
-    assert text3d.main([*command, *viewer, "--out", str(tmp_path)]) == 0
-    assert shown[0] == ([1, 3], 8765) and shown[-1] == "closed"
-    assert [done for _, done in shown[1:-1]] == [1, 2]

@@ -6,11 +6,10 @@ from functools import partial
 
 from dsd_jax.engine import hosts
 from dsd_jax.engine.loop import Progress
-from dsd_jax.engine.seed_views import levels_in_use
+from dsd_jax.engine.seed_views import stage_of
 from dsd_jax.export.live import Live
 from dsd_jax.export.viewer import Exhibit, Viewer, how_to_reach
-from dsd_jax.recipe.presets import Settings
-from dsd_jax.rendering.scene import Scene
+from dsd_jax.recipe.recipe import Recipe
 
 # (seeds of a chunk, what became of them) -> None
 Show = Callable[[list[int], Progress], None]
@@ -18,7 +17,7 @@ Show = Callable[[list[int], Progress], None]
 
 @contextmanager
 def show_growing(
-    seeds: Sequence[int], scene: Scene, settings: Settings, port: int, say: Callable[[str], None]
+    seeds: Sequence[int], recipe: Recipe, port: int, say: Callable[[str], None]
 ) -> Iterator[Show]:
     """Serve a viewer; yields what to call after each block.
 
@@ -42,7 +41,7 @@ def show_growing(
             rows = [i for i, seed in enumerate(chunk) if names[seed] == chosen][:1]
             own = hosts.own_row((states.params, states.occupancy), *rows) if rows else None
             if own is not None:
-                latest[chosen] = Live(scene, own[0], levels_in_use(states, settings), own[1])
+                latest[chosen] = Live(recipe.scene, own[0], stage_of(states, recipe), own[1])
                 viewer.refresh()
 
         yield show

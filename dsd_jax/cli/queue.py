@@ -8,10 +8,12 @@ from functools import cache, partial
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
-from dsd_jax.cli.job import Blocks, Job, begin, run
+from dsd_jax.cli.job import Job, begin, run
 from dsd_jax.engine import hosts
-from dsd_jax.engine.plan import Task, make_blocks
+from dsd_jax.engine.generate import CompiledPhases, make_blocks
+from dsd_jax.engine.task import Task
 from dsd_jax.export.overview import PAGE, Row, write_overview
 
 FAILED = 1
@@ -45,7 +47,9 @@ def run_all(out: Path, jobs: Mapping[str, Callable[[], Job]], task: Task, began:
     return FAILED if failed else 0
 
 
-def _run(row: Row, make: Callable[[], Job], blocks: Blocks, began: float) -> tuple[int, Row]:
+def _run(
+    row: Row, make: Callable[[], Job], blocks: Callable[[Mesh], CompiledPhases], began: float
+) -> tuple[int, Row]:
     """The exit code of one run, 0 where it failed, and what became of it."""
     try:
         job = make()

@@ -14,24 +14,13 @@ from typing import Any
 
 import jax
 
+from dsd_jax.cli import flags
 from dsd_jax.export.run_folder import run_folder
 from dsd_jax.files import plain, write_json
-from dsd_jax.priors.words import unknown_words
 
 # jaxlib versions that compile float32 scatter-add on GPU to a slow loop.
 _SLOW_SCATTER = ((0, 10, 2), (0, 11, 0))
 MAX_CPU_DEVICES = 8
-
-
-def flag_value(argv: Sequence[str], name: str) -> str | None:
-    """What `--name VALUE` or `--name=VALUE` says; the last one counts, None where there is none."""
-    value = None
-    for i, word in enumerate(argv):
-        if word == f"--{name}" and i + 1 < len(argv):
-            value = argv[i + 1]
-        elif word.startswith(f"--{name}="):
-            value = word.partition("=")[2]
-    return value
 
 
 def prompt(text: str) -> None:
@@ -85,8 +74,13 @@ def folder_of(out: Path, title: str, config: dict[str, Any]) -> Path:
             before = json.loads((folder / "config.json").read_text("utf-8"))
         except (OSError, ValueError):
             continue
-        if folder == given and "preset" not in before:
+        if folder == given and "seeds" not in before:
             continue
+        if before.get("version") != config["version"]:
+            raise ValueError(
+                f"{folder} was written by dsd_jax {before.get('version')}, and this is "
+                f"{config['version']}, which makes other objects; give another --out"
+            )
         differences = _differences(before, plain(config))
         if differences:
             raise ValueError(
@@ -100,8 +94,11 @@ def folder_of(out: Path, title: str, config: dict[str, Any]) -> Path:
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
     """ "--steps 12, not 24" for each value that differs between two configurations."""
     if isinstance(before, dict) and isinstance(now, dict):
+        if name == "method" and before.get("name") != now.get("name"):
+            return []  # --method says so
         names = dict.fromkeys([*now, *before])
-        return [d for k in names for d in _differences(before.get(k), now.get(k), k)]
+        inside = "" if name in ("", "recipe", "settings") else f"{name}."
+        return [d for k in names for d in _differences(before.get(k), now.get(k), inside + k)]
     return [] if before == now else [f"--{name.replace('_', '-')} {before!r}, not {now!r}"]
 
 
@@ -155,16 +152,10 @@ def is_complete(run: Path) -> bool:
         return False
 
 
-def warnings(text: str, folder: Path) -> list[str]:
-    """What a user should know before a run with this prompt and this prior's folder."""
-    found = []
-    words = folder / "words.json"
-    if words.is_file():
-        unknown = unknown_words(text, json.loads(words.read_text("utf-8")))
-        if unknown:
-            found.append(f"the prior has never seen the words: {', '.join(unknown)}")
+def device_warnings() -> list[str]:
+    """What a user should know of the installed JAX."""
     slow = slow_scatter(jax.default_backend(), jax.lib.__version__)
-    return found + ([slow] if slow else [])
+    return [slow] if slow else []
 
 
 def slow_scatter(backend: str, version: str) -> str | None:
@@ -188,7 +179,7 @@ def set_up_jax(argv: Sequence[str] = ()) -> None:
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        wanted = flag_value(argv, "devices") or ""
+        wanted = flags.flag_value(argv, "devices") or ""
         devices = int(wanted) if wanted.isdigit() else 0
         if not 1 <= devices <= MAX_CPU_DEVICES:
             devices = min(os.cpu_count() or 1, MAX_CPU_DEVICES)

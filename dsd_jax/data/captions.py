@@ -13,9 +13,10 @@ from pathlib import Path
 
 from dsd_jax.data.palettes import hue_rotate as hue_rotate
 from dsd_jax.data.palettes import word_set
+from dsd_jax.priors.view_words import VIEWS
 from dsd_jax.priors.words import words_of
 
-VIEW_PHRASES = ("front view", "side view", "back view", "overhead view")
+VIEW_PHRASES = VIEWS
 CHROMATIC = word_set(
     "red orange yellow green blue purple pink brown teal turquoise cyan beige tan golden gold "
     "bronze brass cream mint olive reddish colorful rainbow blond blonde"

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dsd_jax.data.corrections import linear_to_srgb, stored_linear
+from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG
 
-DISTANCE = 2.7  # of every camera from the origin
-FOV_Y = float(np.radians(40.0))
+FOV_Y = float(np.radians(FOV_DEG))
 MAX_FACES = 8192
 BUCKETS = (256, 512, 1024, 2048, 4096, MAX_FACES)
 
@@ -101,7 +101,8 @@ def load_objects(path: str | Path) -> Objects:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"{path} does not exist: pack one from your own meshes with experiments/pack_objects.py"
+            f"{path} does not exist: pack one from your own meshes with "
+            "experiments/tools/pack_objects.py"
         )
     try:
         with np.load(path, allow_pickle=False) as file:

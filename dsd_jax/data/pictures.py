@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dsd_jax.data.objects import DISTANCE, FOV_Y, Objects, buckets, padded
-from dsd_jax.rendering.cameras import orbit
+from dsd_jax.data.objects import FOV_Y, Objects, buckets, padded
+from dsd_jax.rendering.cameras import DISTANCE, orbit
 from dsd_jax.rendering.mesh import Lights, render_triangles
 
 
@@ -55,6 +55,22 @@ def plan_views(rng: np.random.Generator, n: int, groups: int) -> ViewPlan:
         spread(np.radians(elevation)),
         jax.tree.map(spread, lights),
     )
+
+
+def plan_around(azimuths_deg: Sequence[float], elevation_deg: float, n: int) -> ViewPlan:
+    """The same cameras around each of n objects; their lights, random, stay where they are.
+
+    Lights are placed for the first camera, as `plan_lights` does.
+    """
+    azimuth = np.radians(np.tile(azimuths_deg, (n, 1)))
+    lights = plan_lights(np.random.default_rng(0), azimuth[:, :1])
+
+    def spread(leaf):
+        """[n, 1, ...] -> [n, v, ...]."""
+        return np.repeat(leaf, azimuth.shape[1], axis=1).astype(np.float32)
+
+    elevation = np.full_like(azimuth, np.radians(elevation_deg), np.float32)
+    return ViewPlan(azimuth.astype(np.float32), elevation, jax.tree.map(spread, lights))
 
 
 def plan_lights(rng: np.random.Generator, azimuth: np.ndarray) -> Lights:

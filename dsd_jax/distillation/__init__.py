@@ -1,40 +1,61 @@
-"""Distillation methods: pure functions from a sample to the gradient that a prior wants on it.
+"""Distillation methods: from a sample to the gradient that a prior wants on it.
 
-All share one signature,
+A method is a frozen dataclass of its own numbers with one pure function,
 
-    gradient(key, denoiser_at, schedule, x, seed_noise, t, *, ...) -> (gradient like x, aux),
+    gradient(key, denoiser_at, schedule, x, seed_noise, t, given) -> (gradient like x, logs),
 
-for one x of [h, w, c] or [views, h, w, c] and one timestep t, possibly traced. `aux` is a dict of
-scalars worth logging; every method reports "gradient_norm". To descend, pull the gradient back
-through the renderer with `jax.vjp`. What a method takes by keyword it is given under these names:
-settings (`recipe.method_step.method_settings`), and, because a method asks for them,
+for one x of [h, w, c] or [views, h, w, c] and one timestep t, possibly traced; `jax.vmap` makes it
+many seeds. `Method.gradient` says what the arguments are, `Given` what a run may know beside.
 
-    learned     guidance scale -> denoiser of the adapted network that the method trains
-    negative    denoiser of a prompt for bad pictures
-    eps_at      t' -> noise of the seed's ODE, where a run keeps it
+A method of your own is one file:
 
-A method that trains a network has besides
+    @dataclass(frozen=True)
+    class Target(Method):
+        \"\"\"Straight to the sample that the seed's ODE leads to.\"\"\"
 
-    init(key, adapter, *, ...) -> state          adapter: key -> weights that change nothing yet
-    update(key, state, learned_at, schedule, x, t, *, ...) -> (state, aux)
+        strength: float = 1.0
+        \"\"\"Factor on the gradient.\"\"\"
 
-`state` is a pytree with the adapter's `weights`, `learned_at` goes from weights to `learned`, and
-`update`, called after every step with all its views, may ask for the prior's `denoiser_at` by
-keyword. A new method costs one file and one line here.
+        def gradient(self, key, denoiser_at, schedule, x, seed_noise, t, given=NOTHING):
+            denoiser, grid = self.ode_denoiser(denoiser_at, schedule), self.ode_grid(schedule)
+            xhat = ode.integrate(denoiser, schedule, seed_noise, grid, t).xhat_t
+            grad = self.weight(schedule, t) * self.strength * (x - xhat) / schedule.s(t)
+            return result(grad, x)
+
+Hand `Target(strength=0.5)` to a recipe; or add the class to `METHODS` here, then `--method target`
+works in every program, `--method.strength` is a flag, and tests/distillation/test_contract.py
+tests it. A method that trains a network beside is a `TrainedMethod`, see `vsd`.
 """
 
-from dsd_jax.distillation import asd, cfd, csd, dsd, fsd, ism, nfsd, sdi, sds, vsd
-from dsd_jax.distillation.common import Method
+from dsd_jax.distillation.asd import ASD
+from dsd_jax.distillation.base import NOTHING, Given, Method, ViewNoise, Weighting
+from dsd_jax.distillation.cfd import CFD
+from dsd_jax.distillation.common import noised, result, with_fresh
+from dsd_jax.distillation.csd import CSD
+from dsd_jax.distillation.dsd import DSD
+from dsd_jax.distillation.fsd import FSD
+from dsd_jax.distillation.ism import ISM
+from dsd_jax.distillation.learned import Learned, TrainedMethod
+from dsd_jax.distillation.nfsd import NFSD
+from dsd_jax.distillation.sdi import SDI
+from dsd_jax.distillation.sds import SDS
+from dsd_jax.distillation.vsd import VSD
 
-METHODS: dict[str, Method] = {
-    "sds": Method(sds.gradient),
-    "csd": Method(csd.gradient),
-    "nfsd": Method(nfsd.gradient),
-    "ism": Method(ism.gradient),
-    "vsd": Method(vsd.gradient, vsd.init, vsd.update),
-    "asd": Method(asd.gradient, asd.init, asd.update),
-    "sdi": Method(sdi.gradient),
-    "fsd": Method(fsd.gradient),
-    "cfd": Method(cfd.gradient, view_noise="attached"),
-    "dsd": Method(dsd.gradient),
+METHODS: dict[str, type[Method]] = {
+    "sds": SDS,
+    "csd": CSD,
+    "nfsd": NFSD,
+    "ism": ISM,
+    "vsd": VSD,
+    "asd": ASD,
+    "sdi": SDI,
+    "fsd": FSD,
+    "cfd": CFD,
+    "dsd": DSD,
 }
+
+__all__ = [
+    "ASD", "CFD", "CSD", "DSD", "FSD", "ISM", "METHODS", "NFSD", "NOTHING", "SDI", "SDS", "VSD",
+    "Given", "Learned", "Method", "TrainedMethod", "ViewNoise", "Weighting", "noised", "result",
+    "with_fresh",
+]  # fmt: skip

@@ -16,44 +16,52 @@ the small number of steps bounds it.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dsd_jax.distillation import learned as training
-from dsd_jax.distillation import vsd
+from dsd_jax.distillation.common import at_least
+from dsd_jax.distillation.learned import Learned, at_random_t
+from dsd_jax.distillation.vsd import VSD
 from dsd_jax.guidance import DenoiserAt
+from dsd_jax.ode import Denoiser
 from dsd_jax.schedule import NoiseSchedule
 
-init, gradient = training.init, vsd.gradient
 
+@dataclass(frozen=True)
+class ASD(VSD):
+    """Adversarial score distillation: VSD whose copy is trained as a discriminator."""
 
-def update(
-    key: jax.Array,
-    state: training.Learned,
-    learned_at: Callable[[Any], DenoiserAt],
-    schedule: NoiseSchedule,
-    x: jax.Array,
-    t: jax.Array | int,
-    *,
-    denoiser_at: DenoiserAt,
-    gamma: float = -0.5,
-    lora_rate: float = 1e-3,
-) -> tuple[training.Learned, dict[str, jax.Array]]:
-    """One step of the discriminator's training on x, and scalars to log.
+    gamma: float = -0.5
+    """Weight of the second term of the discriminator; the paper's is -0.5 in 3D and -1 in 2D, 0 is
+    VSD's."""
 
-    Args:
-        key, state, learned_at, schedule, x, t, lora_rate: as in `vsd.update`.
-        denoiser_at: guidance scale -> denoiser of the prior; asked for at 1.
-        gamma: the paper's is -0.5 in 3D and -1 in 2D.
-    """
-    del t
-    z_t, eps, t_trained = training.at_random_t(key, schedule, x)
-    text = jax.lax.stop_gradient(denoiser_at(1.0)(z_t, t_trained))
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(self, -1, "gamma")
 
-    def loss(weights):
-        phi = learned_at(weights)(1.0)(z_t, t_trained)
-        return jnp.mean(jnp.square(phi - eps)) + gamma * jnp.mean(jnp.square(phi - text))
+    def update(
+        self,
+        key: jax.Array,
+        state: Learned,
+        learned_at: Callable[[Any], Denoiser],
+        denoiser_at: DenoiserAt,
+        schedule: NoiseSchedule,
+        x: jax.Array,
+        t: jax.Array | int,
+    ) -> tuple[Learned, dict[str, jax.Array]]:
+        """One step of the discriminator's training on x, and scalars to log: see `Method.update`.
 
-    return training.descend(state, loss, lora_rate)
+        `denoiser_at` is asked for at 1; `t` plays no part.
+        """
+        del t
+        z_t, eps, t_trained = at_random_t(key, schedule, x)
+        text = jax.lax.stop_gradient(denoiser_at(1.0)(z_t, t_trained))
+
+        def loss(weights):
+            phi = learned_at(weights)(z_t, t_trained)
+            return jnp.mean(jnp.square(phi - eps)) + self.gamma * jnp.mean(jnp.square(phi - text))
+
+        return self.descend(state, loss)

@@ -1,37 +1,11 @@
 """Pieces that distillation methods share."""
 
-import inspect
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
 from dsd_jax.schedule import NoiseSchedule
-
-ViewNoise = Literal["shared", "own", "attached"]
-
-
-class Method(NamedTuple):
-    """A distillation method, see `distillation` for the signatures.
-
-    Attributes:
-        gradient: what the prior wants of a sample.
-        init: state of the network that the method trains beside, None where it trains none.
-        update: one training step of that state.
-        view_noise: where the noise of a view comes from, if `Settings.view_noise` does not say.
-    """
-
-    gradient: Callable
-    init: Callable | None = None
-    update: Callable | None = None
-    view_noise: ViewNoise = "shared"
-
-
-def taken(function: Callable, offered: dict[str, Any]) -> dict[str, Any]:
-    """Those of the offered keywords that a function takes."""
-    names = inspect.signature(function).parameters
-    return {name: value for name, value in offered.items() if name in names}
 
 
 def noised(
@@ -54,5 +28,40 @@ def with_fresh(key: jax.Array, eps: jax.Array, share: jax.Array | float) -> jax.
 
 def result(grad: jax.Array, x: jax.Array, **logged) -> tuple[jax.Array, dict[str, jax.Array]]:
     """What a method returns: the gradient in x's type and what it logs, without derivatives."""
-    aux = {"gradient_norm": jnp.linalg.norm(grad), **logged}
-    return jax.lax.stop_gradient((grad.astype(x.dtype), aux))
+    logs = {"gradient_norm": jnp.linalg.norm(grad), **logged}
+    return jax.lax.stop_gradient((grad.astype(x.dtype), logs))
+
+
+# ---- what a method refuses: each raises a ValueError that names the flag ------------------------
+
+
+def at_least(method: Any, least: int, *names: str) -> None:
+    """Refuse numbers of a method below `least`."""
+    for name in names:
+        value = getattr(method, name)
+        if not value >= least:
+            raise ValueError(f"{_flag(name)} must be at least {least}, not {value}")
+
+
+def fractions(method: Any, *names: str) -> None:
+    """Refuse numbers of a method outside 0 .. 1; None passes."""
+    for name in names:
+        value = getattr(method, name)
+        if not 0 <= (value or 0) <= 1:
+            raise ValueError(f"{_flag(name)} must lie in 0..1, not {value}")
+
+
+def one_of(method: Any, name: str, choices: Any) -> None:
+    """Refuse a word that is not among those of a Literal."""
+    value = getattr(method, name)
+    if value not in get_args(choices):
+        raise ValueError(f"{_flag(name)} {value!r} is not one of {', '.join(get_args(choices))}")
+
+
+def missing(method: Any, name: str, what: str) -> ValueError:
+    """The error of a method that cannot do without something of `Given`."""
+    return ValueError(f"{type(method).__name__} needs given.{name}, {what}")
+
+
+def _flag(name: str) -> str:
+    return "--method." + name.replace("_", "-")

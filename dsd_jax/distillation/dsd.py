@@ -6,117 +6,156 @@ Letters as in schedule.py and ode.py, and
 Seen as one-step predictions, the probability-flow ODE that starts at one noise reads
 d xhat_t = -s_t d eps_t: a difference of two noise predictions on that ODE is a gradient that
 moves xhat along it. Another starting noise is another ODE and ends in another sample: the seed is
-the noise. `exact_gradient` follows the ODE itself (DSD*, for one free image); `gradient` does it
-for a rendering x that shares its parameters with other views and so has drifted off the ODE.
+the noise. `exact_gradient` follows the ODE itself (DSD*, for one free image); `DSD.gradient` does
+it for a rendering x that shares its parameters with other views and so has drifted off the ODE.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from dsd_jax import ode
-from dsd_jax.distillation.common import result, with_fresh
+from dsd_jax.distillation.base import NOTHING, Given, Method
+from dsd_jax.distillation.common import at_least, fractions, one_of, result, with_fresh
 from dsd_jax.guidance import DenoiserAt, below
 from dsd_jax.schedule import NoiseSchedule
 
+Anchor = Literal["interpolated", "trajectory"]
 
-def gradient(
-    key: jax.Array,
-    denoiser_at: DenoiserAt,
-    schedule: NoiseSchedule,
-    x: jax.Array,
-    seed_noise: jax.Array,
-    t: jax.Array | int,
-    *,
-    guidance_scale: float = 7.5,
-    ode_guidance_below: float | None = None,
-    guidance_scale_prime: float = 1.0,
-    grid: Sequence[int] = ode.linear_grid(11),
-    offset_fraction: float = 0.1,
-    offset_floor: int = 320,
-    t_prime_min: jax.Array | int = 1,
-    t_prime_max: jax.Array | int = 999,
-    t_prime: jax.Array | int | None = None,
-    eps_at: Callable[[jax.Array], jax.Array] | None = None,
-    anchor: Literal["interpolated", "trajectory"] = "interpolated",
-    eta: jax.Array | float = 0.0,
-    weight=NoiseSchedule.variance,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """DSD gradient on x ([h, w, c] or [views, h, w, c]), and scalars to log.
 
-    With eps = eps_w on the ODE of `seed_noise` at t', and z_t = alpha_t x + sigma_t eps,
+@dataclass(frozen=True)
+class DSD(Method):
+    """Diverse score distillation. The defaults are the authors' for Stable Diffusion."""
 
-        gradient = weight_t (eps_w(z_t, t) - eps_w'(z_t', t')).
+    guidance_scale: float = 7.5
+    """w, at t and along the simulated ODE."""
+    guidance_scale_prime: float = 1.0
+    """w', of the prediction at t'. Equal to w is what the theory asks for."""
+    anchor: Anchor = "interpolated"
+    """Where the second prediction is taken: at the interpolated z_t' as published, or on the
+    trajectory."""
+    eta: float = 0.0
+    """Share of fresh noise in eps from `eta_at` on; over a run it grows from 0 as t falls."""
+    eta_at: float | None = None
+    """t, as a fraction of the prior's timesteps, at which that share is reached (None: where the
+    run ends)."""
+    ode_points: int = 11
+    """DDIM grid points of the simulated ODE from pure noise to clean."""
+    ode_guidance_below: float | None = None
+    """Guidance of the simulated ODE acts up to this t alone, as a fraction of the prior's
+    timesteps; above it is 1 (None: it acts at all t)."""
+    t_prime_offset: float = 0.1
+    """How far above t t' may lie, as a fraction of t - `t_prime_floor` (0: t' is t)."""
+    t_prime_floor: float = 0.32
+    """t, as a fraction of the prior's timesteps, up to which t' is t."""
+    t_prime_min: int = 1
+    """The least timestep t'."""
+    t_prime_min_late: int = 10
+    """The same late in a run."""
+    t_prime_late_from: float = 0.75
+    """Square root of the part of a run's steps after which it is late."""
 
-    Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'; with `eps_at` one at w, one
-    at w', and what `eps_at` asks for. The defaults are the authors' for text-to-3D with Stable
-    Diffusion.
+    follows_ode: ClassVar[bool] = True
 
-    With `anchor` "trajectory" the second prediction is eps itself, the one on the ODE. That is the
-    same while x keeps to the ODE; where x has strayed the gradient is
+    def __post_init__(self):
+        super().__post_init__()
+        one_of(self, "anchor", Anchor)
+        at_least(self, 2, "ode_points")
+        at_least(self, 0, "t_prime_min", "t_prime_min_late")
+        shares = ("t_prime_offset", "t_prime_floor", "t_prime_late_from")
+        fractions(self, "eta", "eta_at", "ode_guidance_below", *shares)
 
-        weight_t alpha_t / sigma_t (x - xhat_w(z_t)),
+    def ode_grid(self, schedule: NoiseSchedule) -> tuple[int, ...]:
+        """Falling timesteps of the simulated ODE, from T-1, where the seed's noise lives, to 0."""
+        return ode.linear_grid(self.ode_points, schedule.last)
 
-    a pull to the one-step prediction that does not fade as t' nears t. It saves one evaluation.
+    def ode_denoiser(self, denoiser_at: DenoiserAt, schedule: NoiseSchedule) -> ode.Denoiser:
+        """The denoiser that the simulated ODE follows; its guidance is limited by `below`."""
+        if self.ode_guidance_below is not None:
+            limit = self.ode_guidance_below * schedule.num_train_timesteps
+            denoiser_at = below(denoiser_at, limit)
+        return denoiser_at(self.guidance_scale)
 
-    With `eta` > 0 eps is the ODE's noise mixed with fresh noise,
-    sqrt(1 - eta^2) eps + eta N(0, 1), as DDIM's eta mixes it into a sampler's steps (arXiv
-    2010.02502, eq. 16): views that disagree are then mended by the prior. At 1, with `anchor`
-    "trajectory", this is SDS.
+    def gradient(
+        self,
+        key: jax.Array,
+        denoiser_at: DenoiserAt,
+        schedule: NoiseSchedule,
+        x: jax.Array,
+        seed_noise: jax.Array,
+        t: jax.Array | int,
+        given: Given = NOTHING,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """DSD gradient on x, and scalars to log, t' among them: see `Method.gradient`.
 
-    Args:
-        key: source of the uniform draw behind t'.
-        denoiser_at: guidance scale -> denoiser.
-        schedule: noise schedule of the prior.
-        x: encoded rendering.
-        seed_noise: like x; the one noise that this object keeps for its whole life.
-        t: timestep, 0 .. T-1, possibly traced.
-        guidance_scale: w, at t and along the ODE.
-        ode_guidance_below: the ODE is guided up to this share of T alone (None: at all t), see
-            `guidance.below`.
-        guidance_scale_prime: w'. Equal to w is what the theory asks for.
-        grid: DDIM grid of the simulated ODE, falling from where `seed_noise` lives.
-        offset_fraction, offset_floor, t_prime_min, t_prime_max: the range of t', see `later`.
-            `recipe.annealing.t_prime_min` gives the authors' late rise of the lower clamp.
-        t_prime: takes the place of the draw.
-        eps_at: t' -> eps [...] of the seed's ODE there, in place of following it from its start.
-        anchor: where the second prediction is taken, on the interpolated z_t' as published or on
-            the trajectory.
-        eta: share of fresh noise, 0 .. 1, possibly traced.
-        weight: (schedule, t) -> scalar; the authors' 1 - abar_t.
-    """
-    chex.assert_equal_shape([x, seed_noise])
-    x = jax.lax.stop_gradient(x)
-    if t_prime is None:
+        With eps = eps_w on the ODE of `seed_noise` at t', and z_t = alpha_t x + sigma_t eps,
+
+            gradient = weight_t (eps_w(z_t, t) - eps_w'(z_t', t')).
+
+        Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'; with `given.eps_at` one
+        at w, one at w', and what `eps_at` asks for.
+
+        With `anchor` "trajectory" the second prediction is eps itself, the one on the ODE. That is
+        the same while x keeps to the ODE; where x has strayed the gradient is
+
+            weight_t alpha_t / sigma_t (x - xhat_w(z_t)),
+
+        a pull to the one-step prediction that does not fade as t' nears t. It saves one evaluation.
+
+        With `eta` > 0 eps is the ODE's noise mixed with fresh noise,
+        sqrt(1 - eta^2) eps + eta N(0, 1), as DDIM's eta mixes it into a sampler's steps (arXiv
+        2010.02502, eq. 16): views that disagree are then mended by the prior. At 1, with `anchor`
+        "trajectory", this is SDS.
+        """
+        chex.assert_equal_shape([x, seed_noise])
+        x = jax.lax.stop_gradient(x)
+        t_prime = given.t_prime
+        if t_prime is None:
+            t_prime = self.draw_t_prime(key, schedule, t, given.progress)
+        denoiser = denoiser_at(self.guidance_scale)
+        if given.eps_at is None:
+            guided, grid = self.ode_denoiser(denoiser_at, schedule), self.ode_grid(schedule)
+            eps = ode.integrate(guided, schedule, seed_noise, grid, t_prime).eps_t
+        else:
+            eps = given.eps_at(jnp.asarray(t_prime))
+        eps = with_fresh(jax.random.fold_in(key, 1), eps, self.eta_now(schedule, t, given))
+        eps_t = denoiser(schedule.add_noise(x, eps, t), t)
+        if self.anchor == "interpolated":
+            z_t_prime = schedule.add_noise(x, eps, t_prime)
+            eps_prime = denoiser_at(self.guidance_scale_prime)(z_t_prime, t_prime)
+        else:
+            eps_prime = eps
+        grad = self.weight(schedule, t) * (eps_t - eps_prime)
+        return result(grad, x, t_prime=jnp.asarray(t_prime))
+
+    def draw_t_prime(
+        self, key: jax.Array, schedule: NoiseSchedule, t: jax.Array | int, progress=None
+    ) -> jax.Array:
+        """t', at or above t, evenly drawn from the range of `later`; the arguments are scalars."""
+        floor = round(self.t_prime_floor * schedule.num_train_timesteps)
+        least = self.t_prime_min
+        if progress is not None:
+            late = jnp.sqrt(progress) > self.t_prime_late_from
+            least = jnp.where(late, self.t_prime_min_late, least)
         u = jax.random.uniform(key)
-        t_prime = later(u, t, offset_fraction, offset_floor, t_prime_min, t_prime_max)
-    denoiser = denoiser_at(guidance_scale)
-    if eps_at is None:
-        guided = on_ode(denoiser_at, schedule, guidance_scale, ode_guidance_below)
-        eps = ode.integrate(guided, schedule, seed_noise, grid, t_prime).eps_t
-    else:
-        eps = eps_at(jnp.asarray(t_prime))
-    eps = with_fresh(jax.random.fold_in(key, 1), eps, eta)
-    eps_t = denoiser(schedule.add_noise(x, eps, t), t)
-    if anchor == "interpolated":
-        z_t_prime = schedule.add_noise(x, eps, t_prime)
-        eps_prime = denoiser_at(guidance_scale_prime)(z_t_prime, t_prime)
-    else:
-        eps_prime = eps
-    grad = weight(schedule, t) * (eps_t - eps_prime)
-    return result(grad, x, t_prime=jnp.asarray(t_prime))
+        return later(u, t, self.t_prime_offset, floor, least, schedule.last)
 
+    def eta_now(self, schedule: NoiseSchedule, t: jax.Array | int, given: Given = NOTHING):
+        """Share of fresh noise at t, a scalar: `eta`, and on the way to `eta_at` in proportion.
 
-def on_ode(
-    denoiser_at: DenoiserAt, schedule: NoiseSchedule, guidance_scale, ode_guidance_below=None
-) -> ode.Denoiser:
-    """The denoiser that the simulated ODE follows; the arguments are those of `gradient`."""
-    if ode_guidance_below is not None:
-        denoiser_at = below(denoiser_at, ode_guidance_below * schedule.num_train_timesteps)
-    return denoiser_at(guidance_scale)
+        The way starts where the run does, `given.t_range`; `given.least_eta` is the least.
+        """
+        eta = self.eta
+        if given.t_range is not None:
+            t_max, t_min = given.t_range
+            eta_at = t_min if self.eta_at is None else self.eta_at
+            fallen = (t_max - t / schedule.num_train_timesteps) / (t_max - eta_at)
+            eta = eta * jnp.clip(fallen, 0.0, 1.0)
+        least = given.least_eta
+        return jnp.maximum(eta, least) if isinstance(least, jax.Array) or least else eta
 
 
 def later(u, t, fraction, floor, t_min, t_max) -> jax.Array:

@@ -11,45 +11,58 @@ prior's domain, which a prompt for bad pictures reveals:
 with z_t = alpha_t x + sigma_t eps. As eps_uncond leads both parts, that is eps_w less eps_negative.
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 
-from dsd_jax.distillation.common import noised, result
+from dsd_jax.distillation.base import NOTHING, Given, Method
+from dsd_jax.distillation.common import fractions, missing, noised, result
 from dsd_jax.guidance import DenoiserAt
-from dsd_jax.ode import Denoiser
 from dsd_jax.schedule import NoiseSchedule
 
 
-def gradient(
-    key: jax.Array,
-    denoiser_at: DenoiserAt,
-    schedule: NoiseSchedule,
-    x: jax.Array,
-    seed_noise: jax.Array,
-    t: jax.Array | int,
-    *,
-    negative: Denoiser,
-    guidance_scale: float = 7.5,
-    negative_from: float = 0.2,
-    weight=NoiseSchedule.variance,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """NFSD gradient on x ([h, w, c] or [views, h, w, c]), and scalars to log.
+@dataclass(frozen=True)
+class NFSD(Method):
+    """Noise-free score distillation: away from bad pictures and towards the text."""
 
-    Args:
-        key: source of the fresh noise eps.
-        denoiser_at: guidance scale -> denoiser.
-        schedule: noise schedule of the prior.
-        x: encoded rendering.
-        seed_noise: not used; here because all methods share one signature.
-        t: timestep, 0 .. T-1, possibly traced.
-        negative: denoiser of a prompt for bad pictures, `Settings.nfsd_prompt`.
-        guidance_scale: w.
-        negative_from: t, as a fraction of T, from which delta_D needs that prompt.
-        weight: (schedule, t) -> scalar.
-    """
-    del seed_noise
-    z_t, _ = noised(key, schedule, x, t)
-    noisy = jnp.asarray(t) >= negative_from * schedule.num_train_timesteps
-    away = jnp.where(noisy, negative(z_t, t), 0.0)
-    grad = weight(schedule, t) * (denoiser_at(guidance_scale)(z_t, t) - away)
-    return result(grad, x)
+    bad_text: str = (
+        "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, "
+        "low-resolution, gloomy"
+    )
+    """What it takes for a bad picture; the paper's."""
+    negative_from: float = 0.2
+    """t, as a fraction of the prior's timesteps, from which delta_D needs that text."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        fractions(self, "negative_from")
+
+    @property
+    def bad_prompt(self) -> str:
+        """`bad_text`, whose prediction is `Given.negative`."""
+        return self.bad_text
+
+    def gradient(
+        self,
+        key: jax.Array,
+        denoiser_at: DenoiserAt,
+        schedule: NoiseSchedule,
+        x: jax.Array,
+        seed_noise: jax.Array,
+        t: jax.Array | int,
+        given: Given = NOTHING,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """NFSD gradient on x, and scalars to log: see `Method.gradient`.
+
+        `key` is the source of the noise; `seed_noise` plays no part. Raises ValueError without
+        `given.negative`.
+        """
+        del seed_noise
+        if given.negative is None:
+            raise missing(self, "negative", "a denoiser of bad pictures")
+        z_t, _ = noised(key, schedule, x, t)
+        noisy = jnp.asarray(t) >= self.negative_from * schedule.num_train_timesteps
+        away = jnp.where(noisy, given.negative(z_t, t), 0.0)
+        grad = self.weight(schedule, t) * (denoiser_at(self.guidance_scale)(z_t, t) - away)
+        return result(grad, x)

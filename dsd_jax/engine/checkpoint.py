@@ -22,7 +22,7 @@ import numpy as np
 from dsd_jax import pytrees
 from dsd_jax.engine import hosts
 from dsd_jax.files import config_hash
-from dsd_jax.recipe.state import State, without_cache
+from dsd_jax.recipe.state import State, without_ode
 
 _STATES, _METRICS, _ITEM = "states/", "metrics/", "chunk"
 # (states [c, ...], metrics [c] each) -> None
@@ -55,11 +55,15 @@ def folder_of(folder: str | Path, chunk: list[int]) -> Path:
 
 
 @contextmanager
-def writer(folder: str | Path, chunk: list[int], devices: int = 1) -> Iterator[Save]:
+def writer(folder: str | Path | None, chunk: list[int], devices: int = 1) -> Iterator[Save]:
     """A function that writes a chunk's states in the background; at the end all is written.
 
-    The last two checkpoints are kept. All processes call it together.
+    The last two checkpoints are kept. Without a folder nothing is written. All processes call it
+    together.
     """
+    if folder is None:
+        yield lambda states, metrics: None
+        return
     manager = _manager(folder_of(folder, chunk))
     from orbax.checkpoint import args
 
@@ -132,7 +136,7 @@ def _read(path: Path, like: State) -> dict[int, Saved]:
 
 
 # The run's next step is given the states' own memory while the copy is being written.
-_copied = jax.jit(lambda states: jax.tree.map(jnp.copy, without_cache(states)))
+_copied = jax.jit(lambda states: jax.tree.map(jnp.copy, without_ode(states)))
 
 
 def _manager(folder: Path):

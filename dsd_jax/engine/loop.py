@@ -23,7 +23,6 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dsd_jax.engine import hosts
-from dsd_jax.engine.seeds import dividing_devices
 from dsd_jax.recipe.state import State
 
 Metrics = dict[str, Any]
@@ -39,58 +38,23 @@ TURNS = 2
 _TURNS, _DOOR = threading.Semaphore(TURNS), threading.Lock()
 
 
-def devices_of_all(each: int = 0) -> list[Any]:
-    """The first `each` devices of every process (0: all), process by process.
+class Rounds(NamedTuple):
+    """A phase whose steps come in rounds.
 
-    Raises:
-        ValueError: this process has not so many.
+    Attributes:
+        prepare: what begins a round of one seed, given what all seeds share.
+        prepare_every: steps of a round.
+        begins: step at which the first round begins.
     """
-    have = jax.local_device_count()
-    if not 0 <= each <= have:
-        raise ValueError(f"--devices must be from 1 to the {have} that there are, not {each}")
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    by_process = [
-        [device for device in devices if device.process_index == i]
-        for i in range(jax.process_count())
-    ]
-    return [device for own in by_process for device in own[: each or have]]
 
+    prepare: Any
+    prepare_every: int
+    begins: int
 
-def seed_mesh(n: int, devices=None, model: int = 1) -> Mesh:
-    """A mesh whose axis "seed" has as many devices as divide n seeds evenly.
-
-    Args:
-        devices: those that there are; left out, all local ones.
-        model: how many devices share one copy of the weights. From two on there is a second axis
-            "model", and along "seed" stand groups of so many devices.
-    """
-    devices = jax.local_devices() if devices is None else devices
-    groups = dividing_devices(n, len(devices) // model)
-    if model == 1:
-        return Mesh(np.array(devices[:groups]), ("seed",))
-    return Mesh(np.array(devices[: groups * model]).reshape(groups, model), ("seed", "model"))
-
-
-def place(mesh: Mesh, states: State, shared: Any) -> tuple[State, Any]:
-    """n states on the mesh, split by seed, and `shared` (weights, text).
-
-    `shared` is whole on each device, or, where the mesh has an axis "model", split along it.
-    """
-    shardings = jax.tree.map(partial(weight_sharding, mesh), shared)
-    return hosts.put(states, NamedSharding(mesh, P("seed"))), hosts.put(shared, shardings)
-
-
-def weight_sharding(mesh: Mesh, leaf: Any) -> NamedSharding:
-    """How a weight lies on the mesh: its largest axis that can be is split over "model".
-
-    Vectors are too small to be worth it.
-    """
-    parts = mesh.shape.get("model", 1)
-    able = [i for i, size in enumerate(np.shape(leaf)) if size % parts == 0]
-    if parts == 1 or np.ndim(leaf) < 2 or not able:
-        return NamedSharding(mesh, P())
-    axis = max(able, key=lambda i: np.shape(leaf)[i])
-    return NamedSharding(mesh, P(*[None] * axis, "model"))
+    @property
+    def when(self) -> dict[str, int]:
+        """Its steps."""
+        return {"prepare_every": self.prepare_every, "begins": self.begins}
 
 
 class Block(NamedTuple):
@@ -101,6 +65,9 @@ class Block(NamedTuple):
     refresh_every: int
     fill: Any
     add: Any
+    prepare: Any = None
+    prepare_every: int = 1
+    begins: int = 0
 
     def __call__(self, states: State, start: int, stop: int, shared: Any) -> tuple[State, Metrics]:
         """The states at step `stop` > `start`, and the means of the metrics, [n] each, over them.
@@ -108,9 +75,11 @@ class Block(NamedTuple):
         The states given are donated.
         """
         sums = None
-        if self.fill and states.cache is None:
+        if self.fill and states.ode is None:
             states = self.fill(states, shared)
         for i in range(start, stop):
+            if self.prepare and (i - self.begins) % self.prepare_every == 0:
+                states = self.prepare(states, shared)
             if i % self.refresh_every == 0:
                 states = self.refresh(states)
             states, metrics = self.step(states, shared)
@@ -124,10 +93,12 @@ class Block(NamedTuple):
         threads do then does not hold this one up.
         """
         lowered, shapes = [], states
-        if self.fill and states.cache is None:
+        if self.fill and states.ode is None:
             lowered = [self.fill.lower(states, shared)]
             shapes = lowered[0].out_info
         lowered.append(self.refresh.lower(shapes))
+        if self.prepare:
+            lowered.append(self.prepare.lower(shapes, shared))
         with ThreadPoolExecutor() as pool:
             others = [pool.submit(one.compile) for one in lowered]
             step = self.step.lower(shapes, shared)
@@ -144,6 +115,7 @@ def make_block(
     mesh: Mesh,
     fill: Fill | None = None,
     shared_axes: Any = None,
+    rounds: Rounds | None = None,
 ) -> Block:
     """Programs for the seeds on a mesh. How a run is cut into calls does not change it by a bit.
 
@@ -155,7 +127,8 @@ def make_block(
         step: one step of one seed, given what all seeds share.
         refresh: housekeeping of one seed (its occupancy grid), run before every
             `refresh_every`-th step.
-        fill: gives the state of one seed the cache that its steps use, where it has none yet.
+        fill: gives the state of one seed the kept ODE that its steps use, where it has none yet.
+        rounds: what is done before the first step of each round, where the phase has any.
         shared_axes: which parts of `shared` have a row for each seed, as `jax.vmap` takes it.
     """
     seeds = P("seed")
@@ -175,6 +148,11 @@ def make_block(
         refresh_every=refresh_every,
         fill=given_shared(fill) if fill else None,
         add=jit(partial(jax.tree.map, jnp.add)),
+        **(
+            {}
+            if rounds is None
+            else rounds._replace(prepare=given_shared(rounds.prepare))._asdict()
+        ),
     )
 
 

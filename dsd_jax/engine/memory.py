@@ -9,17 +9,19 @@ networks.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from dsd_jax.distillation.common import Method
+from dsd_jax.distillation import TrainedMethod
+from dsd_jax.fields.base import uncompleted
 from dsd_jax.models import attention, lora
 from dsd_jax.models.config import UNetConfig, VAEConfig
-from dsd_jax.recipe import kept_ode
-from dsd_jax.recipe.presets import Settings, phases
-from dsd_jax.recipe.viewpoints import takes_picture
-from dsd_jax.rendering.scene import Scene
+from dsd_jax.priors.base import Prior
+from dsd_jax.recipe import kept_ode, refine
+from dsd_jax.recipe.recipe import Recipe, phases
 from dsd_jax.rendering.volume import step_chunk
 
 # Parameters, two moments of Adam, gradient and update.
@@ -71,7 +73,7 @@ class Needs(NamedTuple):
     Attributes:
         prior: weights.
         kernels: those of them that are kept in another layout, too.
-        field: parameters, optimiser state and occupancy grid.
+        field: parameters, optimiser state, occupancy grid and targets of the refinement.
         rendering: what the backward pass of the views keeps.
         encoder: the VAE's encoder and its backward pass, for all views of a step.
         network: the UNet, for all views and conditionings of one evaluation.
@@ -112,41 +114,89 @@ def gb(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
-def needs(prior, scene: Scene, settings: Settings, method: Method | None = None) -> Needs:
-    """What a run with this prior, whose `params` are those the steps use, takes at its largest."""
-    unet, vae = prior.networks.unet, prior.networks.vae
-    stages = [stage for _, stage in phases(settings)]
-    shapes = jax.tree.leaves(jax.eval_shape(scene.init, jax.random.key(0)))
+def needs(prior: Prior, recipe: Recipe, condition: Any, pictured: bool = False) -> Needs:
+    """What a run takes at its largest.
+
+    Args:
+        prior: its `params` are those that the steps use. Of one that does not say what its networks
+            are only weights and renderings are counted.
+        condition: what it was told.
+        pictured: whether each step also renders the view of a picture.
+    """
+    stages = [stage for _, stage in phases(recipe)]
+    shapes = jax.tree.leaves(jax.eval_shape(recipe.scene.init, jax.random.key(0)))
     k = sum(math.prod(leaf.shape) for leaf in shapes)
-    seen = settings.views + takes_picture(prior)
+    views = recipe.camera.views
     work, kept = max((_view(stage) for stage in stages), key=sum)
-    perp_neg = not prior.has_camera and settings.view_prompts == "perp-neg"
-    together = settings.views if prior.has_camera else 1
-    size = prior.image_size
-    weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(prior.params))
-    encoder = settings.views * max(
-        _pictures(vae.config, vae.dtype, size, stage.image_space) for stage in stages
-    )
-    network = settings.views * (4 if perp_neg else 2)
-    network *= _network(unet.config, unet.dtype, prior.latent_shape[0], together)
+    weights = sum(_bytes(leaf) for leaf in jax.tree.leaves(prior.params))
+    encoder, network, method = _networks(prior, recipe, condition, stages)
+    rendering, targets = views + pictured, _targets(prior, recipe, pictured)
+    busiest = max(rendering * (work + kept), _fit(recipe))
     return Needs(
         prior=weights,
         kernels=int(costs().kernels * weights),
-        field=4 * (_COPIES * k + settings.occupancy_resolution**3),
-        rendering=seen * (work + kept),
+        field=4 * (_COPIES * k + recipe.render.occupancy_resolution**3) + targets,
+        rendering=busiest,
         encoder=encoder,
         network=network,
-        cache=kept_ode.size(prior, settings),
-        method=_method(prior, settings, together) if method and method.init else 0,
-        in_turn=min(seen * work, encoder + network) if costs().in_turn else 0,
+        cache=kept_ode.size(prior, condition, recipe),
+        method=method,
+        in_turn=min(rendering * work, encoder + network) if costs().in_turn else 0,
     )
 
 
-def _view(stage: Settings) -> tuple[int, int]:
+def _bytes(leaf: Any) -> int:
+    """Of an array or a number."""
+    return math.prod(np.shape(leaf)) * jnp.result_type(leaf).itemsize
+
+
+def _view(stage: Recipe) -> tuple[int, int]:
     """Bytes of rendering a view: of the points at work at a time, and of the others' features."""
-    rows, row = step_chunk(stage.resolution, stage.samples), stage.resolution * stage.samples
-    work = rows * row * (stage.levels * costs().point_level + stage.width * _POINT_UNIT)
-    return int(work), (stage.resolution - rows) * row * stage.levels * stage.features * 4
+    size, samples = stage.render.resolution, stage.render.samples
+    rows, row = step_chunk(size, samples), size * samples
+    levels, features, width = _size_of_field(stage)
+    work = rows * row * (levels * costs().point_level + width * _POINT_UNIT)
+    return int(work), (size - rows) * row * levels * features * 4
+
+
+def _size_of_field(recipe: Recipe) -> tuple[int, int, int]:
+    """Levels, features a level and width of the MLP; as of a plain grid where it does not say."""
+    field = uncompleted(recipe.field)
+    usual = {"levels": 1, "features": 4, "width": 16}
+    levels, features, width = (getattr(field, name, value) for name, value in usual.items())
+    return levels, features, width
+
+
+def _fit(recipe: Recipe) -> int:
+    """Bytes of the rays of a step of the refinement's fit; none where nothing is refined."""
+    numbers, (levels, _, width) = recipe.refine, _size_of_field(recipe)
+    points = numbers.rays * numbers.fit_samples if numbers.rounds else 0
+    return int(points * (levels * costs().point_level + width * _POINT_UNIT))
+
+
+def _targets(prior: Prior, recipe: Recipe, pictured: bool) -> int:
+    """Bytes of the refinement's targets."""
+    place = refine.no_targets(prior, recipe, pictured)
+    return sum(_bytes(leaf) for leaf in jax.tree.leaves(place))
+
+
+def _networks(
+    prior: Prior, recipe: Recipe, condition: Any, stages: list[Recipe]
+) -> tuple[int, int, int]:
+    """Bytes of the encoder, of the UNet and of training an adapter of it, for one seed."""
+    if prior.networks is None:
+        return 0, 0, 0
+    unet, vae, views = prior.networks.unet, prior.networks.vae, recipe.camera.views
+    together = views if prior.denoises_together else 1
+    encoder = max(
+        _pictures(vae.config, vae.dtype, prior.image_size, stage.optimise.image_space)
+        for stage in stages
+    )
+    network = _network(unet.config, unet.dtype, prior.latent_shape[0], together)
+    network *= prior.samples_per_prediction(condition)
+    rank = recipe.method.lora_rank if isinstance(recipe.method, TrainedMethod) else 0
+    method = _method(prior, recipe, together, rank) if rank else 0
+    return views * encoder, views * network, method
 
 
 def _pictures(vae: VAEConfig, dtype, size: int, image_space: float) -> int:
@@ -177,18 +227,18 @@ def _network(unet: UNetConfig, dtype, side: int, together: int) -> int:
     return work + together * max(weights, default=0)
 
 
-def _method(prior, settings: Settings, together: int) -> int:
+def _method(prior: Prior, recipe: Recipe, together: int, rank: int) -> int:
     """Bytes that training an adapter of the UNet takes for one seed.
 
     The kernels with the adapter in them and their gradient; the adapter, as often as a scene's
     parameters; and what the backward pass keeps for each view.
     """
     shapes = prior.params["unet"]
-    adapter = jax.eval_shape(lambda: lora.init(jax.random.key(0), shapes, settings.lora_rank))
+    adapter = jax.eval_shape(lambda: lora.init(jax.random.key(0), shapes, rank))
     size = sum(leaf.size for leaf in jax.tree.leaves(adapter))
     unet = prior.networks.unet
     kept = _training(unet.config, unet.dtype, prior.latent_shape[0], together)
-    return 2 * lora.merged_size(shapes) + 4 * _COPIES * size + settings.views * kept
+    return 2 * lora.merged_size(shapes) + 4 * _COPIES * size + recipe.camera.views * kept
 
 
 def _training(unet: UNetConfig, dtype, side: int, together: int) -> int:

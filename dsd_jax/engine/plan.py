@@ -1,66 +1,60 @@
-"""Text to 3D for many seeds: what to do, how the seeds are spread, and one chunk from end to end.
+"""How n seeds of one task are spread over time and devices.
 
 Letters: n seeds in all, c seeds a chunk.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
-from dsd_jax.distillation.common import Method
-from dsd_jax.engine import checkpoint, hosts, loop, memory
+from dsd_jax.engine import checkpoint, hosts, memory
+from dsd_jax.engine.device_mesh import devices_of_all, seed_mesh
 from dsd_jax.engine.seeds import chunk_length, chunk_seeds
-from dsd_jax.priors.stable_diffusion import Prior
-from dsd_jax.recipe import method_step
-from dsd_jax.recipe.presets import Settings, phases, resolved
-from dsd_jax.recipe.state import State, init_state, make_scene, without_cache
-from dsd_jax.recipe.step import Recipe, Shared, make_cache, make_refresh, make_step
-from dsd_jax.recipe.viewpoints import Prompt, embed_prompt
-from dsd_jax.rendering.scene import Scene
+from dsd_jax.engine.task import Task
 
 
-class Task(NamedTuple):
-    """One prompt, or one picture, to be made into objects.
+@dataclass(frozen=True)
+class Devices:
+    """What a run may use of the devices.
 
     Attributes:
-        method: a value of `distillation.METHODS`.
-        text: the embedded prompt, or the picture.
+        count: how many of each process; 0 takes all.
+        max_memory_gb: 1e9 bytes that it may use on one, the prior included; 0 asks the device.
+        shard_prior: how many share one copy of the prior's weights; 0 takes the fewest with which
+            one seed fits.
     """
 
-    prior: Prior
-    scene: Scene
-    method: Method
-    settings: Settings
-    text: Prompt
+    count: int = 0
+    max_memory_gb: float = 0.0
+    shard_prior: int = 0
 
 
 class Plan(NamedTuple):
     """How n seeds are spread over time and devices.
 
     Attributes:
+        seeds: all, in the order in which they were given.
         chunks: seeds that run together; all chunks have one length, see `chunk_seeds`.
         needs: estimated memory.
-        mesh: of the devices that share a chunk.
+        device_mesh: of the devices that share a chunk.
         limit: bytes that one device may use.
     """
 
+    seeds: list[int]
     chunks: list[list[int]]
     needs: memory.Needs
-    mesh: Mesh
+    device_mesh: Mesh
     limit: int
 
     @property
     def model(self) -> int:
         """How many devices share one copy of the prior's weights."""
-        return self.mesh.shape.get("model", 1)
+        return self.device_mesh.shape.get("model", 1)
 
     @property
     def bytes_needed(self) -> int:
@@ -70,15 +64,15 @@ class Plan(NamedTuple):
     @property
     def on_each(self) -> int:
         """How many seeds of a chunk a device has."""
-        return len(self.chunks[0]) // self.mesh.shape["seed"]
+        return len(self.chunks[0]) // self.device_mesh.shape["seed"]
 
     def __str__(self) -> str:
-        n, c = len({s for chunk in self.chunks for s in chunk}), len(self.chunks[0])
+        n, c = len(self.seeds), len(self.chunks[0])
         text = f"{n} seed{'s' * (n > 1)}"
         if len(self.chunks) > 1:
             text += f" in {len(self.chunks)} chunks of {c}"
-        if self.mesh.size > 1:
-            text += f" over {self.mesh.size} devices"
+        if self.device_mesh.size > 1:
+            text += f" over {self.device_mesh.size} devices"
         if self.model > 1:
             text += f", the prior split over {self.model}"
         if jax.process_count() > 1:
@@ -93,30 +87,16 @@ class Plan(NamedTuple):
         return _too_much(self.needs, f"the device has {memory.gb(self.limit)}")
 
 
-def make_task(prior: Prior, prompt: str, method: Method, settings: Settings) -> Task:
-    """Everything that all seeds of a prompt share; the prior without its text encoder."""
-    settings = resolved(settings, method)
-    text = embed_prompt(prior, prompt, settings)
-    params = {name: tree for name, tree in prior.params.items() if name != "text_encoder"}
-    prior = dataclasses.replace(prior, params=params)
-    return Task(prior, make_scene(settings), method, settings, text)
-
-
 def make_plan(
     task: Task,
-    seeds: list[int],
-    max_memory_gb: float = 0.0,
-    devices: int = 0,
-    shard_prior: int = 0,
+    seeds: Sequence[int],
+    devices: Devices = Devices(),
     saved: Mapping[int, checkpoint.Saved] = MappingProxyType({}),
 ) -> Plan:
     """Split seeds into chunks that fit.
 
     Args:
-        max_memory_gb: what one device may use, the prior included; 0 asks the device.
-        devices: how many of each process; 0 takes all.
-        shard_prior: how many devices share one copy of the prior's weights; 0 takes the fewest
-            with which one seed fits.
+        devices: what may be used of them.
         saved: where seeds have got to. A chunk holds seeds that are equally far; if they ran on as
             many devices, in chunks as long as before.
 
@@ -124,23 +104,27 @@ def make_plan(
         ValueError: one seed does not fit into `max_memory_gb`, or that is no size; there are not so
             many devices, or `shard_prior` does not divide them.
     """
-    needs = memory.needs(task.prior, task.scene, task.settings, task.method)
+    pictured = task.reference is not None
+    needs = memory.needs(task.prior, task.recipe, task.condition, pictured)
+    max_memory_gb = devices.max_memory_gb
     if not 0 <= max_memory_gb < math.inf:
         raise ValueError(f"--max-memory-gb must be a number from 0 on, not {max_memory_gb}")
-    there = loop.devices_of_all(devices)
+    there = devices_of_all(devices.count)
     limit = _limit(task, needs, max_memory_gb)
-    model = _model_axis(len(there) // jax.process_count(), shard_prior, needs, limit)
+    model = _model_axis(len(there) // jax.process_count(), devices.shard_prior, needs, limit)
     fit = (limit - needs.shared // model) // needs.per_seed
     if fit < 1 and max_memory_gb:
         raise ValueError(_too_much(needs, f"--max-memory-gb is {max_memory_gb:g}"))
     groups, fit, together = len(there) // model, max(1, fit), jax.process_count() > 1
     c = chunk_length(len(seeds), fit, groups, all_of_them=together)
     for before in saved.values():
-        used = loop.seed_mesh(before.length, there, model).size
+        used = seed_mesh(before.length, there, model).size
         every = not together or used == len(there)
         if before.devices == used and every and before.length <= groups * fit:
             c = before.length
-    return Plan(_equally_far(seeds, c, saved), needs, loop.seed_mesh(c, there, model), limit)
+    return Plan(
+        list(seeds), _equally_far(seeds, c, saved), needs, seed_mesh(c, there, model), limit
+    )
 
 
 def _limit(task: Task, needs: memory.Needs, max_memory_gb: float) -> int:
@@ -171,7 +155,7 @@ def _model_axis(devices: int, shard_prior: int, needs: memory.Needs, limit: int)
     return next((k for k in able if needs.shared // k + needs.per_seed <= limit), 1)
 
 
-def _equally_far(seeds: list[int], c: int, saved: Mapping[int, checkpoint.Saved]):
+def _equally_far(seeds: Sequence[int], c: int, saved: Mapping[int, checkpoint.Saved]):
     """Chunks of c seeds each, those furthest first."""
     steps = {seed: saved[seed].step if seed in saved else 0 for seed in seeds}
     groups = [[s for s in seeds if steps[s] == step] for step in sorted({*steps.values()})[::-1]]
@@ -184,88 +168,3 @@ def _too_much(needs: memory.Needs, have: str) -> str:
         f"one seed needs about {memory.gb(needs.shared + needs.per_seed)} of memory ({needs}), "
         f"but {have}; make --resolution, --samples or --views smaller, or take a smaller prior"
     )
-
-
-def make_blocks(task: Task, mesh, text_each: bool = False) -> list[tuple[int, loop.Block]]:
-    """The phases of a run for `loop.run`: (end step, compiled block).
-
-    With `text_each` the leaves of `Shared.text` have a row for each seed: seeds of several prompts
-    run together.
-    """
-    prior = dataclasses.replace(task.prior, params=None)
-    every = task.settings.occupancy_every
-    axes = Shared(None, cast(Any, 0)) if text_each else None
-
-    def block(settings):
-        recipe = Recipe(task.scene, prior, task.method, settings)
-        step, refresh, fill = make_step(recipe), make_refresh(recipe), make_cache(recipe)
-        return loop.make_block(step, refresh, every, mesh, fill, axes)
-
-    return [(end, block(settings)) for end, settings in phases(task.settings)]
-
-
-def initial_states(task: Task, chunk: list[int]) -> State:
-    """The states [c, ...] of a chunk before the first step."""
-    method = method_step.initial(task)
-
-    def init(seed):
-        return init_state(seed, task.prior.latent_shape, task.scene, task.settings, method)
-
-    return jax.jit(jax.vmap(init))(jnp.asarray(chunk, jnp.uint32))
-
-
-def load_states(task: Task, folder: Path, seeds: list[int]) -> dict[int, checkpoint.Saved]:
-    """Those of the seeds that have a checkpoint in the folder. Raises as `checkpoint.load`."""
-    like = jax.eval_shape(lambda: initial_states(task, [0]))
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), like)
-    return {k: v for k, v in checkpoint.load(folder, like).items() if k in seeds}
-
-
-def optimise_chunk(
-    task: Task,
-    chunk: list[int],
-    blocks: list[tuple[int, loop.Block]],
-    mesh: Mesh,
-    folder: Path,
-    on_block: Callable[[loop.Progress], None],
-    should_stop: Callable[[], int] = lambda: 0,
-    on_phase: Callable[[State], None] = lambda states: None,
-    saved: Mapping[int, checkpoint.Saved] = MappingProxyType({}),
-    checkpoint_minutes: float = 5.0,
-    profile: str | Path = "",
-) -> State:
-    """Optimise one chunk; checkpoints go to `folder`. Returns its states [c, ...].
-
-    The callbacks and `profile` are those of `loop.run`.
-
-    Args:
-        saved: where seeds have got to; all of a chunk equally far.
-        checkpoint_minutes: how often states are written, beside those at the end; 0 after every
-            block.
-    """
-    if chunk[0] in saved:
-        states = jax.tree.map(lambda *rows: np.stack(rows), *(saved[seed].state for seed in chunk))
-    else:
-        states = initial_states(task, chunk)
-    states, shared = loop.place(mesh, states, Shared(task.prior.params, task.text))
-    saved_at, metrics = hosts.clock(), {}
-    with checkpoint.writer(folder, chunk, mesh.size) as save:
-
-        def watch(progress: loop.Progress) -> None:
-            nonlocal saved_at, metrics
-            on_block(progress)
-            metrics = progress.metrics
-            if hosts.clock() - saved_at >= 60 * checkpoint_minutes:
-                save(progress.states, metrics)
-                saved_at = hosts.clock()
-
-        states = loop.run(blocks, states, shared, watch, should_stop, on_phase, profile)
-        states = without_cache(states)
-        if metrics:
-            save(states, metrics)
-    return states
-
-
-def steps_done(states: State) -> int:
-    """Steps that the stacked states have behind them."""
-    return int(np.asarray(states.step)[0])

@@ -10,20 +10,19 @@ import jax
 
 from dsd_jax.engine import loop
 from dsd_jax.engine.results import VIEW_SIZE, mesh_cameras
-from dsd_jax.engine.seed_views import Camerawork, compile_camerawork, final_levels
+from dsd_jax.engine.seed_views import SeedRenderer, compile_renderer, final_stage
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.mesh import MeshSettings
 from dsd_jax.export.mesh_programs import compilations
 from dsd_jax.export.scenes import SavedScene
 from dsd_jax.metrics import efficientnet, judge
-from dsd_jax.recipe.presets import Settings
+from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State
-from dsd_jax.rendering.scene import Scene
 
 
 @contextmanager
 def compiling_ahead(
-    scene: Scene, settings: Settings, cameraworks: Sequence[Camerawork], meshes: bool
+    recipe: Recipe, renderers: Sequence[SeedRenderer], meshes: bool
 ) -> Iterator[Callable[[State], None]]:
     """Yields a function that begins to compile, on other threads, what comes after the last step.
 
@@ -42,11 +41,11 @@ def compiling_ahead(
             return
         shapes = jax.tree.map(_shape, states)
         jobs = [partial(_compile_scores, len(states.step))]
-        jobs += [partial(compile_camerawork, one, shapes, settings) for one in cameraworks]
+        jobs += [partial(compile_renderer, one, shapes, recipe) for one in renderers]
         if meshes:
             params = jax.tree.map(_of_one, shapes.params)
-            field = field_of(SavedScene(scene, params, final_levels(settings)))
-            jobs += compilations(field, mesh_cameras(settings), MeshSettings())
+            field = field_of(SavedScene(recipe.scene, params, final_stage(recipe)))
+            jobs += compilations(field, mesh_cameras(recipe), MeshSettings())
         begun.extend(pool.submit(_beside_a_run, job) for job in jobs)
 
     try:

@@ -1,171 +1,110 @@
-"""What a run hands over: pictures, turntables and fields of each seed, and their scores.
+"""What objects become: pictures, turntables, fields and meshes of each seed, and their scores.
 
 Letters: n seeds, v views, h w pixels.
 """
 
+import dataclasses
 import resource
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
-from dsd_jax.engine import hosts
-from dsd_jax.engine.plan import Plan
-from dsd_jax.engine.seed_views import Camerawork, levels_in_use, make_camerawork, shoot
-from dsd_jax.export.pictures import save_png
-from dsd_jax.export.run_folder import seed_folder, view_name
-from dsd_jax.export.scenes import SavedScene, save_scene
+import dsd_jax
+from dsd_jax.engine import hosts, picture_scores
+from dsd_jax.engine.seed_views import SeedRenderer, seed_renderer, shoot, stage_of
+from dsd_jax.export.gallery import write_gallery
+from dsd_jax.export.mesh import exporting
+from dsd_jax.export.pictures import save_png, seeds_sheet
+from dsd_jax.export.run_folder import SHEET, seed_folder, view_name
+from dsd_jax.export.scenes import describe_field, save_scene
 from dsd_jax.export.video import save_video, turntable_azimuths_deg
-from dsd_jax.metrics import bank, diversity, efficientnet, judge
-from dsd_jax.recipe.presets import Settings
+from dsd_jax.files import plain, write_json
+from dsd_jax.metrics.scores import Scores, of_prompt
+from dsd_jax.recipe.recipe import Recipe, method_name
 from dsd_jax.recipe.state import State
-from dsd_jax.rendering.cameras import Camera, ring
-from dsd_jax.rendering.scene import Scene
+from dsd_jax.rendering.cameras import AZIMUTHS_DEG, ELEVATION_DEG, Camera, ring
 
-VIEW_SIZE = 256
+if TYPE_CHECKING:
+    from dsd_jax.engine.objects import Objects
+    from dsd_jax.engine.plan import Plan
+    from dsd_jax.engine.progress import Bar
 
-
-def write_fields(
-    run: Path, seeds: list[int], rows: State, scene: Scene, settings: Settings
-) -> None:
-    """Write the fields of those of n seeds whose states this process has: `rows`, NumPy."""
-    levels = levels_in_use(rows, settings)
-    own = seeds[hosts.own_slice(rows.step.shape[0] * jax.process_count())]
-    for i, seed in enumerate(own):
-        params = jax.tree.map(lambda leaf, i=i: leaf[i], rows.params)
-        folder = seed_folder(run, seed)
-        folder.mkdir(exist_ok=True)
-        save_scene(folder, SavedScene(scene, params, levels))
+__all__ = ["stage_of"]
+VIEW_SIZE, SHEET_TILE = 256, 192
 
 
-def write_views(
-    run: Path,
-    seeds: list[int],
-    states: State,
-    scene: Scene,
-    settings: Settings,
-    mesh: Mesh,
-    on_view: Callable[[], None] = lambda: None,
-) -> UInt8[np.ndarray, "n 8 h w 3"]:
-    """Write the pictures and the turntable of each of n seeds, and return their 8 views.
-
-    Each process writes its own seeds and returns the views of all.
-
-    Args:
-        states: of these seeds, and perhaps of fillers behind them.
-        mesh: devices that share the work.
-        on_view: called after each of the `views_to_write` views of all seeds.
-    """
-    elevation = judge.ELEVATION_DEG
-    of_views, of_turntable = cameraworks(scene, settings, mesh)
-    views = shoot(of_views, states, judge.AZIMUTHS_DEG, elevation, settings, on_view)
-    azimuths = turntable_azimuths_deg(settings.turntable_frames)
-    frames = shoot(of_turntable, states, azimuths, elevation, settings, on_view)
-    fps = max(1, round(settings.turntable_frames / settings.turntable_seconds))
-
-    def write(i: int, seed: int) -> None:
-        folder = seed_folder(run, seed)
-        for azimuth, picture in zip(judge.AZIMUTHS_DEG, views[i], strict=True):
-            save_png(folder / "views" / view_name(azimuth), picture)
-        save_video(folder / "turntable.mp4", frames[i], fps)
-
-    with ThreadPoolExecutor() as pool:
-        own_seeds = seeds[hosts.own_slice(states.step.shape[0])]
-        list(pool.map(write, range(len(own_seeds)), own_seeds))
-    return hosts.all_rows(views)[: len(seeds)]
+# ---- pictures ----------------------------------------------------------------------------------
 
 
-def cameraworks(scene: Scene, settings: Settings, mesh: Mesh) -> tuple[Camerawork, Camerawork]:
-    """The renderers of the 8 views and of the turntable."""
-    of_views, of_turntable = (
-        make_camerawork(scene, size, settings.final_samples, mesh)
-        for size in (VIEW_SIZE, settings.turntable_resolution)
-    )
-    return of_views, of_turntable
+def views_renderer(recipe: Recipe, device_mesh: Mesh) -> SeedRenderer:
+    """What draws the 8 views."""
+    return seed_renderer(recipe.scene, VIEW_SIZE, recipe.results.final_samples, device_mesh)
 
 
-def mesh_cameras(settings: Settings) -> Camera:
+def turntable_renderer(recipe: Recipe, device_mesh: Mesh) -> SeedRenderer:
+    """What draws the pictures of a turn."""
+    size, samples = recipe.results.turntable_resolution, recipe.results.final_samples
+    return seed_renderer(recipe.scene, size, samples, device_mesh)
+
+
+def turntable_azimuths(recipe: Recipe) -> list[float]:
+    """From where the pictures of a turn are taken, degrees."""
+    return list(turntable_azimuths_deg(recipe.results.turntable_frames))
+
+
+def mesh_cameras(recipe: Recipe) -> Camera:
     """Where meshes are compared with their fields from: the run's eight views."""
-    return ring(judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, settings.distance, settings.fov_deg)
+    return ring(AZIMUTHS_DEG, ELEVATION_DEG, recipe.camera.distance, recipe.camera.fov_deg)
 
 
-def views_to_write(settings: Settings) -> int:
-    """How many times `write_views` calls `on_view`."""
-    return len(judge.AZIMUTHS_DEG) + settings.turntable_frames
+def render(
+    objects: "Objects", renderer: SeedRenderer, azimuths_deg=AZIMUTHS_DEG
+) -> UInt8[np.ndarray, "n v h w 3"]:
+    """Pictures of all objects, in the order of their seeds."""
+    found: dict[int, np.ndarray] = {}
+    for seeds, states in _placed(objects):
+        pictures = shoot(renderer, states, azimuths_deg, ELEVATION_DEG, objects.recipe)
+        found.update(zip(seeds, hosts.all_rows(pictures), strict=False))
+    return np.stack([found[seed] for seed in objects.seeds])
 
 
-def score(prompt: str, views: UInt8[np.ndarray, "n 8 h w 3"]) -> dict[str, Any]:
-    """Diversity between seeds, and fidelity to the prompt as far as the judge knows it.
-
-    Returns:
-        diversity: mean cosine distance over pairs of seeds.
-        diversity_per_seed: of each seed to the others.
-        fidelity: see `judge.prompt_fidelity`; only {"reason": ...} where there is no judge.
-    """
-    features = efficientnet.features_in_batches(efficientnet.load_efficientnet(), views)
-    try:
-        fidelity = judge.prompt_fidelity(bank.load_bank(), prompt, features)
-    except FileNotFoundError as error:
-        fidelity = {"accepted": None, "per_seed": None, "neighbours": None, "reason": str(error)}
-    return {
-        "diversity": diversity.diversity(features),
-        "diversity_per_seed": diversity.per_object_diversity(features).tolist(),
-        "fidelity": fidelity,
-    }
+def _placed(objects: "Objects") -> list[tuple[list[int], State]]:
+    """Each chunk's seeds and states, on the devices."""
+    by_seed = NamedSharding(objects.device_mesh, PartitionSpec("seed"))
+    return [(seeds, hosts.spread_rows(rows, by_seed)) for seeds, rows in objects.chunks]
 
 
-class Scores(NamedTuple):
-    """What metrics.json says of n seeds' views.
-
-    Attributes:
-        run: of all seeds together.
-        seeds: of each seed.
-    """
-
-    run: dict[str, Any]
-    seeds: list[dict[str, Any]]
+# ---- scores ------------------------------------------------------------------------------------
 
 
-def prompt_scores(prompt: str, views: UInt8[np.ndarray, "n 8 h w 3"]) -> Scores:
-    """`score`, sorted."""
-    scores = score(prompt, views)
-    fidelity = scores["fidelity"]
-    run = {
-        "diversity": scores["diversity"],
-        "fidelity": {k: fidelity.get(k) for k in ("category", "accepted", "reason")},
-    }
-    seeds = [
-        {
-            "diversity": own,
-            "accepted": fidelity["per_seed"] and fidelity["per_seed"][i],
-            "neighbours": fidelity["neighbours"] and fidelity["neighbours"][i],
-        }
-        for i, own in enumerate(scores["diversity_per_seed"])
-    ]
-    return Scores(run, seeds)
+def score(objects: "Objects", views: UInt8[np.ndarray, "n 8 h w 3"]) -> Scores:
+    """Diversity between seeds, and fidelity to the prompt or to the picture."""
+    if not objects.about.pictured:
+        return of_prompt(objects.prompt, views)
+    if objects.about.reference is None:
+        raise ValueError("the picture that these objects were made from is not at hand")
+    fields = [objects[i].scene for i in range(len(objects))]
+    return picture_scores.of_fields(fields, objects.about.reference, objects.recipe, views)
 
 
-def summary(
-    steps: dict[int, int], latest: dict[int, dict[str, float]], scores: Scores
-) -> dict[str, Any]:
-    """What metrics.json says about the result, overall and per seed.
-
-    Args:
-        steps: steps done, of the n seeds in the order of their scores.
-        latest: metrics of each seed's last steps.
-    """
+def summary(objects: "Objects", scores: Scores) -> dict[str, Any]:
+    """What metrics.json says about the result, overall and per seed."""
     return {
         **scores.run,
         "seeds": {
-            str(seed): {"steps": done, **own, **latest.get(seed, {})}
-            for (seed, done), own in zip(steps.items(), scores.seeds, strict=True)
+            str(seed): {"steps": objects.steps[seed], **own, **objects.latest.get(seed, {})}
+            for seed, own in zip(objects.seeds, scores.seeds, strict=True)
         },
+        "interrupted": bool(objects.interrupted),
+        **({"planned_memory_gb": planned_memory_gb(objects.plan)} if objects.plan else {}),
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
@@ -173,7 +112,7 @@ def summary(
     }
 
 
-def planned_memory_gb(plan: Plan) -> dict[str, float]:
+def planned_memory_gb(plan: "Plan") -> dict[str, float]:
     """What `plan` expects one device to hold, in 1e9 bytes: the parts, and in all."""
     parts = {**plan.needs._asdict(), "in_all": plan.bytes_needed}
     return {name: round(size / 1e9, 6) for name, size in parts.items()}
@@ -185,3 +124,133 @@ def peak_memory_gb() -> dict[str, float]:
     unit = 1 if sys.platform == "darwin" else 1024
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {"host": round(resident / 1e9, 2), "device": round(max(peaks) / 1e9, 2)}
+
+
+def steps_done(states: State) -> int:
+    """Steps that the stacked states have behind them."""
+    return int(np.asarray(states.step)[0])
+
+
+# ---- the run's folder --------------------------------------------------------------------------
+
+
+def recipe_config(recipe: Recipe) -> dict[str, Any]:
+    """A recipe in JSON types: {"steps": 400, "method": {"name": "dsd", ...}, ...}."""
+    parts = [own.name for own in dataclasses.fields(recipe) if own.name not in ("steps", "field")]
+    found: dict[str, Any] = {"steps": recipe.steps}
+    found |= {part: dataclasses.asdict(getattr(recipe, part)) for part in parts}
+    found["method"]["name"] = method_name(recipe.method)
+    field = describe_field(recipe.field)
+    found["field"] = {"kind": field["kind"], **(field["field"] or {})}
+    return cast(dict[str, Any], plain(found))
+
+
+def config_of(recipe: Recipe, seeds: list[int], prior: str, precision: str) -> dict[str, Any]:
+    """What config.json says beside what the prior was told."""
+    return {
+        "seeds": seeds,
+        "method": method_name(recipe.method),
+        "prior": prior,
+        "precision": precision,
+        "recipe": recipe_config(recipe),
+        "version": dsd_jax.__version__,
+    }
+
+
+class _Silent:
+    """In the place of a bar."""
+
+    steps_per_second = None
+
+    def say(self, text: str) -> None: ...
+
+    def describe(self, text: str) -> None: ...
+
+    def count(self, description: str, total: int) -> Callable[[], None]:
+        return lambda: None
+
+
+def save(
+    objects: "Objects", folder: Path, meshes: bool, config: Mapping[str, Any],
+    bar: "Bar | None" = None, times: Callable[[], dict[str, float]] | None = None,
+) -> Path:  # fmt: skip
+    """`Objects.save`. Several processes call it together; the first writes what is of all."""
+    shown, first = bar or _Silent(), hosts.is_first()
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", config)
+    hosts.wait("folder")
+    _write_fields(objects, folder)
+    hosts.wait("fields")
+    began = time.monotonic()
+    wanted = objects.seeds if meshes and first else []
+    cameras, field = mesh_cameras(objects.recipe), objects.recipe.field
+    with exporting(folder, wanted, cameras, field=field) as finish_meshes:
+        views = _write_views(objects, folder, shown)
+        rendered = time.monotonic()
+        hosts.wait("views")
+        scores = objects.scores(views) if first else None
+        if wanted:
+            shown.describe("meshes")
+        finish_meshes(lambda line: None, shown.say)
+    if scores:
+        seconds = {
+            "optimising": objects.seconds,
+            "rendering": rendered - began,
+            "meshes": time.monotonic() - rendered,
+            **(times() if times else {}),
+        }
+        metrics = summary(objects, scores) | {
+            "iterations_per_second": shown.steps_per_second,
+            "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        }
+        write_json(folder / "metrics.json", metrics)
+        shown.say(f"gallery: {write_gallery(folder)}")
+    return folder
+
+
+def _write_fields(objects: "Objects", folder: Path) -> None:
+    """The fields of those seeds that this process has."""
+    for seed, scene in objects.own_scenes.items():
+        own = seed_folder(folder, seed)
+        own.mkdir(exist_ok=True)
+        save_scene(own, scene)
+
+
+def _write_views(
+    objects: "Objects", folder: Path, bar: "Bar | _Silent"
+) -> UInt8[np.ndarray, "n 8 h w 3"]:
+    """Every seed's pictures and turntable, and the contact sheet; returns the views of all.
+
+    Each process writes its own seeds.
+    """
+    recipe, found = objects.recipe, {}
+    azimuths = turntable_azimuths(recipe)
+    fps = max(1, round(len(azimuths) / recipe.results.turntable_seconds))
+    parts = len(objects.chunks) * (len(AZIMUTHS_DEG) + len(azimuths))
+    on_view = bar.count("rendering", parts)
+    renderers = (
+        views_renderer(recipe, objects.device_mesh),
+        turntable_renderer(recipe, objects.device_mesh),
+    )
+    for seeds, states in _placed(objects):
+        views, frames = (
+            shoot(renderer, states, places, ELEVATION_DEG, recipe, on_view)
+            for renderer, places in zip(renderers, (AZIMUTHS_DEG, azimuths), strict=True)
+        )
+
+        def write(i: int, seed: int, views=views, frames=frames) -> None:
+            own = seed_folder(folder, seed)
+            for azimuth, picture in zip(AZIMUTHS_DEG, views[i], strict=True):
+                save_png(own / "views" / view_name(azimuth), picture)
+            save_video(own / "turntable.mp4", frames[i], fps)
+
+        with ThreadPoolExecutor() as pool:
+            own_seeds = seeds[hosts.own_slice(states.step.shape[0])]
+            list(pool.map(write, range(len(own_seeds)), own_seeds))
+        found.update(zip(seeds, hosts.all_rows(views), strict=False))
+    views = np.stack([found[seed] for seed in objects.seeds])
+    if hosts.is_first():
+        beside = None if objects.about.reference is None else picture_scores.on_grey(objects)
+        save_png(folder / SHEET, seeds_sheet(views, objects.seeds, SHEET_TILE, beside))
+    return views

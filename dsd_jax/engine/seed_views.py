@@ -15,23 +15,23 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
 from dsd_jax.engine import hosts
-from dsd_jax.recipe.presets import Settings
+from dsd_jax.recipe import annealing
+from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State
-from dsd_jax.recipe.step import open_levels
 from dsd_jax.rendering.cameras import camera_at, ring
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.volume import chunk_within
 
-# jitted: (params [n, ...], grids [n, ...], levels, camera) -> pictures [n, h, w, k]
-Camerawork = Any
+# jitted: (params [n, ...], grids [n, ...], stage, camera) -> pictures [n, h, w, k]
+SeedRenderer = Any
 
 _CHUNK_POINTS = 2**18
 
 
 @cache
-def make_camerawork(
+def seed_renderer(
     scene: Scene, size: int, samples: int, mesh: Mesh, opacity: bool = False
-) -> Camerawork:
+) -> SeedRenderer:
     """A jitted renderer of n seeds from one camera on plain grey: size x size, no randomness.
 
     With `opacity` that is a fourth channel; the colours stay those on grey.
@@ -43,11 +43,11 @@ def make_camerawork(
     """
     rows = chunk_within(_CHUNK_POINTS, size, size * samples)
 
-    def one(params, grid, levels, camera):
+    def one(params, grid, stage, camera):
         rendering = scene.render(
             params,
             camera,
-            open_levels=levels,
+            stage=stage,
             plain_background=True,
             height=size,
             width=size,
@@ -61,8 +61,8 @@ def make_camerawork(
             return _to_uint8(rgba)
         return _to_uint8(rendering.rgb)
 
-    def all_seeds(params, grids, levels, camera):
-        return jax.lax.map(lambda seed: one(seed[0], seed[1], levels, camera), (params, grids))
+    def all_seeds(params, grids, stage, camera):
+        return jax.lax.map(lambda seed: one(seed[0], seed[1], stage, camera), (params, grids))
 
     seeds, whole = P("seed"), P()
     specs = (seeds, seeds, whole, whole)
@@ -78,11 +78,11 @@ def _to_uint8(image: jax.Array) -> jax.Array:
 
 
 def shoot(
-    camerawork: Camerawork,
+    renderer: SeedRenderer,
     states: State,
     azimuths_deg,
     elevation_deg: float,
-    settings: Settings,
+    recipe: Recipe,
     on_view: Callable[[], None] = lambda: None,
 ) -> UInt8[np.ndarray, "n v h w k"]:
     """All n seeds that this process has, from each azimuth, in the run's framing.
@@ -90,8 +90,8 @@ def shoot(
     Args:
         on_view: called after each view.
     """
-    levels = levels_in_use(states, settings)
-    cameras = ring(azimuths_deg, elevation_deg, settings.distance, settings.fov_deg)
+    stage = stage_of(states, recipe)
+    cameras = ring(azimuths_deg, elevation_deg, recipe.camera.distance, recipe.camera.fov_deg)
 
     def fetched(drawn: Any) -> np.ndarray:
         picture = hosts.own_rows(drawn)
@@ -101,30 +101,30 @@ def shoot(
     views: list[Any] = []  # pictures, the last one still on the devices
     for i in range(len(azimuths_deg)):
         camera = camera_at(cameras, i)
-        views.append(camerawork(states.params, states.occupancy, levels, camera))
+        views.append(renderer(states.params, states.occupancy, stage, camera))
         if len(views) > 1:  # the devices draw a view while the one before is fetched
             views[-2] = fetched(views[-2])
     views[-1] = fetched(views[-1])
     return np.stack(views, axis=1)
 
 
-def compile_camerawork(camerawork: Camerawork, states: State, settings: Settings) -> None:
+def compile_renderer(renderer: SeedRenderer, states: State, recipe: Recipe) -> None:
     """Compile what `shoot` will call; of the states only shapes and shardings matter."""
-    camera = camera_at(ring([0.0], 0.0, settings.distance, settings.fov_deg), 0)
-    levels = final_levels(settings)
-    camerawork.lower(states.params, states.occupancy, levels, camera).compile()
+    camera = camera_at(ring([0.0], 0.0, recipe.camera.distance, recipe.camera.fov_deg), 0)
+    stage = final_stage(recipe)
+    renderer.lower(states.params, states.occupancy, stage, camera).compile()
 
 
-def levels_in_use(states: State, settings: Settings) -> float | None:
-    """Open levels of the hash grid at the states' step; None means all."""
-    return _levels(hosts.own_rows(states.step)[0], settings)
+def stage_of(states: State, recipe: Recipe) -> Any:
+    """What of the field is in use at the states' step, as results show it; see `Field.stage`."""
+    return _stage(hosts.own_rows(states.step)[0], recipe)
 
 
-def final_levels(settings: Settings) -> float | None:
+def final_stage(recipe: Recipe) -> Any:
     """The same after the last step."""
-    return _levels(settings.steps, settings)
+    return _stage(recipe.steps, recipe)
 
 
-def _levels(step: int, settings: Settings) -> float | None:
-    levels = open_levels(jnp.asarray(step, jnp.int32), settings)
-    return None if levels is None else float(levels)
+def _stage(step: int, recipe: Recipe) -> Any:
+    p = annealing.progress(jnp.asarray(step, jnp.int32), recipe)
+    return jax.tree.map(float, recipe.field.stage(p, final=True))

@@ -1,12 +1,13 @@
 """The command that makes a run again, from its config.json."""
 
-import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsd_jax.engine import single_view
-from dsd_jax.recipe.presets import PRESETS, Settings
+from dsd_jax.distillation import METHODS
+from dsd_jax.recipe.parts import flag
+from dsd_jax.recipe.presets import PRESETS, of_picture
+from dsd_jax.recipe.recipe import numbers, with_method
 
 
 def command_line(config: Mapping[str, Any]) -> str:
@@ -15,21 +16,25 @@ def command_line(config: Mapping[str, Any]) -> str:
     For a run of a picture it is single_view.py, and the picture's folder is not known.
 
     Args:
-        config: what config.json holds; settings that are no longer known are left out.
+        config: what config.json holds; numbers that are no longer known are left out.
     """
+    preset, method = config.get("preset") or "standard", config.get("method", "dsd")
+    usual = PRESETS.get(preset, PRESETS["standard"])
     if "prompt" in config:
-        presets, words = PRESETS, ["text3d.py", "--prompt", config["prompt"]]
+        words = ["text3d.py", "--prompt", config["prompt"]]
     else:
-        presets, words = single_view.PRESETS, ["single_view.py", "--image", config["image"]]
+        usual, words = of_picture(usual), ["single_view.py", "--image", config["image"]]
         words += ["--elevation-deg", f"{config['elevation_deg']:g}"]
     words += ["--seeds", seeds_text(config["seeds"])]
     for name in ("method", "prior", "preset", "precision"):
         if name in config:
             words += [f"--{name}", config[name]]
-    usual = dataclasses.asdict(presets.get(config["preset"], Settings()))
-    for name, value in config["settings"].items():
-        if name in usual and value != usual[name]:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    if method in METHODS:
+        usual = with_method(usual, method)
+    for part, name, value in numbers(usual):
+        own = config["recipe"].get(part, {}) if part else config["recipe"]
+        if name in own and own[name] != value:
+            words += [f"--{flag(part, name)}" if part else f"--{name}", str(own[name])]
     return f"python experiments/{shlex.join(words)}"
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dsd_jax.export.scenes import SavedScene
-from dsd_jax.fields.hash_grid import level_resolutions
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.occupancy import OccupancyGrid, init
 from dsd_jax.rendering.sampling import ray_ball
@@ -27,8 +26,8 @@ MAX_CELLS = 128
 DEVICES = Lock()
 
 
-class Field(NamedTuple):
-    """What is exported. Seeds with the same `apply` share what is compiled.
+class ExportedField(NamedTuple):
+    """A field with its parameters. Seeds with the same `apply` share what is compiled.
 
     Attributes:
         apply: (params, points [n, 3]) -> (density [n], albedo [n, 3]), zero outside the unit ball.
@@ -41,19 +40,14 @@ class Field(NamedTuple):
     cells: int
 
 
-def field_of(saved: SavedScene) -> Field:
-    """A saved scene's field, with the open levels and the density floor of its final pictures."""
-    field = saved.scene.field
-    levels = field.levels
-    if saved.open_levels is not None:
-        levels = min(max(int(np.ceil(saved.open_levels)), 1), levels)
-    finest = level_resolutions(levels, field.base_resolution, field.growth)[-1]
-    params = (saved.params, saved.open_levels)
-    return Field(SceneField(saved.scene), params, min(finest, MAX_CELLS))
+def field_of(saved: SavedScene) -> ExportedField:
+    """A saved scene's field, at the stage of its final pictures."""
+    cells = min(saved.scene.field.resolution_at(saved.stage), MAX_CELLS)
+    return ExportedField(SceneField(saved.scene), (saved.params, saved.stage), cells)
 
 
 class SceneField(NamedTuple):
-    """`Field.apply` of a scene; equal for equal scenes."""
+    """`ExportedField.apply` of a scene; equal for equal scenes."""
 
     scene: Scene
 
@@ -73,7 +67,7 @@ def _density_grid(apply, params, cells: int) -> Array:
     return jax.lax.map(plane, axis)
 
 
-def density_grid(field: Field) -> Float[np.ndarray, "g g g"]:
+def density_grid(field: ExportedField) -> Float[np.ndarray, "g g g"]:
     """Density at the corners of the field's cells: where its finest level stores what it knows.
 
     Raises ValueError where it is not finite.
@@ -108,7 +102,11 @@ def _views(apply, params, occupancy, cameras, size: int, samples: int):
 
 
 def field_views(
-    field: Field, occupancy: OccupancyGrid, cameras: Camera, size: int = 128, samples: int = 64
+    field: ExportedField,
+    occupancy: OccupancyGrid,
+    cameras: Camera,
+    size: int = 128,
+    samples: int = 64,
 ) -> tuple[Float[np.ndarray, "v h w 3"], Float[np.ndarray, "v h w"]]:
     """Colour before grey, and opacity, of the field from v cameras: size x size, no randomness."""
     with DEVICES:
@@ -118,7 +116,7 @@ def field_views(
 
 
 def compilations(
-    field: Field, cameras: Camera, size: int = 128, samples: int = 64
+    field: ExportedField, cameras: Camera, size: int = 128, samples: int = 64
 ) -> list[Callable[[], Any]]:
     """What compiles `density_grid` and `field_views`. Of `field.params` only shapes matter."""
     grid, args = jax.eval_shape(partial(init, field.cells)), (field.apply, field.params)

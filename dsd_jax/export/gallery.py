@@ -63,7 +63,7 @@ def gallery_page(run: str | Path, embed: bool = True, models: bool = True) -> st
     """
     run = Path(run)
     config, metrics = _read(run, "config.json"), _read(run, "metrics.json")
-    if not {"seeds", "preset", "settings"} <= set(config) or not {"prompt", "image"} & set(config):
+    if not {"seeds", "recipe"} <= set(config) or not {"prompt", "image"} & set(config):
         raise ValueError(f"{run}/config.json is not that of a 3D run; there is no gallery of it")
     assets = importlib.resources.files("dsd_jax") / "assets" / "gallery"
     told = json.dumps(plain(_describe(run, config, metrics, embed, models)))
@@ -87,7 +87,7 @@ def _describe(run: Path, config, metrics, embed: bool, models: bool) -> dict[str
         "command": command_line(config),
         "scores": _scores(metrics),
         "order": "accepted first" if "prompt" in config else "most like the picture first",
-        "settings": {name: _text(value) for name, value in config["settings"].items()},
+        "settings": dict(_numbers(config["recipe"])),
         "seeds": [_seed(run, seed, metrics["seeds"][str(seed)], embed, models) for seed in seeds],
     }
 
@@ -98,7 +98,7 @@ def _facts(config, metrics, count: int) -> list[str]:
     facts = [
         "1 seed" if count == 1 else f"{count} seeds",
         f"{config.get('method', 'dsd')} with {config.get('prior', 'toybox')}",
-        f"preset {config['preset']}",
+        *([f"preset {config['preset']}"] if config.get("preset") else []),
         f"{steps} steps" + (", interrupted" if metrics.get("interrupted") else ""),
     ]
     seconds, devices = metrics.get("seconds", {}).get("total"), metrics.get("devices", 1)
@@ -106,6 +106,15 @@ def _facts(config, metrics, count: int) -> list[str]:
         device = metrics.get("device", "").replace("cpu", "CPU")
         facts.append(f"{_duration(seconds)} on {f'{devices} × ' if devices > 1 else ''}{device}")
     return facts
+
+
+def _numbers(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(part and name, value) of every number of a recipe."""
+    found = []
+    for part, value in recipe.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        found += [(f"{part}.{name}".rstrip("."), _text(own)) for name, own in inner.items()]
+    return found
 
 
 def _title(config) -> str:

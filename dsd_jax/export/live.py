@@ -27,14 +27,13 @@ class Live(NamedTuple):
     """What is rendered. Objects of equal scenes share what is compiled.
 
     Attributes:
-        params, levels: parameters of the scene, and how many of its hash grid's levels are open
-            (None: all).
+        params, stage: parameters of the scene, and the stage of its field (None: all of it).
         occupancy: where it has matter.
     """
 
     scene: Scene
     params: Any
-    levels: float | None
+    stage: Any
     occupancy: OccupancyGrid
 
 
@@ -50,16 +49,16 @@ class Picture(NamedTuple):
     depth: Float[Array, "h w"]
 
 
-def load_live(folder: str | Path) -> Live:
-    """A seed's folder of a run. Raises as `load_scene`."""
-    saved = load_scene(folder)
-    return Live(*saved, _occupancy(saved.scene, saved.params, saved.open_levels))
+def load_live(folder: str | Path, field: Any = None) -> Live:
+    """A seed's folder of a run, and its field if that is of your own. Raises as `load_scene`."""
+    saved = load_scene(folder, field)
+    return Live(*saved, _occupancy(saved.scene, saved.params, saved.stage))
 
 
 @partial(jax.jit, static_argnums=0)
-def _occupancy(scene: Scene, params: Any, levels: float | None) -> OccupancyGrid:
+def _occupancy(scene: Scene, params: Any, stage: Any) -> OccupancyGrid:
     """What a run knows at its end; a finer grid takes longer to look up than it saves."""
-    field_fn = scene.field_fn(params, levels)
+    field_fn = scene.field_fn(params, stage)
     return occupancy.update(occupancy.init(), field_fn, jax.random.key(0), points_per_cell=8)
 
 
@@ -70,10 +69,10 @@ def picture(live: Live, camera: Camera, height: int, samples: int) -> Picture:
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def _picture(scene: Scene, rest, camera: Camera, height: int, samples: int) -> Picture:
-    params, levels, grid = rest
+    params, stage, grid = rest
     width = 3 * height // 2
     seen = scene.render(
-        params, camera, open_levels=levels, plain_background=True, height=height, width=width,
+        params, camera, stage=stage, plain_background=True, height=height, width=width,
         samples_per_ray=samples, occupancy=grid, skip_empty=True,
         chunk=chunk_within(_CHUNK_POINTS, height, width * samples),
     )  # fmt: skip

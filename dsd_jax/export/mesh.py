@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from einops import reduce
 from jaxtyping import Bool, Float, Int
 
 from dsd_jax.export import texture
 from dsd_jax.export.charts import Atlas, unwrap
 from dsd_jax.export.field_grid import (
-    Field,
+    ExportedField,
     density_grid,
     field_of,
     field_views,
@@ -33,7 +34,7 @@ from dsd_jax.export.isosurface import (
     simplify,
     vertex_normals,
 )
-from dsd_jax.export.model_files import Model, save_model
+from dsd_jax.export.model_files import Model, save_as, save_model
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import sample_texture, visible
 from dsd_jax.export.run_folder import seed_folder
@@ -92,6 +93,10 @@ class MeshResult(NamedTuple):
     iou: Float[np.ndarray, "v"]
     psnr: Float[np.ndarray, "v"]
 
+    def save(self, path: str | Path) -> None:
+        """Write it as `path`, which ends in .glb, .obj or .ply. Raises ValueError for another."""
+        save_as(path, self.model)
+
     def summary(self) -> str:
         """One line for people."""
         pieces = f", {self.removed} floating pieces left out" if self.removed else ""
@@ -122,15 +127,16 @@ def export_seeds(
     formats: Sequence[str] = ("glb",),
     say: Callable[[str], None] = print,
     complain: Callable[[str], None] = print,
+    field: Any = None,
 ) -> list[int]:
     """Write mesh.glb and so on, and mesh.json, beside the field.safetensors of each seed's folder.
 
-    Several seeds are made at the same time.
+    Several seeds are made at the same time. The run's `field` must be given if it is of your own.
 
     One line a seed, in their order: to `say` what was made, to `complain` why nothing was (see
     `load_scene` and `make_mesh`); nothing is written then. Returns the seeds without a mesh.
     """
-    with exporting(run, seeds, cameras, settings, formats) as finish:
+    with exporting(run, seeds, cameras, settings, formats, field) as finish:
         return finish(say, complain)
 
 
@@ -145,6 +151,7 @@ def exporting(
     cameras: Camera,
     settings: MeshSettings = MeshSettings(),
     formats: Sequence[str] = ("glb",),
+    field: Any = None,
 ) -> Iterator[Finish]:
     """Begin `export_seeds` on other threads; yields a function that waits for its end.
 
@@ -153,7 +160,7 @@ def exporting(
 
     def make(seed: int) -> str:
         folder = seed_folder(run, seed)
-        result = make_mesh(field_of(load_scene(folder)), cameras, settings)
+        result = make_mesh(field_of(load_scene(folder, field)), cameras, settings)
         save_model(folder, result.model, formats)
         write_json(folder / "mesh.json", result.report())
         return result.summary()
@@ -177,7 +184,9 @@ def exporting(
         pool.shutdown(cancel_futures=True)
 
 
-def make_mesh(field: Field, cameras: Camera, settings: MeshSettings = MeshSettings()) -> MeshResult:
+def make_mesh(
+    field: ExportedField, cameras: Camera, settings: MeshSettings = MeshSettings()
+) -> MeshResult:
     """Mesh of a field; `cameras`, v of them stacked, are those that the two are compared from.
 
     Raises ValueError where the field is empty, or cannot be told in so few faces.
@@ -195,7 +204,7 @@ class _Surface(NamedTuple):
         mask: where the field hides more than half of the background.
     """
 
-    field: Field
+    field: ExportedField
     vertices: Float[np.ndarray, "n 3"]
     faces: Int[np.ndarray, "f 3"]
     normals: Float[np.ndarray, "n 3"]
@@ -206,7 +215,7 @@ class _Surface(NamedTuple):
     mask: Bool[np.ndarray, "v h w"]
 
 
-def _surface(field: Field, cameras: Camera, settings: MeshSettings) -> _Surface:
+def _surface(field: ExportedField, cameras: Camera, settings: MeshSettings) -> _Surface:
     density = density_grid(field)
     grid = occupancy_of(density)
     rgb, opacity = field_views(field, grid, cameras, settings.view_size, settings.samples)
@@ -281,7 +290,7 @@ def mesh_views(
             uv = np.einsum("mk,mki->mi", found.weights, model.uv[corners])
             rgb = sample_texture(model.texture, uv)
         picture[found.pixel] = np.pad(rgb, ((0, 0), (0, 1)), constant_values=1)
-        blocks = picture.reshape(size, supersample, size, supersample, 4).mean((1, 3))
+        blocks = reduce(picture, "(h a w b) c -> h w c", "mean", h=size, w=size, a=supersample)
         views.append(blocks[..., :3])
         covered.append(blocks[..., 3] > 0.5)
     return np.stack(views), np.stack(covered)

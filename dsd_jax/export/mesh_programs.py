@@ -9,7 +9,7 @@ from dsd_jax.rendering.cameras import Camera
 
 
 def compilations(
-    field: field_grid.Field, cameras: Camera, settings: MeshSettings
+    field: field_grid.ExportedField, cameras: Camera, settings: MeshSettings
 ) -> list[Callable[[], Any]]:
     """Functions that compile, each, a program which `make_mesh` runs on a device.
 

@@ -46,11 +46,24 @@ def save_model(folder: str | Path, model: Model, formats: Sequence[str] = ("glb"
     An OBJ comes with mesh.mtl and mesh.png if it has a texture; a PLY has vertex colours, for few
     programs read textures of it.
     """
-    writers = {"glb": _save_glb, "ply": _save_ply, "obj": _save_obj}
-    return [path for name in formats for path in writers[name](Path(folder), model)]
+    return [
+        path for name in formats for path in _WRITERS[name](Path(folder) / f"mesh.{name}", model)
+    ]
 
 
-def _save_glb(folder: Path, model: Model) -> list[Path]:
+def save_as(path: str | Path, model: Model) -> None:
+    """Write one file, atomically, in the format that its name says.
+
+    Raises ValueError where it ends in none of `FORMATS`.
+    """
+    path = Path(path)
+    form = path.suffix.lower().removeprefix(".")
+    if form not in FORMATS:
+        raise ValueError(f"{path} must end in .{' or .'.join(FORMATS)}")
+    _WRITERS[form](path, model)
+
+
+def _save_glb(path: Path, model: Model) -> list[Path]:
     """With a material that is not metallic, as it would be (and dark) if none were given."""
     from PIL import Image
     from trimesh.visual import TextureVisuals
@@ -65,19 +78,19 @@ def _save_glb(folder: Path, model: Model) -> list[Path]:
         visual = TextureVisuals(uv=model.uv * [1, -1] + [0, 1], material=material)
     data = _trimesh(model, visual).export(file_type="glb", include_normals=True)
     assert isinstance(data, bytes)
-    return [_write(folder / "mesh.glb", data)]
+    return [_write(path, data)]
 
 
-def _save_ply(folder: Path, model: Model) -> list[Path]:
+def _save_ply(path: Path, model: Model) -> list[Path]:
     from trimesh.visual import ColorVisuals
 
     mesh = _trimesh(model, ColorVisuals(vertex_colors=_opaque(model.colours)))
     data = mesh.export(file_type="ply", vertex_normal=True)
     assert isinstance(data, bytes)
-    return [_write(folder / "mesh.ply", data)]
+    return [_write(path, data)]
 
 
-def _save_obj(folder: Path, model: Model) -> list[Path]:
+def _save_obj(path: Path, model: Model) -> list[Path]:
     """OBJ's v axis points up; without a texture colours follow the coordinates of vertices."""
     written = []
     lines = ["# y is up"]
@@ -85,10 +98,11 @@ def _save_obj(folder: Path, model: Model) -> list[Path]:
     if model.texture is None:
         rows = np.concatenate([rows, model.colours / 255], 1)
     else:
-        written = [folder / "mesh.png", folder / "mesh.mtl"]
+        written = [path.with_suffix(".png"), path.with_suffix(".mtl")]
         _save_png(written[0], model.texture)
-        _write(written[1], b"newmtl surface\nKd 1 1 1\nKs 0 0 0\nmap_Kd mesh.png\n")
-        lines += ["mtllib mesh.mtl", "usemtl surface"]
+        material = f"newmtl surface\nKd 1 1 1\nKs 0 0 0\nmap_Kd {written[0].name}\n"
+        _write(written[1], material.encode())
+        lines += [f"mtllib {written[1].name}", "usemtl surface"]
     lines += [f"v {' '.join(f'{x:.6g}' for x in row)}" for row in rows]
     lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in model.normals]
     corner = "{0}//{0}"
@@ -96,7 +110,10 @@ def _save_obj(folder: Path, model: Model) -> list[Path]:
         lines += [f"vt {u:.6f} {1 - v:.6f}" for u, v in model.uv]
         corner = "{0}/{0}/{0}"
     lines += ["f " + " ".join(corner.format(i) for i in face) for face in model.faces + 1]
-    return [*written, _write(folder / "mesh.obj", ("\n".join(lines) + "\n").encode())]
+    return [*written, _write(path, ("\n".join(lines) + "\n").encode())]
+
+
+_WRITERS = {"glb": _save_glb, "ply": _save_ply, "obj": _save_obj}
 
 
 def _write(path: Path, data: bytes) -> Path:

@@ -116,3 +116,26 @@ def _row_labels(rows: Sequence[str], height: int, step: int, row: int) -> np.nda
         place = (widest - 4, first + i * step + row // 2)
         draw.text(place, label, fill=(INK,) * 3, font=font, anchor="rm")
     return np.asarray(margin)
+
+
+def seeds_sheet(
+    views: UInt8[np.ndarray, "n v h w 3"],
+    seeds: list[int],
+    tile: int,
+    beside: UInt8[np.ndarray, "height width 3"] | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A contact sheet: a column a seed, and before them the picture that they were made from.
+
+    Args:
+        tile: side of a tile in pixels.
+        beside: that picture, if there is one.
+    """
+    labels = [f"seed {seed}" for seed in seeds]
+    if beside is None:
+        return contact_sheet(views, labels, tile)
+    from PIL import Image
+
+    _, v, h, w, _ = views.shape
+    column = np.full((1, v, h, w, 3), PAPER, np.uint8)
+    column[0, 0] = np.asarray(Image.fromarray(beside).resize((w, h)))
+    return contact_sheet(np.concatenate([column, views]), ["input", *labels], tile)

@@ -6,6 +6,10 @@ runs/a-red-house-1a2b3c4d/seed_0003/turntable.mp4, views/az045.png
 
 from pathlib import Path
 
+from dsd_jax.files import config_hash, slug
+
+SHEET = "seeds.png"
+
 
 def run_folder(out: str | Path, prompt: str, config: object) -> Path:
     """out/<prompt slug>-<short hash of config>; nothing is made yet.

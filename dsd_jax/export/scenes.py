@@ -4,21 +4,28 @@ scene = load_scene("runs/a-house-1a2b3c4d/seed_0003")
 density, albedo = scene.field_fn(points)
 """
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from dsd_jax.fields.radiance import DENSITIES, RadianceField
-from dsd_jax.files import write_json
-from dsd_jax.pytrees import load_tree, save_tree
+from dsd_jax import __version__
+from dsd_jax.fields.base import Field, completed, uncompleted
+from dsd_jax.fields.radiance import HashGridField
+from dsd_jax.files import plain, write_json
+from dsd_jax.pytrees import load_tree, named_leaves, save_tree
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.volume import Rendering
 
 _WEIGHTS, _DESCRIPTION = "field.safetensors", "field.json"
+
+# The fields that are read without being given, by what field.json calls their kind.
+KINDS: dict[str, type[Field]] = {"hash_grid": HashGridField}
 
 
 class SavedScene(NamedTuple):
@@ -26,64 +33,112 @@ class SavedScene(NamedTuple):
 
     Attributes:
         params: float32 arrays, {"field": ..., "background": ...}.
-        open_levels: how many levels of the hash grid are in use; None means all.
+        stage: what `Field.stage` gave with `final`, in Python's floats; None means all of it.
     """
 
     scene: Scene
     params: dict[str, Any]
-    open_levels: float | None
+    stage: Any = None
 
     def field_fn(self, points: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Points [n, 3] in the unit ball -> density [n], albedo [n, 3]."""
-        return self.scene.field_fn(self.params, self.open_levels)(points)
+        """Points [n, 3] in the unit ball -> density [n], features [n, f], first the albedo."""
+        return self.scene.field_fn(self.params, self.stage)(points)
 
     def render(self, camera: Camera, key: jax.Array | None = None, **settings) -> Rendering:
         """`Scene.render` of this object, for instance with height, width and samples_per_ray."""
-        return self.scene.render(self.params, camera, key, open_levels=self.open_levels, **settings)
+        return self.scene.render(self.params, camera, key, stage=self.stage, **settings)
 
 
 def save_scene(folder: str | Path, saved: SavedScene) -> None:
     """Write a scene into `folder`, which must exist."""
+    stage = saved.stage
     description = {
-        "field": _describe(saved.scene.field),
+        "version": __version__,
+        **describe_field(saved.scene.field),
         "background": saved.scene.background,
-        "open_levels": saved.open_levels,
+        "stage": None if stage is None else named_leaves(stage),
     }
     save_tree(Path(folder) / _WEIGHTS, {**saved.params})
     write_json(Path(folder) / _DESCRIPTION, description)
 
 
-def load_scene(folder: str | Path) -> SavedScene:
+def load_scene(folder: str | Path, field: Any = None) -> SavedScene:
     """Read what `save_scene` wrote.
+
+    Args:
+        field: the very field that was saved; a field that is not dsd_jax's own must be given.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is damaged, or the two do not belong together; says where.
+        ValueError: a file is damaged or of an older version, or the two do not belong together, or
+            `field` is missing or another; says where.
     """
     path = Path(folder) / _DESCRIPTION
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give a seed's folder of a run")
-    try:
-        description = json.loads(path.read_text())
-        scene = Scene(_field(description["field"]), description["background"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe a field: {error!r}") from None
+    described = _read(path)
+    field = _known(path, described) if field is None else _same(path, described, field)
+    with _reading(path):
+        scene = Scene(field, described["background"])
+        stage = _restored(scene.field, described["stage"])
     like = jax.eval_shape(scene.init, jax.random.key(0))
     params = load_tree(Path(folder) / _WEIGHTS, like)
-    return SavedScene(scene, params, description["open_levels"])
+    return SavedScene(scene, params, stage)
 
 
-def _describe(field: RadianceField) -> dict[str, Any]:
-    """A field's own attributes as JSON types."""
-    names = [f.name for f in dataclasses.fields(field) if f.name not in ("parent", "name")]
-    found = [n for n, activation in DENSITIES.items() if activation is field.density_activation]
-    if not found:
-        raise ValueError(f"only fields with {' or '.join(DENSITIES)} density can be saved")
-    return {n: getattr(field, n) for n in names} | {"density_activation": found[0]}
+def describe_field(field: Field) -> dict[str, Any]:
+    """{"kind": ..., "field": its own numbers (and text) as JSON types}."""
+    own, numbers = uncompleted(field), {}
+    known = [kind for kind, cls in KINDS.items() if type(own) is cls]
+    for part in dataclasses.fields(own) if dataclasses.is_dataclass(own) else ():
+        with contextlib.suppress(TypeError):  # what has no place in JSON
+            numbers[part.name] = plain(getattr(own, part.name))
+    kind = known[0] if known else f"{type(own).__module__}:{type(own).__qualname__}"
+    return {"kind": kind, "field": numbers}
 
 
-def _field(description: dict[str, Any]) -> RadianceField:
-    """The inverse of `_describe`."""
-    activation = DENSITIES[description["density_activation"]]
-    attributes: dict[str, Any] = description | {"density_activation": activation}
-    return RadianceField(**attributes)
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What is missing or wrong in field.json is said in one line."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a field: {error!r}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What field.json says."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give a seed's folder of a run")
+    with _reading(path):
+        described = dict(json.loads(path.read_text()))
+    if "field" in described and "kind" not in described:
+        raise ValueError(f"{path} is of an older version of dsd_jax; make the object again")
+    return described
+
+
+def _known(path: Path, described: dict[str, Any]) -> Field:
+    """The field, where it is one of `KINDS`."""
+    kind = described.get("kind")
+    if ":" in str(kind):
+        raise ValueError(f"{path} is of a {kind}, which must be given: load_scene(folder, field)")
+    with _reading(path):
+        return KINDS[str(kind)](**described["field"])
+
+
+def _same(path: Path, described: dict[str, Any], field: Any) -> Field:
+    """The field that was given, where it is what field.json describes."""
+    field = completed(field)
+    for name, value in describe_field(field).items():
+        if described.get(name) != value:
+            raise ValueError(f"{path} is of another field: {described.get(name)}, not {value}")
+    return field
+
+
+def _restored(field: Field, numbers: dict[str, Any] | None) -> Any:
+    """The stage whose `named_leaves` were written."""
+    if numbers is None:
+        return None
+    like = field.stage(1.0, final=True)
+    if named_leaves(like).keys() != numbers.keys():
+        raise ValueError(f"the field has no stage {numbers}")
+    leaves = [float(numbers[name]) for name in named_leaves(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)

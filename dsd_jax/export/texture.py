@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dsd_jax.export.charts import Atlas
-from dsd_jax.export.field_grid import DEVICES, Field
+from dsd_jax.export.field_grid import DEVICES, ExportedField
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import rasterise
 from dsd_jax.rendering.volume import absorption
@@ -26,7 +26,7 @@ _FAINT = 0.1
 
 
 def bake(
-    field: Field,
+    field: ExportedField,
     vertices: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
     atlas: Atlas,
@@ -54,7 +54,7 @@ def bake(
 
 
 def surface_albedo(
-    field: Field, points: Float[np.ndarray, "m 3"], normals: Float[np.ndarray, "m 3"]
+    field: ExportedField, points: Float[np.ndarray, "m 3"], normals: Float[np.ndarray, "m 3"]
 ) -> Float[np.ndarray, "m 3"]:
     """What one sees of the field looking straight at the surface, sRGB in [0, 1].
 
@@ -77,7 +77,7 @@ def surface_albedo(
     return colours
 
 
-def compilations(field: Field, points: Sequence[int]) -> list[Callable[[], Any]]:
+def compilations(field: ExportedField, points: Sequence[int]) -> list[Callable[[], Any]]:
     """What compiles `surface_albedo` of so many points. Of `field.params` only shapes matter."""
 
     def one(blocks: int) -> Callable[[], Any]:

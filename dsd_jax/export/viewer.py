@@ -22,12 +22,12 @@ import numpy as np
 
 from dsd_jax.export.live import Live, camera_from, picture
 from dsd_jax.export.pictures import to_uint8
+from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG
 
 HOST, PORT = "127.0.0.1", 8080
 MESHES = "none, meshes only"
 # Between two objects.
 STEP = 2.0
-_FOV_DEG, _DISTANCE = 40.0, 2.7
 
 
 class Exhibit(NamedTuple):
@@ -137,12 +137,12 @@ class Viewer:
         places = np.array([exhibit.place for exhibit in self._exhibits.values()], float)
         low, high = places.min(0), places.max(0)
         middle, extent = (low + high) / 2, max(*(high - low)[:2] * [0.6, 1.0], 0.0)
-        back = _DISTANCE + extent / 2 / np.tan(np.deg2rad(_FOV_DEG) / 2)
+        back = DISTANCE + extent / 2 / np.tan(np.deg2rad(FOV_DEG) / 2)
         camera = self._server.initial_camera
         self._server.scene.set_up_direction("+y")
         camera.position = tuple(middle + np.array([0.0, 0.3 * back, back]))
         camera.look_at, camera.up = tuple(middle), (0.0, 1.0, 0.0)
-        camera.fov = float(np.deg2rad(_FOV_DEG))
+        camera.fov = float(np.deg2rad(FOV_DEG))
 
     def _add_mesh(self, exhibit: Exhibit, glb: bytes) -> Any:
         position = np.add(exhibit.place, exhibit.origin)

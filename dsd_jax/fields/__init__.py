@@ -1,4 +1,5 @@
-"""Fields: parameters -> values at points of the box [-1, 1]^3, as Flax modules.
+"""Fields: parameters -> density and features at points of the box [-1, 1]^3.
 
-One contract: `field.apply({"params": p}, points [n, 3]) -> (density [n], features [n, f])`.
+`base` says what a field is, and any such goes into an optimisation; `radiance` has the one that
+recipes take unless they say otherwise. Their parts, and backgrounds, are Flax modules.
 """

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from scipy.special import logit
 
+# Of plain backgrounds, and what learned ones start from.
+GREY = 0.8
+
 
 def constant_background(colour) -> Callable[[jax.Array], jax.Array]:
     """The background of one fixed colour: a scalar (grey) or [3]."""
@@ -26,7 +29,7 @@ def random_colour(key: jax.Array) -> Float[Array, "3"]:
 class LearnedColour(nn.Module):
     """One learnable colour for all directions; at the start the grey `initial`, within (0, 1)."""
 
-    initial: float = 0.8
+    initial: float = GREY
 
     @nn.compact
     def __call__(self, directions: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
@@ -40,7 +43,7 @@ class DirectionalBackground(nn.Module):
     At the start it is the plain grey `initial`, within (0, 1).
     """
 
-    initial: float = 0.8
+    initial: float = GREY
     width: int = 16
 
     @nn.compact

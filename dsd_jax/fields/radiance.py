@@ -5,15 +5,17 @@ world box [-1, 1]^3.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from dsd_jax.fields.hash_grid import HashGrid
-
-FieldFn = Callable[[Array], tuple[Array, Array]]
+from dsd_jax.fields.base import Field, FieldFn
+from dsd_jax.fields.hash_grid import HashGrid, level_resolutions
 
 
 def truncated_exp(x: jax.Array) -> jax.Array:
@@ -90,6 +92,137 @@ class RadianceField(nn.Module):
             spread = nn.initializers.normal(self.colour_std)
             colour = colour + self.param("colour", spread, (self.outputs,))
         return density, nn.sigmoid(colour)
+
+
+class Stage(NamedTuple):
+    """What of a `HashGridField` is in use.
+
+    Attributes:
+        open_levels: how many levels of its grid, see `hash_grid.encode`; None means all.
+        floor_part: share of `density_floor` that holds, in [0, 1].
+    """
+
+    open_levels: Any
+    floor_part: Any
+
+
+@dataclass(frozen=True)
+class HashGridField(Field):
+    """A `RadianceField` whose levels open one after another, and whose haze goes at last."""
+
+    levels: int = 6
+    """Levels of the hash grid."""
+    features: int = 2
+    """Features of a level."""
+    log2_entries: int = 16
+    """Base-2 logarithm of the entries of a level's table."""
+    base_resolution: int = 12
+    """Cells a side of the coarsest level."""
+    growth: float = 1.5
+    """Factor from one level's resolution to the next."""
+    width: int = 32
+    """Width of the MLP behind the grid."""
+    hidden_layers: int = 1
+    """Hidden layers of that MLP."""
+    density: Literal["softplus", "exp"] = "exp"
+    """How the field's raw output becomes density."""
+    blob_scale: float = 4.0
+    """Raw density that the field starts with at the centre."""
+    blob_std: float = 0.5
+    """Radius at which that raw density reaches 0."""
+    colour_std: float = 1.0
+    """Spread over seeds of the colour, before the sigmoid, that the field starts with."""
+    density_floor: float = 10.0
+    """What is taken off the density in the end, so that no haze stays around the surface: nothing
+    until `floor_from`, all of it from 0.9 of the steps on and in the results."""
+    floor_from: float = 0.5
+    """Part of the steps from which that begins to hold."""
+    start_levels: float = 6
+    """Levels open at the first step; the others open one after another until `levels_until`."""
+    levels_until: float = 0.5
+    """Part of the steps after which all levels are open."""
+
+    def __post_init__(self):
+        counts = ("levels", "features", "log2_entries", "base_resolution", "width", "hidden_layers")
+        for name in counts:
+            self._refuse_unless(getattr(self, name) >= 1, name, "be at least 1")
+        for name in ("levels_until", "floor_from"):
+            self._refuse_unless(0 <= getattr(self, name) <= 1, name, "lie in 0..1")
+        self._refuse_unless(self.density_floor >= 0, "density_floor", "not be negative")
+        self._refuse_unless(self.growth >= 1, "growth", "be at least 1")
+        self._refuse_unless(self.density in DENSITIES, "density", f"be {' or '.join(DENSITIES)}")
+
+    def _refuse_unless(self, right: bool, name: str, must: str) -> None:
+        if not right:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--field.{flag} must {must}, not {getattr(self, name)}")
+
+    @property
+    def module(self) -> RadianceField:
+        """The Flax module, whose "params" are the field's parameters."""
+        return RadianceField(
+            levels=self.levels,
+            features=self.features,
+            log2_entries=self.log2_entries,
+            base_resolution=self.base_resolution,
+            growth=self.growth,
+            width=self.width,
+            hidden_layers=self.hidden_layers,
+            blob_scale=self.blob_scale,
+            blob_std=self.blob_std,
+            density_activation=DENSITIES[self.density],
+            density_floor=self.density_floor,
+            colour_std=self.colour_std,
+        )
+
+    @property
+    def resolution(self) -> int:
+        """Cells along an axis of the finest level."""
+        return self.resolution_at(None)
+
+    def init(self, key: jax.Array) -> Any:
+        """Fresh parameters of `module`."""
+        return self.module.init(key, jnp.zeros((1, 3)))["params"]
+
+    def apply(
+        self, params: dict[str, Any], points: Float[Array, "n 3"], stage: Stage | None = None
+    ) -> tuple[Float[Array, "n"], Float[Array, "n 3"]]:
+        """Density and albedo; without a stage all levels are open, and the floor holds."""
+        apply: Callable[..., Any] = self.module.apply
+        parts = (None, 1.0) if stage is None else stage
+        return apply({"params": params}, points, *parts)
+
+    def parameter_groups(self, params: dict[str, Any]) -> Any:
+        """The tables of the hash grid are "grid", all else is "mlp"."""
+
+        def group(path, leaf):
+            return "grid" if "HashGrid_0" in [entry.key for entry in path] else "mlp"
+
+        return jax.tree_util.tree_map_with_path(group, params)
+
+    def stage(self, progress: Any, final: bool = False) -> Stage:
+        """Levels open from `start_levels` at the start linearly to all at `levels_until`.
+
+        The floor rises from `floor_from` to 0.9; results show all of it.
+        """
+        levels = None
+        if self.start_levels < self.levels:
+            part = ramp(progress, 0.0, self.levels_until)
+            levels = self.start_levels + part * (self.levels - self.start_levels)
+        return Stage(levels, 1.0 if final else ramp(progress, self.floor_from, 0.9))
+
+    def resolution_at(self, stage: Stage | None) -> int:
+        """Cells along an axis of the finest level that is open, be it by a part."""
+        levels = self.levels
+        if stage is not None and stage.open_levels is not None:
+            levels = min(max(int(np.ceil(stage.open_levels)), 1), levels)
+        return level_resolutions(levels, self.base_resolution, self.growth)[-1]
+
+
+def ramp(progress: Any, start: float, end: float) -> jax.Array:
+    """From 0 at progress = `start` to 1 at progress = `end`, linearly, and constant outside."""
+    progress = jnp.asarray(progress, jnp.float32)
+    return jnp.clip((progress - start) / max(end - start, 1e-9), 0.0, 1.0)
 
 
 def _unit(vector: jax.Array) -> jax.Array:

@@ -16,11 +16,12 @@ from dsd_jax.metrics.bank import BACK, FRONT, SIDE, Bank, direction_columns
 from dsd_jax.metrics.diversity import cosine_similarity, object_features, unit
 from dsd_jax.metrics.nouns import category_of
 from dsd_jax.rendering.cameras import AZIMUTHS_DEG, ELEVATION_DEG
+from dsd_jax.rendering.scene import GREY
 
 __all__ = ["AZIMUTHS_DEG", "ELEVATION_DEG"]
 
 SIZE = 128
-BACKGROUND = 0.8
+BACKGROUND = GREY
 # Categories that have a front.
 DIRECTED = ("car", "chair", "sofa", "fish")
 NEIGHBOURS = 5

@@ -4,18 +4,63 @@ Letters: n seeds, v views, h w pixels, f features of EfficientNet-Lite0. Picture
 floats in [0, 1]; a distance, diversity or similarity without another name is one of those features.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, UInt8
 
-from dsd_jax.metrics import judge
-from dsd_jax.metrics.bank import Bank
+from dsd_jax.metrics import efficientnet, judge
+from dsd_jax.metrics.bank import Bank, load_bank
 from dsd_jax.metrics.distributions import coverage, frechet_distance, kernel_distance
-from dsd_jax.metrics.diversity import cosine_similarity, diversity, object_features, vendi_score
+from dsd_jax.metrics.diversity import (
+    cosine_similarity,
+    diversity,
+    object_features,
+    per_object_diversity,
+    vendi_score,
+)
 from dsd_jax.metrics.features import pixels
 
 NEIGHBOURS = 3
+
+
+class Scores(NamedTuple):
+    """What metrics.json says of n seeds' views.
+
+    Attributes:
+        run: of all seeds together.
+        seeds: of each seed.
+    """
+
+    run: dict[str, Any]
+    seeds: list[dict[str, Any]]
+
+
+def of_prompt(prompt: str, views: UInt8[np.ndarray, "n v h w 3"]) -> Scores:
+    """Diversity between seeds, and fidelity to the prompt as far as the judge knows it.
+
+    Returns for each seed "diversity", the mean cosine distance to the others, "accepted" and
+    "neighbours"; for the run the mean diversity, and "fidelity", see `judge.prompt_fidelity`
+    (where there is no judge, with the reason).
+    """
+    features = efficientnet.features_in_batches(efficientnet.load_efficientnet(), views)
+    try:
+        fidelity = judge.prompt_fidelity(load_bank(), prompt, features)
+    except FileNotFoundError as error:
+        fidelity = {"accepted": None, "per_seed": None, "neighbours": None, "reason": str(error)}
+    run = {
+        "diversity": diversity(features),
+        "fidelity": {k: fidelity.get(k) for k in ("category", "accepted", "reason")},
+    }
+    seeds = [
+        {
+            "diversity": own,
+            "accepted": fidelity["per_seed"] and fidelity["per_seed"][i],
+            "neighbours": fidelity["neighbours"] and fidelity["neighbours"][i],
+        }
+        for i, own in enumerate(per_object_diversity(features).tolist())
+    ]
+    return Scores(run, seeds)
 
 
 def of_objects(bank: Bank, prompt: str, features: Float[np.ndarray, "n v f"]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import linen as nn
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -36,14 +37,14 @@ def attend(query, key, value, heads: int, causal: bool = False) -> jax.Array:
     """
     if key.shape[1] == 1:
         return jnp.broadcast_to(value, query.shape)
-    query, key, value = (x.reshape(*x.shape[:2], heads, -1) for x in (query, key, value))
+    query, key, value = (rearrange(x, "n t (h d) -> n t h d", h=heads) for x in (query, key, value))
     kind = implementation(query.dtype, query.shape[-1])
     odd = query.shape[1] % 2 or key.shape[1] % 2
     if kind == "cudnn" and odd:
         out: jax.Array = _cudnn_forward_only(causal, query, key, value)
     else:
         out = _attention(kind, causal, query, key, value)
-    return out.reshape(*out.shape[:2], -1)
+    return rearrange(out, "n t h d -> n t (h d)")
 
 
 def _attention(kind, causal: bool, query, key, value) -> jax.Array:
@@ -177,10 +178,10 @@ class SpatialTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, x, text, num_views: int = 1):
-        b, h, w, c = x.shape
+        _, h, _, c = x.shape
         y = self._project(c, "proj_in")(GroupNorm(self.groups, 1e-6, self.dtype, name="norm")(x))
-        y = y.reshape(b, h * w, c)
+        y = rearrange(y, "b h w c -> b (h w) c")
         for i in range(self.depth):
             block = TransformerBlock(self.heads, self.dtype, name=f"transformer_blocks_{i}")
             y = block(y, text, num_views)
-        return x + self._project(c, "proj_out")(y.reshape(b, h, w, c))
+        return x + self._project(c, "proj_out")(rearrange(y, "b (h w) c -> b h w c", h=h))

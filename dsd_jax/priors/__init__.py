@@ -1,8 +1,10 @@
-"""What supplies a denoiser: exact Gaussian mixtures, Stable Diffusion's family, Zero-1-to-3's."""
+"""What supplies a denoiser: exact Gaussian mixtures, Stable Diffusion's family, Zero-1-to-3's.
+
+`base.Prior` says what a prior is; `completed` makes one of a class that has only what it must.
+"""
 
 import difflib
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +14,23 @@ from dsd_jax.models.ldm_config import read_config
 from dsd_jax.models.tensor_files import PICKLES
 from dsd_jax.models.zero123 import is_image_model
 from dsd_jax.priors import stable_diffusion, zero123
+from dsd_jax.priors.base import Picture, Prior, Viewpoint, completed
+
+__all__ = [
+    "EMBEDDED",
+    "Picture",
+    "Prior",
+    "Viewpoint",
+    "choose_precision",
+    "completed",
+    "load_prior",
+]
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 EMBEDDED = {name: _ASSETS / name for name in ("toybox", "toybox-1to3")}
 
 
-def load_prior(name_or_path: str | Path, dtype=jnp.float32, param_dtype=None) -> Any:
+def load_prior(name_or_path: str | Path, dtype=jnp.float32, param_dtype=None) -> Prior:
     """The embedded prior of that name, or one in diffusers layout: a folder, or a repository.
 
     A repository of the Hugging Face hub is called "owner/name"; a folder of the same name goes
@@ -36,7 +49,9 @@ def load_prior(name_or_path: str | Path, dtype=jnp.float32, param_dtype=None) ->
     folder = _folder(str(name_or_path))
     if is_image_model(path.name for path in folder.iterdir()):
         pose_kind = zero123.pose_kind_of(path.resolve().name)
-        return zero123.load(folder, dtype, param_dtype, pose_kind)
+        embedded = any(folder.samefile(own) for own in EMBEDDED.values() if own.is_dir())
+        fov_deg = zero123.TOYBOX_FOV_DEG if embedded else zero123.FOV_DEG
+        return zero123.load(folder, dtype, param_dtype, pose_kind, fov_deg)
     return stable_diffusion.load(folder, dtype, param_dtype)
 
 

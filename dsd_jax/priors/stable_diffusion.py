@@ -4,9 +4,12 @@ Letters: n prompts or network samples, l d length and width of a text embedding,
 H W an image, v views.
 """
 
+import dataclasses
+import json
+import math
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +17,24 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from dsd_jax.guidance import DenoiserAt, Network, ViewPrompts, classifier_free, perp_neg
+from dsd_jax.guidance import DenoiserAt, Network, classifier_free, perp_neg
 from dsd_jax.models import lora
 from dsd_jax.models.flax_pipeline import convert
 from dsd_jax.models.ldm_pipeline import load_single_file
 from dsd_jax.models.networks import Networks
 from dsd_jax.models.tokenizer import Tokenizer, of_transformers, read_tokenizer
 from dsd_jax.models.weights import Pipeline, load_pipeline
+from dsd_jax.ode import Denoiser
 from dsd_jax.priors import latent
+from dsd_jax.priors.base import Distinction, Picture, Viewpoint, ViewWords
+from dsd_jax.priors.view_words import Text, blend, of_views, words_for
+from dsd_jax.priors.words import unknown_words
 from dsd_jax.schedule import NoiseSchedule
 
 
 @struct.dataclass
 class Prior:
-    """A latent diffusion model: weights, and pure functions that take them as an argument.
+    """A latent diffusion model told of a prompt: weights, and pure functions that are given them.
 
     Attributes:
         params: {"unet", "vae", "text_encoder"}, pass it (or its copy on devices) to the methods.
@@ -55,14 +62,14 @@ class Prior:
         return side, side, self.networks.unet.config.out_channels
 
     @property
-    def has_camera(self) -> bool:
-        """Whether the network can be told where the camera stands."""
-        return self.networks.unet.config.camera_dim is not None
+    def depends_on_elevation(self) -> bool:
+        """It takes no picture."""
+        return False
 
     @property
-    def num_views(self) -> int:
-        """Views that are denoised together by default."""
-        return 1
+    def denoises_together(self) -> bool:
+        """Whether the network can be told where the cameras of several views stand."""
+        return self.networks.unet.config.camera_dim is not None
 
     def encode(self, params, image: Float[Array, "H W 3"]) -> Float[Array, "h w c"]:
         """Latent of an image in [0, 1] of any size, resized bilinearly to `image_size`.
@@ -75,32 +82,75 @@ class Prior:
         """Image of a latent, clipped to [0, 1], float32."""
         return latent.decode(self.networks.vae, params["vae"], x)
 
-    def encode_prompt(self, params, prompts: list[str]) -> Float[Array, "n l d"]:
-        """Text embeddings, float32; tokenises, so not jittable.
+    def condition(
+        self,
+        told: str | Picture,
+        *,
+        negative_prompt: str = "",
+        view_prompts: ViewWords = "perp-neg",
+    ) -> Text:
+        """The embedded prompt, all that its denoisers need of it; tokenises, so not jittable.
 
-        Prompts are padded, or cut, to the tokenizer's length. Raises FileNotFoundError when the
-        folder has no tokenizer.
+        Args:
+            told: the prompt.
+            negative_prompt: what guidance leads away from.
+            view_prompts: see `Text`; without effect where the network has a camera.
+
+        Raises ValueError for what is not one prompt, and as `encode_prompt` does.
         """
+        if isinstance(told, Picture):
+            raise ValueError(
+                f"{self.folder} takes a prompt and not a picture; toybox-1to3 and the Zero-1-to-3 "
+                "family take one"
+            )
+        if not isinstance(told, str):
+            raise ValueError(f"condition takes one prompt, a str, not {type(told).__name__}")
+        if view_prompts not in get_args(ViewWords):
+            known = ", ".join(get_args(ViewWords))
+            raise ValueError(f"view_prompts {view_prompts!r} is not one of {known}")
+        prompts = [told, *of_views(told), negative_prompt]
+        embedded = self.encode_prompt(self.params, prompts)
+        return Text(embedded[0], embedded[1:-1], embedded[-1], view_prompts)
+
+    def encode_prompt(self, params, prompts: list[str]) -> Float[Array, "n l d"]:
+        """Text embeddings, float32; tokenises, so not jittable. Raises as `tokenize` does."""
         ids = jnp.asarray(self.tokenize(prompts), jnp.int32)
         return _encode_ids(self.networks.text_encoder, params["text_encoder"], ids)
 
     def tokenize(self, prompts: list[str]) -> Int[np.ndarray, "n l"]:
-        """Token ids of prompts, padded, or cut, to the tokenizer's length."""
+        """Token ids of prompts, padded, or cut, to the tokenizer's length.
+
+        Raises ValueError for a bare string, FileNotFoundError when the folder has no tokenizer.
+        """
+        if isinstance(prompts, str):
+            raise ValueError(f"give a list of prompts, [{prompts!r}], or use condition")
         tokenizer = self.tokenizer or read_tokenizer(self.folder / "tokenizer")
         return tokenizer(prompts, self.networks.text_encoder.config.max_position_embeddings)
+
+    def warnings(self, prompt: str) -> list[str]:
+        """Which words of the prompt it has never seen, where its folder's words.json tells."""
+        words = self.folder / "words.json"
+        known = json.loads(words.read_text("utf-8")) if words.is_file() else None
+        unknown = [] if known is None else unknown_words(prompt, known)
+        return [f"the prior has never seen the words: {', '.join(unknown)}"] if unknown else []
+
+    def for_steps(self) -> "Prior":
+        """The prior without its text encoder's weights."""
+        params = {name: tree for name, tree in self.params.items() if name != "text_encoder"}
+        return dataclasses.replace(self, params=params)
 
     def network(self, params, num_views: int = 1) -> Network:
         """(x [n, ...], t [n], conditioning with leading n) -> eps [n, ...], float32.
 
-        The conditioning is {"text": [l, d]} and, optionally, {"camera": [16]}. With num_views > 1
-        a sample is [v, h, w, c], its camera [v, 16], and its views attend to one another.
+        The conditioning is {"text": [l, d]} and, optionally, {"camera": [16]}. A sample may be
+        [v, h, w, c] with v = num_views: its camera is [v, 16], its views attend to one another.
         """
         unet = self.networks.unet
 
         def network(x, t, conditioning):
             text, camera = conditioning["text"], conditioning.get("camera")
             shape, t_views = x.shape, t
-            if num_views > 1:
+            if x.ndim > 4:
                 x = x.reshape(-1, *shape[2:])
                 t_views, text = jnp.repeat(t, num_views), jnp.repeat(text, num_views, 0)
                 camera = None if camera is None else camera.reshape(-1, camera.shape[-1])
@@ -118,33 +168,53 @@ class Prior:
         """The weights with an adapter's in them, to be passed in their place."""
         return {**params, "unet": lora.merge(params["unet"], adapter)}
 
-    def denoiser_at(
-        self, params, text: Array, uncond: Array, camera: Array | None = None, num_views: int = 1
-    ) -> DenoiserAt:
-        """Guidance scale -> denoiser of [h, w, c], or of [v, h, w, c] with num_views = v > 1.
+    def tells_apart(self, condition: Text) -> Distinction:
+        """Every camera, where it has one; else what `condition.view_prompts` tells apart."""
+        if self.denoises_together:
+            return "cameras"
+        told: dict[ViewWords, Distinction] = {
+            "perp-neg": "sides",
+            "words": "words",
+            "none": "nothing",
+        }
+        return told[condition.view_prompts]
+
+    def samples_per_prediction(self, condition: Text) -> int:
+        """2 of classifier-free guidance, 4 of Perp-Neg."""
+        return 4 if self._pushes_away(condition) else 2
+
+    def denoiser_at(self, params, condition: Text, viewpoints: Viewpoint) -> DenoiserAt:
+        """Guidance scale -> denoiser of [h, w, c], or of views [v, h, w, c] with a leading axis.
 
         Args:
             params: weights.
-            text: [l, d] of the prompt.
-            uncond: [l, d] of the negative prompt.
-            camera: [16], or [v, 16], of `camera_embedding_input`.
+            condition: of `condition`.
+            viewpoints: with a camera `camera_to_world` is told, with a leading axis v that of
+                several views; without, the view goes into the prompt, and there is one.
         """
-        extra = {} if camera is None else {"camera": camera}
-        return classifier_free(
-            self.network(params, num_views), {"text": text, **extra}, {"text": uncond, **extra}
-        )
+        if not self._pushes_away(condition):
+            return self._classifier_free(params, condition, viewpoints)
+        told = blend(condition, viewpoints)
+        text, negatives = {"text": told.text}, {"text": told.negatives}
+        uncond = {"text": condition.uncond}
+        return perp_neg(self.network(params), text, uncond, negatives, told.weights)
 
-    def perp_neg_at(self, params, view_prompts: ViewPrompts, uncond: Array) -> DenoiserAt:
-        """Guidance scale -> denoiser of [h, w, c] by Perp-Neg, for a network without camera.
+    def prediction_at(self, params, condition: Text, viewpoints: Viewpoint) -> Denoiser:
+        """eps of the prompt alone, without Perp-Neg's negatives; arguments as of `denoiser_at`."""
+        return self._classifier_free(params, condition, viewpoints)(1.0)
 
-        Args:
-            params: weights.
-            view_prompts: of one view; text [l, d], negatives [2, l, d].
-            uncond: [l, d] of the negative prompt.
-        """
-        text, negatives = {"text": view_prompts.text}, {"text": view_prompts.negatives}
-        weights = view_prompts.weights
-        return perp_neg(self.network(params), text, {"text": uncond}, negatives, weights)
+    def _pushes_away(self, condition: Text) -> bool:
+        """Whether its guidance is Perp-Neg."""
+        return condition.view_prompts == "perp-neg" and not self.denoises_together
+
+    def _classifier_free(self, params, condition: Text, viewpoints: Viewpoint) -> DenoiserAt:
+        if not self.denoises_together:
+            text = {"text": words_for(condition, viewpoints)}
+            return classifier_free(self.network(params), text, {"text": condition.uncond})
+        camera = {"camera": camera_embedding_input(viewpoints.camera_to_world)}
+        text, uncond = ({"text": part, **camera} for part in (condition.plain, condition.uncond))
+        num_views = math.prod(jnp.shape(viewpoints.azimuth))
+        return classifier_free(self.network(params, num_views), text, uncond)
 
 
 def load(folder, dtype=jnp.float32, param_dtype=None) -> Prior:

@@ -14,6 +14,7 @@ and a folder or repository counts as Stable Zero123 if its name contains "stable
 Letters: l d length (1) and width of the context, h w c a latent, H W an image. Angles in radians.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,11 @@ from dsd_jax.models.clip_vision import preprocess
 from dsd_jax.models.ldm_config import POSES, read_config
 from dsd_jax.models.zero123 import ImageNetworks, ImagePipeline, load_folder, load_single_file
 from dsd_jax.priors import latent
+from dsd_jax.priors.base import Defaults, Picture, Viewpoint, ViewWords
 from dsd_jax.schedule import NoiseSchedule
+
+# Vertical fields of view, degrees, of the pictures that Zero-1-to-3 was trained on, and of Toybox.
+FOV_DEG, TOYBOX_FOV_DEG = 49.1, 40.0
 
 
 class View(NamedTuple):
@@ -44,16 +49,19 @@ class View(NamedTuple):
     distance: Any
 
 
-class ImageConditioning(NamedTuple):
+@struct.dataclass
+class ImageConditioning:
     """What an image tells the prior.
 
     Attributes:
         embedding: [l, d] of CLIP's vision encoder, before the projection.
         latent: [h, w, c], not scaled.
+        elevation: [] radians, of the camera that took it.
     """
 
     embedding: Float[Array, "l d"]
     latent: Float[Array, "h w c"]
+    elevation: Any = 0.0
 
 
 def pose_vector(delta_polar, delta_azimuth, last) -> Float[Array, "*n 4"]:
@@ -80,7 +88,7 @@ def project(
 
 
 @struct.dataclass
-class Prior:
+class Prior(Defaults):
     """A latent diffusion model of views: weights, and pure functions that take them as an argument.
 
     Attributes:
@@ -90,6 +98,7 @@ class Prior:
         networks: Flax modules.
         folder: where it was read from.
         pose_kind: what the pose's last number is, "distance" or "elevation" (Stable Zero123).
+        fov_deg: vertical field of view of its training pictures.
     """
 
     params: Any
@@ -97,6 +106,7 @@ class Prior:
     networks: ImageNetworks = struct.field(pytree_node=False)
     folder: Path = struct.field(pytree_node=False)
     pose_kind: str = struct.field(pytree_node=False, default=POSES[0])
+    fov_deg: float = struct.field(pytree_node=False, default=FOV_DEG)
 
     @property
     def image_size(self) -> int:
@@ -110,9 +120,9 @@ class Prior:
         return side, side, self.networks.unet.config.out_channels
 
     @property
-    def has_camera(self) -> bool:
-        """Whether views are denoised together, told of their cameras: each goes by itself."""
-        return False
+    def depends_on_elevation(self) -> bool:
+        """Whether it is told from what elevation the image was taken, beside the move."""
+        return self.pose_kind == "elevation"
 
     def encode(self, params, image: Float[Array, "H W 3"]) -> Float[Array, "h w c"]:
         """Latent to be denoised of an image in [0, 1], as `latent.encode` makes it."""
@@ -122,10 +132,33 @@ class Prior:
         """Image of a latent, clipped to [0, 1], float32."""
         return latent.decode(self.networks.vae, params["vae"], x)
 
-    def encode_image(self, params, image: Float[Array, "H W 3"]) -> ImageConditioning:
-        """What the prior is to know of an image in [0, 1] of any size, on white, float32.
+    def condition(
+        self,
+        told: str | Picture,
+        *,
+        negative_prompt: str = "",
+        view_prompts: ViewWords = "perp-neg",
+    ) -> ImageConditioning:
+        """What the prior is to know of a picture; compiled once for all of one size.
 
-        The image is resized bilinearly to `image_size` for both of its parts; jittable.
+        Args:
+            told: the picture.
+            negative_prompt, view_prompts: of priors that read prompts; without effect.
+
+        Raises ValueError for a prompt.
+        """
+        if not isinstance(told, Picture):
+            raise ValueError(
+                f"{self.folder} is of the Zero-1-to-3 family, which takes an image and not a prompt"
+            )
+        image = _encode_image(self, jnp.asarray(told.rgb))
+        return dataclasses.replace(image, elevation=jnp.asarray(told.elevation, jnp.float32))
+
+    def encode_image(self, params, image: Float[Array, "H W 3"]) -> ImageConditioning:
+        """What the prior sees of an image in [0, 1] of any size, on white, float32; jittable.
+
+        The image is resized bilinearly to `image_size` for both of its parts; its elevation counts
+        as 0.
         """
         size, encoder = self.image_size, self.networks.image_encoder
         image = jax.image.resize(image, (size, size, 3), "bilinear")
@@ -134,16 +167,15 @@ class Prior:
         z = latent.encode_unscaled(self.networks.vae, params["vae"], image, size)
         return ImageConditioning(jnp.asarray(embedding, jnp.float32), z)
 
-    def encode_prompt(self, params, prompts: list[str]):
-        """Raises ValueError: this prior takes an image."""
-        raise ValueError(
-            f"{self.folder} is of the Zero-1-to-3 family, which takes an image and not a prompt"
-        )
+    def for_steps(self) -> "Prior":
+        """The prior without its image encoder's weights."""
+        params = {name: tree for name, tree in self.params.items() if name != "image_encoder"}
+        return dataclasses.replace(self, params=params)
 
     def pose(self, target: View, source: View) -> Float[Array, "4"]:
         """The pose vector of the view `target` of an object whose image is taken from `source`."""
         last = target.distance - source.distance
-        if self.pose_kind == "elevation":
+        if self.depends_on_elevation:
             last = jnp.pi / 2 - source.elevation
         delta_polar = source.elevation - target.elevation
         return pose_vector(delta_polar, target.azimuth - source.azimuth, last)
@@ -171,7 +203,25 @@ class Prior:
         """The weights with an adapter's in them, to be passed in their place."""
         return {**params, "unet": lora.merge(params["unet"], adapter)}
 
-    def denoiser_at(self, params, image: ImageConditioning, pose: Float[Array, "4"]) -> DenoiserAt:
+    def denoiser_at(
+        self, params, condition: ImageConditioning, viewpoints: Viewpoint
+    ) -> DenoiserAt:
+        """Guidance scale -> denoiser of [h, w, c], a view of the object of an image.
+
+        The image's camera stands at azimuth 0 and as far away as the view's.
+
+        Args:
+            params: weights.
+            condition: of `condition`.
+            viewpoints: of one view.
+        """
+        target = View(viewpoints.elevation, viewpoints.azimuth, 0.0)
+        source = View(condition.elevation, 0.0, 0.0)
+        return self.denoiser_at_pose(params, condition, self.pose(target, source))
+
+    def denoiser_at_pose(
+        self, params, image: ImageConditioning, pose: Float[Array, "4"]
+    ) -> DenoiserAt:
         """Guidance scale -> denoiser of [h, w, c], the view of the object of `image` at `pose`.
 
         Args:
@@ -186,7 +236,13 @@ class Prior:
         )
 
 
-def load(folder, dtype=jnp.float32, param_dtype=None, pose_kind: str | None = None) -> Prior:
+def load(
+    folder,
+    dtype=jnp.float32,
+    param_dtype=None,
+    pose_kind: str | None = None,
+    fov_deg: float = FOV_DEG,
+) -> Prior:
     """Read a port to diffusers; weights go to the default device.
 
     `dtype` is the type of the networks' computation, `param_dtype` (default `dtype`) that of the
@@ -195,7 +251,7 @@ def load(folder, dtype=jnp.float32, param_dtype=None, pose_kind: str | None = No
     """
     folder = Path(folder)
     pipeline = load_folder(folder, dtype, param_dtype)
-    return _prior(pipeline, folder, pose_kind or pose_kind_of(folder.resolve().name))
+    return _prior(pipeline, folder, pose_kind or pose_kind_of(folder.resolve().name), fov_deg)
 
 
 def load_file(file, dtype=jnp.float32, param_dtype=None, config: dict | None = None) -> Prior:
@@ -206,7 +262,7 @@ def load_file(file, dtype=jnp.float32, param_dtype=None, config: dict | None = N
     file = Path(file)
     config = read_config(file) if config is None else config
     pipeline = load_single_file(file, dtype, param_dtype, config)
-    return _prior(pipeline, file.parent, config["pose"])
+    return _prior(pipeline, file.parent, config["pose"], FOV_DEG)
 
 
 def pose_kind_of(name: str) -> str:
@@ -214,7 +270,12 @@ def pose_kind_of(name: str) -> str:
     return POSES["stable" in name.lower()]
 
 
-def _prior(pipeline: ImagePipeline, folder: Path, pose_kind: str) -> Prior:
+def _prior(pipeline: ImagePipeline, folder: Path, pose_kind: str, fov_deg: float) -> Prior:
     schedule = NoiseSchedule.from_config(pipeline.scheduler)
     params = jax.device_put(pipeline.params)
-    return Prior(params, schedule, pipeline.networks, folder, pose_kind)
+    return Prior(params, schedule, pipeline.networks, folder, pose_kind, fov_deg)
+
+
+@jax.jit
+def _encode_image(prior: Prior, rgb: Float[Array, "s s 3"]) -> ImageConditioning:
+    return prior.encode_image(prior.params, rgb)

@@ -6,7 +6,7 @@ Letters: p = step / steps is the progress, from 0 to 1. All functions take a tra
 import jax
 import jax.numpy as jnp
 
-from dsd_jax.recipe.presets import Settings
+from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.schedule import NoiseSchedule
 
 
@@ -38,18 +38,24 @@ def timestep(
     return jnp.clip(t, 0, num_train_timesteps - 1)
 
 
-def run_timestep(step, settings: Settings, schedule: NoiseSchedule) -> jax.Array:
-    """`timestep` of a run with these settings, for a prior with this schedule."""
+def run_timestep(step, recipe: Recipe, schedule: NoiseSchedule) -> jax.Array:
+    """`timestep` of a run by this recipe, for a prior with this schedule."""
+    numbers = recipe.optimise
     return timestep(
         step,
-        settings.steps,
-        settings.t_max,
-        settings.t_min,
-        linear=settings.annealing == "linear",
+        recipe.steps,
+        numbers.t_max,
+        numbers.t_min,
+        linear=numbers.annealing == "linear",
         num_train_timesteps=schedule.num_train_timesteps,
     )
 
 
-def t_prime_min(step, steps: int, early: int = 1, late: int = 10, after: float = 0.75) -> jax.Array:
-    """Lower clamp of DSD's t': `early`, and `late` once sqrt(p) > `after` (the authors' values)."""
-    return jnp.where(jnp.sqrt(jnp.asarray(step, jnp.float32) / steps) > after, late, early)
+def progress(step, recipe: Recipe) -> jax.Array:
+    """p: part of the steps that are done, 0 .. 1, float32."""
+    return jnp.asarray(step, jnp.float32) / recipe.steps
+
+
+def ramp(p, start: float, end: float) -> jax.Array:
+    """From 0 at p = `start` to 1 at p = `end`, linearly, and constant outside."""
+    return jnp.clip((p - start) / max(end - start, 1e-9), 0.0, 1.0)

@@ -17,13 +17,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from dsd_jax import ode
+from dsd_jax.priors.base import Picture, Prior
 from dsd_jax.recipe import reference
-from dsd_jax.recipe.presets import Settings
-from dsd_jax.recipe.viewpoints import Picture, Viewpoint, camera_at, of_picture
+from dsd_jax.recipe.parts import CameraSettings
+from dsd_jax.recipe.recipe import Recipe
+from dsd_jax.recipe.viewpoints import Reference, viewpoint_at
 from dsd_jax.rendering.cameras import Camera, rays
 
 CANDIDATES_DEG = tuple(range(-10, 65, 5))
@@ -37,7 +38,7 @@ _LOST = 0.3
 _STEPS = 21
 
 
-def estimate(prior: Any, picture: Picture, settings: Settings) -> tuple[float, dict[float, float]]:
+def estimate(prior: Prior, picture: Reference, recipe: Recipe) -> tuple[float, dict[float, float]]:
     """The elevation in degrees, one of `CANDIDATES_DEG`, and the mismatch of each.
 
     A prior that is told the elevation as well (Stable Zero123) draws views for each candidate.
@@ -46,30 +47,32 @@ def estimate(prior: Any, picture: Picture, settings: Settings) -> tuple[float, d
         picture: its elevation is not looked at.
     """
     elevations = jnp.deg2rad(jnp.asarray(CANDIDATES_DEG, jnp.float32))
-    draw = jax.jit(partial(draw_views, prior.replace(params=None), settings=settings))
-    told = prior.pose_kind == "elevation"
-    sets = [draw(prior.params, picture, at) for at in (elevations if told else elevations[:1])]
-    compare = jax.jit(partial(mismatch, settings=settings))
+    condition = prior.condition(Picture(picture.rgb, elevations[0]))
+    draw = jax.jit(partial(draw_views, prior, recipe=recipe))
+    told = prior.depends_on_elevation
+    sets = [draw(prior.params, condition, at) for at in (elevations if told else elevations[:1])]
+    compare = jax.jit(partial(mismatch, cameras=recipe.camera))
     costs = [float(compare(picture, sets[i if told else 0], at)) for i, at in enumerate(elevations)]
     table = dict(zip(map(float, CANDIDATES_DEG), costs, strict=True))
     return min(table, key=lambda at: table[at]), table
 
 
 def draw_views(
-    prior: Any, params: Any, picture: Picture, elevation: Array, settings: Settings
+    prior: Any, params: Any, condition: Any, elevation: Array, recipe: Recipe
 ) -> Float[Array, "m s s 3"]:
     """The prior's views after each of `MOVES_DEG`, by DDIM from one noise.
 
     Args:
+        condition: what the prior was told of the picture.
         elevation: where the picture is taken to be from.
     """
     noise = jax.random.normal(jax.random.key(0), prior.latent_shape)
-    grid = ode.linear_grid(_STEPS)
+    grid = ode.linear_grid(_STEPS, prior.schedule.num_train_timesteps - 1)
+    told = condition.replace(elevation=elevation)
 
     def one(move):
-        target = Viewpoint(azimuth=move[1], elevation=elevation + move[0])
-        told = picture._replace(elevation=elevation)
-        denoiser = of_picture(prior, params, told, target)(settings.guidance_scale)
+        viewpoint, _ = viewpoint_at(move[1], elevation + move[0], recipe.camera)
+        denoiser = prior.denoiser_at(params, told, viewpoint)(recipe.method.guidance_scale)
         x = ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
         return jax.image.resize(prior.decode(params, x), (_SIZE, _SIZE, 3), "linear")
 
@@ -77,7 +80,7 @@ def draw_views(
 
 
 def mismatch(
-    picture: Picture, views: Float[Array, "m s s 3"], elevation: Array, settings: Settings
+    picture: Reference, views: Float[Array, "m s s 3"], elevation: Array, cameras: CameraSettings
 ) -> jax.Array:
     """How badly the picture's object is found in views of it, if it was taken from there: [].
 
@@ -90,8 +93,8 @@ def mismatch(
     shape = views.shape[1:3]
     rgb, mask = (reference.resized(part, shape) for part in (picture.rgb, picture.mask))
     moves = jnp.deg2rad(jnp.asarray(MOVES_DEG))
-    targets = camera_at(Viewpoint(azimuth=moves[:, 1], elevation=elevation + moves[:, 0]), settings)
-    camera = reference.camera_of(elevation, settings)
+    _, targets = viewpoint_at(moves[:, 1], elevation + moves[:, 0], cameras)
+    camera = reference.camera_of(elevation, cameras)
     origins, directions = rays(camera, *shape)
     forward = -camera.camera_to_world[:3, 2]
     along = jnp.einsum("hwi,i->hw", directions, forward, precision="highest")[..., None]
@@ -107,7 +110,7 @@ def mismatch(
         total = jax.lax.reduce_window(each, 0.0, jax.lax.add, window, (1, 1), "SAME")
         return total / _WINDOW**2
 
-    depths = settings.distance + jnp.linspace(-_REACH, _REACH, _DEPTHS)
+    depths = cameras.distance + jnp.linspace(-_REACH, _REACH, _DEPTHS)
     found = jnp.min(jax.lax.map(at_depth, depths), 0)
     return jnp.sum(found * mask) / jnp.sum(mask)
 
@@ -124,20 +127,3 @@ def _seen(
     row = (1 - local[..., 1] / span) * side / 2 - 0.5
     read = partial(jax.scipy.ndimage.map_coordinates, order=1, mode="nearest")
     return jnp.stack([read(view[..., i], [row, column]) for i in range(3)], -1)
-
-
-def of_flag(text: str) -> float | None:
-    """What --elevation-deg says, None for "auto".
-
-    Raises:
-        ValueError: it is neither that nor an angle at which a camera can stand upright.
-    """
-    if text == "auto":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not -90 < value < 90:
-        raise ValueError(f"--elevation-deg must be auto or lie inside -90..90, not {text}")
-    return value

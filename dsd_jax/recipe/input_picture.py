@@ -33,6 +33,8 @@ class InputPicture(NamedTuple):
         depth: [s, s] as the user's file has it, 0 outside; None where none was given.
         normal: [s, s, 3] unit vectors in the camera's frame, 0 outside; None likewise.
         doubts: what a user should know about the cut-out, one phrase each.
+        name: of the file.
+        elevation_deg: of the camera above the horizon; None where the prior is to estimate it.
     """
 
     rgb: Float[np.ndarray, "s s 3"]
@@ -40,6 +42,28 @@ class InputPicture(NamedTuple):
     depth: Float[np.ndarray, "s s"] | None
     normal: Float[np.ndarray, "s s 3"] | None
     doubts: list[str]
+    name: str = "picture"
+    elevation_deg: float | None = None
+
+
+def read_picture(
+    image: str | Path,
+    elevation_deg: float | None = None,
+    *,
+    mask: str | Path | None = None,
+    depth: str | Path | None = None,
+    normal: str | Path | None = None,
+    recentre: bool = True,
+) -> InputPicture:
+    """A picture of one object, for `generate`; see `prepare`, which also says what is raised.
+
+    Args:
+        elevation_deg: how far above the horizon its camera stood; None has the prior estimate it.
+        recentre: centre the object and scale it to `FILL` of the frame.
+    """
+    fill = FILL if recentre else None
+    picture = prepare(image, mask, depth, normal, fill=fill)
+    return picture._replace(elevation_deg=elevation_deg)
 
 
 def prepare(
@@ -115,6 +139,7 @@ def prepare(
         depth=None if depth is None else rest[..., 0],
         normal=None if normal is None else vectors / lengths,
         doubts=doubts + _doubts(alpha),
+        name=Path(image).stem,
     )
 
 

@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dsd_jax.recipe.presets import Settings
-from dsd_jax.recipe.viewpoints import Picture, Viewpoint, camera_at
+from dsd_jax.recipe.fitting_parts import ReferenceSettings
+from dsd_jax.recipe.parts import CameraSettings
+from dsd_jax.recipe.viewpoints import Reference, viewpoint_at
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.volume import Rendering
 
 
-def camera_of(elevation: Float[Array, ""], settings: Settings) -> Camera:
+def camera_of(elevation: Float[Array, ""], cameras: CameraSettings) -> Camera:
     """The camera that took the picture, in the run's framing: at azimuth 0."""
-    return camera_at(Viewpoint(jnp.zeros_like(elevation), elevation), settings)
+    return viewpoint_at(jnp.zeros_like(elevation), elevation, cameras)[1]
 
 
 def distance(
-    rendering: Rendering, picture: Picture, camera: Camera, settings: Settings
+    rendering: Rendering, picture: Reference, camera: Camera, weights: ReferenceSettings
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Weighted sum of the terms below, and each unweighted; a weight of 0 leaves a term out.
 
@@ -29,21 +30,21 @@ def distance(
         picture: of the rendering's size, see `part_of`.
         camera: of that view.
     """
-    _, _, rgb, mask, depth, normal = picture
+    _, rgb, mask, depth, normal = picture
     terms = {
-        "reference_colour": lambda: colour(rendering.rgb, rgb),
-        "reference_mask": lambda: colour(rendering.opacity, mask),
+        "colour": lambda: colour(rendering.rgb, rgb),
+        "mask": lambda: colour(rendering.opacity, mask),
     }
     if depth is not None:
-        terms["reference_depth"] = lambda: uncorrelated(along_axis(rendering, camera), depth, mask)
+        terms["depth"] = lambda: uncorrelated(along_axis(rendering, camera), depth, mask)
     if normal is not None:
-        terms["reference_normal"] = lambda: turned(in_camera(rendering, camera), normal, mask)
-    found = {name: term() for name, term in terms.items() if getattr(settings, name)}
-    weighted = [getattr(settings, name) * value for name, value in found.items()]
-    return sum(weighted, jnp.zeros(())), found
+        terms["normal"] = lambda: turned(in_camera(rendering, camera), normal, mask)
+    found = {name: term() for name, term in terms.items() if getattr(weights, name)}
+    weighted = [getattr(weights, name) * value for name, value in found.items()]
+    return sum(weighted, jnp.zeros(())), {f"reference_{k}": v for k, v in found.items()}
 
 
-def part_of(picture: Picture, side: int, key: jax.Array) -> tuple[Picture, Float[Array, "2"]]:
+def part_of(picture: Reference, side: int, key: jax.Array) -> tuple[Reference, Float[Array, "2"]]:
     """Every k-th pixel of the picture from a random one on, k = s / side, at least 1.
 
     So a rendering of side x side pixels is compared with pixels of the full picture, and over the

@@ -1,11 +1,11 @@
-"""The state of one seed's optimisation: one pytree, all of it a function of (seed, settings, step).
+"""The state of one seed's optimisation: one pytree, all of it a function of (seed, recipe, step).
 
 Every random number of a seed comes from `fold_in(key(seed), ...)` of its own seed, so that a seed
 knows nothing of its companions. Stack states for several seeds.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -14,13 +14,13 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt
 
-from dsd_jax.fields.radiance import DENSITIES, RadianceField
-from dsd_jax.recipe.presets import Settings
+from dsd_jax.fields.base import Field
+from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.rendering import occupancy
-from dsd_jax.rendering.scene import Scene
 
 # Numbers folded into a seed's key beside its steps 0, 1, 2, ...: far above any step.
 _NOISE, _PARAMS, _METHOD = 2**32 - 1, 2**32 - 2, 2**32 - 3
+GROUPS = ("grid", "mlp", "background")
 
 
 @struct.dataclass
@@ -35,7 +35,8 @@ class State:
         opt_state: of `optimiser`.
         occupancy: where there may be matter.
         method: of the network that the method trains beside, None where it trains none.
-        cache: the seed's `ode_cache.Cache` where the run keeps one; a function of the rest, so no
+        targets: of the refinement, see `refine.Targets`; None where nothing is refined.
+        ode: the seed's `kept_ode.KeptOde` where the run keeps one; a function of the rest, so no
             part of a checkpoint.
     """
 
@@ -46,7 +47,8 @@ class State:
     opt_state: Any
     occupancy: occupancy.OccupancyGrid
     method: Any = None
-    cache: Any = None
+    targets: Any = None
+    ode: Any = None
 
 
 def step_key(seed, step) -> jax.Array:
@@ -64,91 +66,81 @@ def method_key(seed) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), _METHOD)
 
 
-def seed_noise(seed, latent_shape: tuple[int, ...], settings: Settings) -> jax.Array:
-    """The seed's noise, unit Gaussian: [h, w, c], or [views, h, w, c] with several views.
+def seed_noise(seed, shape: tuple[int, ...], views: int = 1, own: bool = False) -> jax.Array:
+    """The seed's noise, unit Gaussian: `shape`, or [views, *shape] with several views.
 
-    All views have the noise that a single view has, except where `settings.view_noise` is "own".
+    All views have the noise that a single view has, or, with `own`, each its own.
     """
     key = noise_key(seed)
-    if settings.views == 1:
-        return jax.random.normal(key, latent_shape)
-    if settings.view_noise == "own":
-        return jax.random.normal(key, (settings.views, *latent_shape))
-    noise = jax.random.normal(key, latent_shape)
-    return jnp.broadcast_to(noise, (settings.views, *latent_shape))
+    if views == 1:
+        return jax.random.normal(key, shape)
+    if own:
+        return jax.random.normal(key, (views, *shape))
+    return jnp.broadcast_to(jax.random.normal(key, shape), (views, *shape))
+
+
+def noise_of(seed, shape: tuple[int, ...], recipe: Recipe) -> jax.Array:
+    """`seed_noise` under a recipe."""
+    return seed_noise(seed, shape, recipe.camera.views, recipe.view_noise == "own")
 
 
 def init_state(
     seed,
     latent_shape: tuple[int, ...],
-    scene: Scene,
-    settings: Settings,
+    recipe: Recipe,
     method: Callable[[jax.Array], Any] = lambda key: None,
+    targets: Any = None,
 ) -> State:
     """The state of one seed before its first step; vmap over seeds for several.
 
     Args:
-        method: key -> what the method trains, see `distil.initial`.
+        method: key -> what the method trains, see `method_step.initial`.
+        targets: place of what the refinement fits to, see `refine.no_targets`.
     """
     seed = jnp.asarray(seed, jnp.uint32)
-    params = scene.init(jax.random.fold_in(jax.random.key(seed), _PARAMS))
+    params = recipe.scene.init(jax.random.fold_in(jax.random.key(seed), _PARAMS))
     return State(
         seed=seed,
         step=jnp.zeros((), jnp.int32),
-        seed_noise=seed_noise(seed, latent_shape, settings),
+        seed_noise=noise_of(seed, latent_shape, recipe),
         params=params,
-        opt_state=optimiser(settings).init(params),
-        occupancy=occupancy.init(settings.occupancy_resolution),
+        opt_state=optimiser(recipe).init(params),
+        occupancy=occupancy.init(recipe.render.occupancy_resolution),
         method=method(method_key(seed)),
+        targets=targets,
     )
 
 
-def without_cache(state: State) -> State:
+def without_ode(state: State) -> State:
     """What a checkpoint holds of a state, or of several: the rest is built from it anew."""
-    return dataclasses.replace(state, cache=None)
+    return dataclasses.replace(state, ode=None)
 
 
-def make_scene(settings: Settings) -> Scene:
-    """The field and background that the settings describe; a random background is shown as grey."""
-    field = RadianceField(
-        levels=settings.levels,
-        features=settings.features,
-        log2_entries=settings.log2_entries,
-        base_resolution=settings.base_resolution,
-        growth=settings.growth,
-        width=settings.width,
-        hidden_layers=settings.hidden_layers,
-        blob_scale=settings.blob_scale,
-        blob_std=settings.blob_std,
-        density_activation=DENSITIES[settings.density],
-        density_floor=settings.density_floor,
-        colour_std=settings.colour_std,
-    )
-    return Scene(field, "grey" if settings.background == "random" else settings.background)
-
-
-def optimiser(settings: Settings) -> optax.GradientTransformation:
+def optimiser(recipe: Recipe) -> optax.GradientTransformation:
     """Adam with one learning rate each for hash tables, MLP and background."""
+    rates = {name: getattr(recipe.optimise, f"{name}_rate") for name in GROUPS}
+    return grouped_adam(recipe, rates, recipe.steps, recipe.optimise.final_rate)
+
+
+def grouped_adam(
+    recipe: Recipe, rates: Mapping[str, float], steps: int, final: float
+) -> optax.GradientTransformation:
+    """Adam whose learning rates fall along a cosine, within so many steps, to `final` of them.
+
+    Args:
+        rates: of each of `GROUPS`.
+    """
+    numbers = recipe.optimise
 
     def adam(rate):
-        schedule = optax.cosine_decay_schedule(rate, settings.steps, alpha=settings.final_rate)
-        return optax.adam(schedule, settings.beta1, settings.beta2, settings.adam_eps)
+        schedule = optax.cosine_decay_schedule(rate, steps, alpha=final)
+        return optax.adam(schedule, numbers.beta1, numbers.beta2, numbers.adam_eps)
 
-    rates: dict[Hashable, optax.GradientTransformation] = {
-        "grid": adam(settings.grid_rate),
-        "mlp": adam(settings.mlp_rate),
-        "background": adam(settings.background_rate),
-    }
-    return optax.multi_transform(rates, _groups)
+    each: dict[Hashable, optax.GradientTransformation] = {n: adam(r) for n, r in rates.items()}
+    return optax.multi_transform(each, lambda params: _groups(recipe.field, params))
 
 
-def _groups(params: Any) -> Any:
+def _groups(field: Field, params: Any) -> Any:
     """Which learning rate each leaf of the params has."""
-
-    def group(path, leaf):
-        names = [entry.key for entry in path]
-        if names[0] == "background":
-            return "background"
-        return "grid" if "HashGrid_0" in names else "mlp"
-
-    return jax.tree_util.tree_map_with_path(group, params)
+    background = jax.tree.map(lambda leaf: "background", params["background"])
+    return {"field": field.parameter_groups(params["field"]), "background": background}

@@ -6,45 +6,37 @@ Letters: v views, h w c latents, H W pixels. p = step / steps is the progress, f
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from dsd_jax.distillation.common import Method
 from dsd_jax.fields.background import random_colour
 from dsd_jax.fields.radiance import analytic_normals
-from dsd_jax.priors.stable_diffusion import Prior
+from dsd_jax.priors.base import Prior, Viewpoint
 from dsd_jax.recipe import annealing, kept_ode, method_step, reference
-from dsd_jax.recipe.method_step import WEIGHTINGS
-from dsd_jax.recipe.presets import Settings
+from dsd_jax.recipe.fitting_parts import RegulariseSettings
+from dsd_jax.recipe.parts import RenderSettings
+from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State, noise_key, optimiser, step_key
-from dsd_jax.recipe.viewpoints import Picture, Shared, sample_viewpoints
+from dsd_jax.recipe.viewpoints import Reference, Shared, sample_viewpoints
 from dsd_jax.rendering import occupancy, regularisers, surface_noise
 from dsd_jax.rendering.cameras import Camera
-from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.shading import PointLight, sample_light
 from dsd_jax.rendering.volume import Rendering, step_chunk
 
+Logs = dict[str, jax.Array]
 
-class Recipe(NamedTuple):
-    """What a step is made of; fixed when it is compiled.
 
-    Attributes:
-        method: a value of `distillation.METHODS`.
-        settings: of the phase, see `presets.phases`.
+def make_step(prior: Prior, recipe: Recipe) -> Callable[[State, Shared], tuple[State, Logs]]:
+    """The step of one seed: (state, shared) -> (state, metrics [] each).
+
+    Args:
+        prior: its `params` are not used; those of `shared` are.
+        recipe: of the phase, see `recipe.phases`.
     """
-
-    scene: Scene
-    prior: Prior
-    method: Method
-    settings: Settings
-
-
-def make_step(recipe: Recipe) -> Callable[[State, Shared], tuple[State, dict[str, jax.Array]]]:
-    """The step of one seed under a recipe: (state, shared) -> (state, metrics [] each)."""
-    return partial(_step, recipe)
+    return partial(_step, prior, recipe)
 
 
 def make_refresh(recipe: Recipe) -> Callable[[State], State]:
@@ -52,55 +44,54 @@ def make_refresh(recipe: Recipe) -> Callable[[State], State]:
 
     def refresh(state: State) -> State:
         key = jax.random.fold_in(step_key(state.seed, state.step), 1)
-        step, settings = state.step, recipe.settings
-        parts = open_levels(step, settings), floor_part(step, settings)
-        field_fn = recipe.scene.field_fn(state.params, *parts)
+        field_fn = recipe.scene.field_fn(state.params, _stage(recipe, state))
         grid = occupancy.update(state.occupancy, field_fn, key)
         return dataclasses.replace(state, occupancy=grid)
 
     return refresh
 
 
-def make_cache(recipe: Recipe) -> Callable[[State, Shared], State] | None:
-    """What gives one seed's state its `ode_cache`; None where the method or `ode` needs none."""
-    if not kept_ode.is_used(recipe.method, recipe.settings):
+def make_fill(prior: Prior, recipe: Recipe) -> Callable[[State, Shared], State] | None:
+    """What gives one seed's state its kept ODE; None where the recipe keeps none."""
+    if not recipe.keeps_ode:
         return None
 
     def fill(state: State, shared: Shared) -> State:
-        cache = kept_ode.build(recipe.prior, *shared, state.seed_noise, recipe.settings)
-        return dataclasses.replace(state, cache=cache)
+        kept = kept_ode.build(prior, shared.prior, shared.condition, state.seed_noise, recipe)
+        return dataclasses.replace(state, ode=kept)
 
     return fill
 
 
-def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str, jax.Array]]:
-    settings = recipe.settings
+def _step(prior: Prior, recipe: Recipe, state: State, shared: Shared) -> tuple[State, Logs]:
     keys = jax.random.split(step_key(state.seed, state.step), 4)
-    viewpoint, camera = sample_viewpoints(keys[0], settings)
-    light = _light(keys[1], camera, state.step, settings)
+    viewpoints, camera = sample_viewpoints(keys[0], recipe.camera)
+    light = _light(keys[1], camera, state.step, recipe)
 
     def seen(params):
         renderings = _render(recipe, params, state, camera, light, keys[2])
-        penalty, terms = penalties(renderings, camera, state.step, settings)
-        if isinstance(shared.text, Picture):
-            distance, parts = _as_pictured(recipe, params, state, shared.text, keys[2])
+        p = annealing.progress(state.step, recipe)
+        penalty, terms = penalties(renderings, camera, p, recipe.regularise)
+        if shared.reference is not None:
+            distance, parts = _as_pictured(recipe, params, state, shared.reference, keys[2])
             penalty, terms = penalty + distance, terms | parts
         return (renderings.rgb, penalty), (terms, renderings)
 
     (rgb, penalty), pull_back, (terms, renderings) = jax.vjp(seen, state.params, has_aux=True)
-    start = state
-    if settings.view_noise == "attached":
-        noise = surface_noise.of_views(noise_key(state.seed), renderings, camera, state.seed_noise)
-        start = dataclasses.replace(state, seed_noise=noise)
-    grad_rgb, grad_x, method, aux = _pull(recipe, shared, keys[3], rgb, start, viewpoint, camera)
-    (grads,) = pull_back((grad_rgb / settings.views, jnp.ones_like(penalty)))
-    updates, opt_state = optimiser(settings).update(grads, state.opt_state, state.params)
+    noise = state.seed_noise
+    if recipe.view_noise == "attached":
+        noise = surface_noise.of_views(noise_key(state.seed), renderings, camera, noise)
+    grad_rgb, grad_x, method, logs = _pull(
+        prior, recipe, shared, keys[3], rgb, noise, state, viewpoints
+    )
+    (grads,) = pull_back((grad_rgb / recipe.camera.views, jnp.ones_like(penalty)))
+    updates, opt_state = optimiser(recipe).update(grads, state.opt_state, state.params)
     metrics = {
         "loss": 0.5 * jnp.mean(jnp.square(grad_x)),
         "penalty": penalty,
         "opacity": jnp.mean(renderings.opacity),
         "grad_norm": optax.global_norm(grads),
-        **{name: jnp.mean(value) for name, value in (terms | aux).items()},
+        **{name: jnp.mean(value) for name, value in (terms | logs).items()},
     }
     return dataclasses.replace(
         state,
@@ -111,30 +102,21 @@ def _step(recipe: Recipe, state: State, shared: Shared) -> tuple[State, dict[str
     ), jax.tree.map(lambda m: m.astype(jnp.float32), metrics)
 
 
-def open_levels(step, settings: Settings) -> jax.Array | None:
-    """How many hash-grid levels are open: `start_levels`, then linearly all of them."""
-    if settings.start_levels >= settings.levels:
-        return None
-    part = ramp(step, settings, 0.0, settings.levels_until)
-    return settings.start_levels + part * (settings.levels - settings.start_levels)
-
-
-def floor_part(step, settings: Settings) -> jax.Array:
-    """Share of `density_floor` that holds: none until p = `late_from`, all of it from 0.9 on."""
-    return ramp(step, settings, settings.late_from, 0.9)
-
-
-def ramp(step, settings: Settings, start: float, end: float) -> jax.Array:
-    """From 0 at p = `start` to 1 at p = `end`, linearly, and constant outside."""
-    p = jnp.asarray(step, jnp.float32) / settings.steps
-    return jnp.clip((p - start) / max(end - start, 1e-9), 0.0, 1.0)
+def _stage(recipe: Recipe, state: State) -> Any:
+    """What of the field is in use at a state's step."""
+    return recipe.field.stage(annealing.progress(state.step, recipe))
 
 
 def penalties(
-    r: Rendering, camera: Camera, step, settings: Settings
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Weighted sum of the regularisers, meaned over v views, and each unweighted term."""
-    early, late = 1.0 - ramp(step, settings, 0.0, settings.early_until), step / settings.steps
+    r: Rendering, camera: Camera, p, weights: RegulariseSettings
+) -> tuple[jax.Array, Logs]:
+    """Weighted sum of the regularisers, meaned over v views, and each unweighted term.
+
+    Args:
+        r, camera: leaves with leading axis v.
+        p: [] progress.
+    """
+    early, late = 1.0 - annealing.ramp(p, 0.0, weights.early_until), p
     table: dict[str, tuple[Any, Callable]] = {
         "sparsity": (early, regularisers.sparsity),
         "opaque": (late, regularisers.opaque),
@@ -153,7 +135,7 @@ def penalties(
     table |= {name: (part, lambda r, f=f: f(*r)) for name, (part, f) in with_camera.items()}
     terms, total = {}, jnp.zeros(())
     for name, (part, term) in table.items():
-        weight = getattr(settings, name)
+        weight = getattr(weights, name)
         if weight:
             seen = (r, camera) if name in with_camera else r
             terms[name] = jnp.mean(jax.vmap(term)(seen))
@@ -161,31 +143,31 @@ def penalties(
     return total, terms
 
 
-def _as_pictured(recipe: Recipe, params, state: State, picture: Picture, key):
+def _as_pictured(recipe: Recipe, params, state: State, picture: Reference, key):
     """How far the reference view is from the picture, see `reference.distance`."""
-    one = recipe._replace(settings=dataclasses.replace(recipe.settings, views=1))
-    camera = reference.camera_of(picture.elevation, one.settings)
+    camera = reference.camera_of(picture.elevation, recipe.camera)
     normals = analytic_normals if picture.normal is not None else None
-    key = jax.random.fold_in(key, recipe.settings.views + 1)
-    picture, offset = reference.part_of(picture, one.settings.resolution, key)
+    key = jax.random.fold_in(key, recipe.camera.views + 1)
+    picture, offset = reference.part_of(picture, recipe.render.resolution, key)
     views = jax.tree.map(lambda leaf: leaf[None], camera)
-    rendering = _render(one, params, state, views, None, key, normals, offset)
+    rendering = _render(recipe, params, state, views, None, key, normals, offset)
     rendering = jax.tree.map(lambda leaf: leaf[0], rendering)
-    return reference.distance(rendering, picture, camera, one.settings)
+    return reference.distance(rendering, picture, camera, recipe.reference)
 
 
-def _light(key: jax.Array, camera: Camera, step, settings: Settings) -> PointLight | None:
+def _light(key: jax.Array, camera: Camera, step, recipe: Recipe) -> PointLight | None:
     """A point light for the views, None where this run never shades.
 
     Steps that are not shaded get a light of ambience alone.
     """
-    if settings.shading_from >= 1.0 or settings.shading_probability == 0.0:
+    numbers: RenderSettings = recipe.render
+    if numbers.shading_from >= 1.0 or numbers.shading_probability == 0.0:
         return None
     light_key, choice_key = jax.random.split(key)
     first = jax.tree.map(lambda leaf: leaf[0], camera)
-    light = sample_light(light_key, first, settings.textureless_probability)
-    on = jax.random.uniform(choice_key) < settings.shading_probability
-    on = on & (step >= settings.shading_from * settings.steps)
+    light = sample_light(light_key, first, numbers.textureless_probability)
+    on = jax.random.uniform(choice_key) < numbers.shading_probability
+    on = on & (step >= numbers.shading_from * recipe.steps)
     return light._replace(
         ambient=jnp.where(on, light.ambient, 1.0),
         diffuse=jnp.where(on, light.diffuse, 0.0),
@@ -194,31 +176,23 @@ def _light(key: jax.Array, camera: Camera, step, settings: Settings) -> PointLig
 
 
 def _render(
-    recipe: Recipe,
-    params,
-    state: State,
-    camera: Camera,
-    light,
-    key,
-    normals=None,
-    offset=(0.0, 0.0),
+    recipe: Recipe, params, state: State, cameras: Camera, light, key, normals=None, offset=(0, 0)
 ) -> Rendering:
-    """The views of a step, leaves with leading axis v."""
-    settings = recipe.settings
-    normals = analytic_normals if settings.convexity else normals
+    """The views of v cameras, leaves with leading axis v."""
+    numbers, count = recipe.render, cameras.fov_y.shape[0]
+    normals = analytic_normals if recipe.regularise.convexity else normals
 
     def view(camera, key, background):
         return recipe.scene.render(
             params,
             camera,
             key,
-            open_levels=open_levels(state.step, settings),
-            floor_part=floor_part(state.step, settings),
+            stage=_stage(recipe, state),
             background=background,
-            height=settings.resolution,
-            width=settings.resolution,
-            samples_per_ray=settings.samples,
-            chunk=step_chunk(settings.resolution, settings.samples),
+            height=numbers.resolution,
+            width=numbers.resolution,
+            samples_per_ray=numbers.samples,
+            chunk=step_chunk(numbers.resolution, numbers.samples),
             occupancy=state.occupancy,
             shading=light,
             normals=normals,
@@ -226,14 +200,17 @@ def _render(
             offset=offset,
         )
 
-    keys, backgrounds = jax.random.split(key, settings.views), None
-    if settings.background == "random":
-        colour_key = jax.random.fold_in(key, settings.views)
-        backgrounds = jax.vmap(random_colour)(jax.random.split(colour_key, settings.views))
-    return jax.vmap(view)(camera, keys, backgrounds)
+    keys, backgrounds = jax.random.split(key, count), None
+    if numbers.background == "random":
+        colour_key = jax.random.fold_in(key, count)
+        backgrounds = jax.vmap(random_colour)(jax.random.split(colour_key, count))
+    return jax.vmap(view)(cameras, keys, backgrounds)
 
 
-def _pull(recipe: Recipe, shared: Shared, key, rgb, state: State, viewpoint, camera):
+def _pull(
+    prior: Prior, recipe: Recipe, shared: Shared, key, rgb, noise, state: State,
+    viewpoints: Viewpoint,
+):  # fmt: skip
     """The gradients on rendered views rgb [v, H, W, 3] and on their latents.
 
     Also the state of the network that the method trains, after a step on them, and what is logged.
@@ -242,20 +219,19 @@ def _pull(recipe: Recipe, shared: Shared, key, rgb, state: State, viewpoint, cam
 
         x - xhat = s_t gradient / weight_t,    gradient on rgb = weight_t / s_t (rgb - D(xhat)).
     """
-    settings, prior = recipe.settings, recipe.prior
-    t = annealing.run_timestep(state.step, settings, prior.schedule)
-    encode = jax.vmap(partial(prior.encode, shared.prior))
-    share = settings.image_space
+    t = annealing.run_timestep(state.step, recipe, prior.schedule)
+    encode, share = jax.vmap(partial(prior.encode, shared.prior)), recipe.optimise.image_space
     x, pull_encoder = (encode(rgb), None) if share == 1 else jax.vjp(encode, rgb)
-    seen = t, state, viewpoint, camera
-    grad_x, aux = method_step.gradient(recipe, shared, key, x, state.seed_noise, *seen)
-    method, learned = method_step.train(recipe, shared, jax.random.fold_in(key, 2), x, *seen)
+    seen = method_step.Seen(t, state.step, state.method, state.ode, viewpoints)
+    grad_x, logs = method_step.gradient(prior, recipe, shared, key, x, noise, seen)
+    train_key = jax.random.fold_in(key, 2)
+    method, learned = method_step.train(prior, recipe, shared, train_key, x, seen)
     grad_rgb = jnp.zeros_like(rgb)
     if pull_encoder is not None:
         grad_rgb += (1 - share) * pull_encoder(grad_x)[0]
     if share:
-        strength = WEIGHTINGS[settings.weighting](prior.schedule, t) / prior.schedule.s(t)
+        strength = recipe.method.weight(prior.schedule, t) / prior.schedule.s(t)
         target = jax.vmap(partial(prior.decode, shared.prior))(x - grad_x / strength)
         target = jax.image.resize(target, rgb.shape, "linear")
         grad_rgb += share * strength * (rgb - target)
-    return grad_rgb, grad_x, method, aux | learned
+    return grad_rgb, grad_x, method, logs | learned

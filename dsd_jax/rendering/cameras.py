@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+# The framing of Toybox's training pictures and of results: distance from the origin, vertical
+# field of view.
+DISTANCE, FOV_DEG = 2.7, 40.0
 # From where objects are looked at in results and by the judge.
 ELEVATION_DEG = 20.0
 AZIMUTHS_DEG = tuple(45.0 * i for i in range(8))
@@ -66,6 +69,23 @@ def rays(camera: Camera, height: int, width: int, offset=(0.0, 0.0)) -> tuple[ja
     directions = jnp.einsum("ij,hwj->hwi", rotation, local, precision="highest")
     directions = directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
     return jnp.broadcast_to(camera.camera_to_world[:3, 3], directions.shape), directions
+
+
+def pixel_rays(cameras: Camera, view, row, column, size: int) -> tuple[jax.Array, jax.Array]:
+    """Origins and unit directions [r, 3] of single pixels of pictures of size x size.
+
+    Args:
+        cameras: v of them, stacked, of one field of view.
+        view, row, column: [r] which camera, and which pixel; row 0 is the top.
+    """
+    tan = jnp.tan(cameras.fov_y[view] / 2)
+    y = tan * (1 - (2 * row + 1) / size)
+    x = tan * ((2 * column + 1) / size - 1)
+    local = jnp.stack([x, y, -jnp.ones_like(x)], -1)
+    pose = cameras.camera_to_world[view]
+    directions = jnp.einsum("rij,rj->ri", pose[:, :3, :3], local, precision="highest")
+    directions = directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
+    return pose[:, :3, 3], directions
 
 
 def ring(azimuths_deg: Sequence[float], elevation_deg, distance, fov_deg) -> Camera:

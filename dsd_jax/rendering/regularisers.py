@@ -1,7 +1,7 @@
 """Regularisers: small pure functions from a Rendering to a scalar that should be small.
 
-Letters: h w pixels, s samples a ray, w_i weight, t_i distance, delta_i length of sample i. The
-selection is that of REFERENCE.md; weights and schedules belong to the caller. Each is a mean over
+Letters: h w pixels, s samples a ray, w_i weight, t_i distance, delta_i length of sample i.
+Weights and schedules belong to the caller. Each is a mean over
 pixels, so it does not depend on the resolution, except where it compares neighbouring pixels.
 """
 

@@ -1,22 +1,21 @@
-"""A scene: one radiance field before a background, with all their parameters in one pytree.
+"""A scene: one field before a background, with all their parameters in one pytree.
 
 Letters: h w height and width of a picture, n points or directions.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from dsd_jax.fields.background import DirectionalBackground, LearnedColour
-from dsd_jax.fields.radiance import FieldFn, RadianceField
+from dsd_jax.fields.background import GREY, DirectionalBackground, LearnedColour
+from dsd_jax.fields.base import Field, FieldFn, completed
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.sampling import ray_ball
-from dsd_jax.rendering.volume import Rendering, render
+from dsd_jax.rendering.volume import Rendering, render, render_rays
 
-GREY, WHITE = 0.8, 1.0
+WHITE = 1.0
 
 Background = Literal["grey", "white", "colour", "directional"]
 PLAIN = {"white": WHITE, "grey": GREY}
@@ -28,31 +27,29 @@ class Scene:
     """What a picture shows. Hashable, so it may be a static argument of a jitted function.
 
     Attributes:
-        field: the object.
+        field: the object; see `fields.base.completed` for those that lack what they may lack.
         background: "grey" is `GREY` everywhere, "white" `WHITE`, "colour" one learned colour,
             "directional" a learned colour for each direction.
     """
 
-    field: RadianceField
+    field: Field
     background: Background = "grey"
+
+    def __post_init__(self):
+        object.__setattr__(self, "field", completed(self.field))
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Fresh parameters {"field": ..., "background": ...}; the latter is {} for plain ones."""
         field_key, background_key = jax.random.split(key)
-        origin = jnp.zeros((1, 3))
-        params = {"field": self.field.init(field_key, origin)["params"], "background": {}}
+        params = {"field": self.field.init(field_key), "background": {}}
         if self.background not in PLAIN:
             module = _LEARNED[self.background]()
-            params["background"] = module.init(background_key, origin + 1.0)["params"]
+            params["background"] = module.init(background_key, jnp.ones((1, 3)))["params"]
         return params
 
-    def field_fn(
-        self, params: dict[str, Any], open_levels=None, floor_part: jax.Array | float = 1.0
-    ) -> FieldFn:
-        """Points [n, 3] -> (density [n], albedo [n, 3]); see `RadianceField` for the two parts."""
-        apply: Callable[..., Any] = self.field.apply
-        parts = {"open_levels": open_levels, "floor_part": floor_part}
-        return lambda x: apply({"params": params["field"]}, x, **parts)
+    def field_fn(self, params: dict[str, Any], stage: Any = None) -> FieldFn:
+        """Points [n, 3] -> (density [n], features [n, f]) at a stage of the field, None: all."""
+        return lambda points: self.field.apply(params["field"], points, stage)
 
     def background_of(self, params: dict[str, Any], plain: bool = False) -> Any:
         """What `render` takes as its background; `plain` asks for grey whatever was learned."""
@@ -67,8 +64,7 @@ class Scene:
         camera: Camera,
         key: jax.Array | None = None,
         *,
-        open_levels=None,
-        floor_part: jax.Array | float = 1.0,
+        stage: Any = None,
         plain_background: bool = False,
         background=None,
         **settings,
@@ -79,10 +75,31 @@ class Scene:
         """
         own = self.background_of(params, plain_background)
         return render(
-            self.field_fn(params, open_levels, floor_part),
+            self.field_fn(params, stage),
             camera,
             key,
             background=own if background is None else background,
+            interval=ray_ball,
+            **settings,
+        )
+
+    def render_rays(
+        self,
+        params: dict[str, Any],
+        origins: jax.Array,
+        directions: jax.Array,
+        key: jax.Array | None,
+        *,
+        stage: Any = None,
+        **settings,
+    ) -> Rendering:
+        """`volume.render_rays` of this scene before its own background."""
+        return render_rays(
+            self.field_fn(params, stage),
+            origins,
+            directions,
+            key,
+            background=self.background_of(params),
             interval=ray_ball,
             **settings,
         )

@@ -14,6 +14,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jaxtyping import Array, Float, Int
 
 from dsd_jax.rendering.cameras import Camera, rays
@@ -84,5 +85,4 @@ def cell_noise(key: jax.Array, cells: Int[Array, "*n"], channels: int) -> Float[
 
 def _group(x: Array, k: int) -> Array:
     """[k h, k w] -> [h, w, k^2]: the rays of each latent pixel."""
-    h, w = x.shape[0] // k, x.shape[1] // k
-    return x.reshape(h, k, w, k).swapaxes(1, 2).reshape(h, w, k * k)
+    return rearrange(x, "(h a) (w b) -> h w (a b)", a=k, b=k)

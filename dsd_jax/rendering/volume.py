@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dsd_jax.fields.background import constant_background
+from dsd_jax.fields.background import GREY, constant_background
 from dsd_jax.fields.hash_grid import ENCODING
 from dsd_jax.fields.radiance import FieldFn, analytic_normals, finite_difference_normals
 from dsd_jax.rendering import occupancy as occupancy_grid
@@ -73,7 +73,7 @@ def render(
     width: int,
     samples_per_ray: int = 64,
     occupancy: OccupancyGrid | None = None,
-    background=0.8,
+    background=GREY,
     shading: PointLight | None = None,
     normals: NormalsFn | None = None,
     normals_at: Literal["samples", "surface"] = "samples",
@@ -142,6 +142,33 @@ def render(
         saved = jax.checkpoint_policies.save_only_these_names(ENCODING)
         flat = _in_chunks(jax.checkpoint(block, policy=saved), inputs, height // chunk)
     return jax.tree.map(lambda x: x.reshape(height, width, *x.shape[1:]), flat)
+
+
+def render_rays(
+    field_fn: FieldFn,
+    origins: Float[Array, "r 3"],
+    directions: Float[Array, "r 3"],
+    key: jax.Array | None,
+    *,
+    samples_per_ray: int,
+    occupancy: OccupancyGrid | None = None,
+    background=GREY,
+    interval: Callable[[Array, Array], sampling.Interval] = sampling.ray_box,
+) -> Rendering:
+    """Single rays, of any cameras, unshaded: a Rendering with one leading axis r instead of h, w.
+
+    Args:
+        directions: of unit length.
+        field_fn, key, samples_per_ray, occupancy, background, interval: as in `render`.
+    """
+    if not callable(background):
+        background = constant_background(background)
+    u = sampling.strata(key, (origins.shape[0], samples_per_ray), directions.dtype)
+    distances, deltas = _place(origins, directions, u, occupancy, interval)
+    return _render_rays(
+        field_fn, origins, directions, distances, deltas, background(directions), None, None,
+        "samples",
+    )  # fmt: skip
 
 
 def chunk_within(points: int, height: int, points_a_row: int) -> int:

@@ -3,7 +3,6 @@
 Letters: n seeds, v views, h w pixels, k channels.
 """
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,20 +13,20 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dsd_jax import ode
-from dsd_jax.distillation.common import Method
 from dsd_jax.engine import loop, memory
-from dsd_jax.engine.plan import Task, initial_states, make_blocks, make_task
-from dsd_jax.engine.seed_views import levels_in_use, make_camerawork, shoot
+from dsd_jax.engine.device_mesh import place, seed_mesh
+from dsd_jax.engine.generate import initial_states, make_blocks
+from dsd_jax.engine.seed_views import seed_renderer, shoot, stage_of
+from dsd_jax.engine.task import Task, make_task
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.metrics import floaters, judge
-from dsd_jax.priors.stable_diffusion import Prior
-from dsd_jax.recipe.presets import Settings
-from dsd_jax.recipe.state import State, seed_noise
-from dsd_jax.recipe.viewpoints import Shared, Viewpoint, camera_at, condition, embed_prompt
-from dsd_jax.rendering.scene import Scene
+from dsd_jax.priors import Prior
+from dsd_jax.recipe.recipe import Recipe, changed
+from dsd_jax.recipe.state import State, noise_of
+from dsd_jax.recipe.viewpoints import guided, viewpoint_at
 
 
-class Objects(NamedTuple):
+class Made(NamedTuple):
     """What was made for one prompt or picture.
 
     Attributes:
@@ -43,13 +42,13 @@ class Objects(NamedTuple):
 
 
 def make_objects(
-    prior: Prior, prompts: list[str], method: Method, settings: Settings, seeds: list[int]
-) -> Iterator[Objects]:
+    prior: Prior, prompts: list[str], recipe: Recipe, seeds: list[int]
+) -> Iterator[Made]:
     """Optimise every seed of every prompt, as `make_all` does."""
-    return make_all([make_task(prior, prompt, method, settings) for prompt in prompts], seeds)
+    return make_all([make_task(prior, prompt, recipe) for prompt in prompts], seeds)
 
 
-def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iterator[Objects]:
+def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iterator[Made]:
     """Optimise every seed of every task; yields what was made of one task after another.
 
     As many tasks run together as memory has room for: on a GPU 40 objects take little longer
@@ -59,8 +58,8 @@ def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iter
         tasks: that differ in their prompts alone, or in their pictures alone.
         opacity: whether views get it as a fourth channel.
     """
-    prior, scene, method, settings, _ = tasks[0]
-    needs = memory.needs(prior, scene, settings, method)
+    task, pictured = tasks[0], tasks[0].reference is not None
+    needs = memory.needs(task.prior, task.recipe, task.condition, pictured)
     fit = (memory.bytes_available() - needs.kernels) // needs.per_seed * jax.local_device_count()
     batches = -(-len(tasks) // max(1, fit // len(seeds)))
     length = -(-len(tasks) // batches)
@@ -68,30 +67,31 @@ def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iter
         yield from _make_together(tasks[i : i + length], seeds, opacity)
 
 
-def _make_together(tasks: list[Task], seeds: list[int], opacity: bool) -> list[Objects]:
-    """The objects of tasks that differ in their texts alone, in one batch."""
-    began, n, task, settings = time.monotonic(), len(seeds), tasks[0], tasks[0].settings
-    mesh = loop.seed_mesh(n * len(tasks))
-    text = jax.tree.map(lambda *rows: jnp.repeat(jnp.stack(rows), n, 0), *(t.text for t in tasks))
+def _make_together(tasks: list[Task], seeds: list[int], opacity: bool) -> list[Made]:
+    """The objects of tasks that differ in what the prior is told alone, in one batch."""
+    began, n, task, recipe = time.monotonic(), len(seeds), tasks[0], tasks[0].recipe
+    mesh = seed_mesh(n * len(tasks))
+    told = [one.shared._replace(prior=None) for one in tasks]
+    told = jax.tree.map(lambda *rows: jnp.repeat(jnp.stack(rows), n, 0), *told)
     states = initial_states(task, seeds * len(tasks))
-    states, shared = loop.place(mesh, states, Shared(task.prior.params, text))
-    blocks = make_blocks(task, mesh, text_each=True)
+    states, shared = place(mesh, states, told._replace(prior=task.prior.params))
+    blocks = make_blocks(task, mesh, condition_each=True)
     states = loop.run(blocks, states, shared, lambda progress: None)
     seconds = (time.monotonic() - began) / len(tasks)
-    camerawork = make_camerawork(task.scene, judge.SIZE, settings.final_samples, mesh, opacity)
-    views = shoot(camerawork, states, judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, settings)
-    loose = _floating(task.scene, states, settings)
+    renderer = seed_renderer(recipe.scene, judge.SIZE, recipe.results.final_samples, mesh, opacity)
+    views = shoot(renderer, states, judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, recipe)
+    loose = _floating(states, recipe)
     own = (slice(i * n, (i + 1) * n) for i in range(len(tasks)))
-    return [Objects(views[rows], loose[rows], seconds) for rows in own]
+    return [Made(views[rows], loose[rows], seconds) for rows in own]
 
 
-def _floating(scene: Scene, states: State, settings: Settings) -> Float[np.ndarray, "n"]:
+def _floating(states: State, recipe: Recipe) -> Float[np.ndarray, "n"]:
     """Share of each seed's opacity outside its largest component."""
-    levels = levels_in_use(states, settings)
+    scene, stage = recipe.scene, stage_of(states, recipe)
 
     @jax.jit
     def grids(params):
-        return jax.lax.map(lambda own: floaters.opacity_grid(scene.field_fn(own, levels)), params)
+        return jax.lax.map(lambda own: floaters.opacity_grid(scene.field_fn(own, stage)), params)
 
     return np.array([floaters.floating_share(grid) for grid in np.asarray(grids(states.params))])
 
@@ -99,7 +99,7 @@ def _floating(scene: Scene, states: State, settings: Settings) -> Float[np.ndarr
 def sample_views(
     prior: Prior,
     prompt: str,
-    settings: Settings,
+    recipe: Recipe,
     seeds: list[int],
     steps: int,
     azimuths_deg: tuple[float, ...],
@@ -108,30 +108,33 @@ def sample_views(
 ) -> UInt8[np.ndarray, "n v h w 3"]:
     """The prior's own pictures of each seed from several sides, by DDIM over `steps` grid points.
 
-    They start from the noise that the seed has in 3D. Where the prior knows cameras, and the run
-    denoises as many views together as there are azimuths, these are denoised together too.
+    They start from the noise that the seed has in 3D. Where the prior denoises views together, and
+    the recipe has as many as there are azimuths, these are denoised together too.
     """
     azimuth = jnp.deg2rad(jnp.asarray(azimuths_deg))
-    places = Viewpoint(azimuth, jnp.full_like(azimuth, np.deg2rad(elevation_deg)))
-    text, grid = embed_prompt(prior, prompt, settings), ode.linear_grid(steps)
-    together = prior.has_camera and settings.views == len(azimuths_deg)
-    settings = settings if together else dataclasses.replace(settings, views=1)
-    noises = jax.vmap(lambda seed: seed_noise(seed, prior.latent_shape, settings))
+    angles = azimuth, jnp.full_like(azimuth, np.deg2rad(elevation_deg))
+    task = make_task(prior, prompt, recipe)
+    prior, schedule = task.prior, task.prior.schedule
+    grid = ode.linear_grid(steps, schedule.last)
+    together = prior.denoises_together and recipe.camera.views == len(azimuths_deg)
+    recipe = recipe if together else changed(recipe, views=1)
+    noises = jax.vmap(lambda seed: noise_of(seed, prior.latent_shape, recipe))
     noise = noises(jnp.asarray(seeds, jnp.uint32))
 
-    def end(shared, noise, place):
-        camera = camera_at(place, settings)
-        denoiser_at = condition(prior, shared.prior, shared.text, place, camera, settings)
-        denoiser = denoiser_at(settings.guidance_scale)
-        return ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
+    def end(shared, noise, angles):
+        azimuth, elevation = angles
+        viewpoint, _ = viewpoint_at(azimuth, elevation, recipe.camera)
+        told, method = (shared.prior, shared.condition, viewpoint), recipe.method
+        denoiser = guided(prior, *told, method.guidance_rescale)(method.guidance_scale)
+        return ode.integrate(denoiser, schedule, noise, grid, grid[-1]).xhat_t
 
     @jax.jit
     def sample(shared, noise):
         if together:
-            latents = end(shared, noise, places)
+            latents = end(shared, noise, angles)
         else:
-            latents = jax.lax.map(lambda place: end(shared, noise, place), places)
+            latents = jax.lax.map(lambda own: end(shared, noise, own), angles)
         images = jax.lax.map(lambda x: prior.decode(shared.prior, x), latents)
         return jax.image.resize(images, (len(azimuths_deg), size, size, 3), "bilinear")
 
-    return np.stack([to_uint8(sample(Shared(prior.params, text), own)) for own in noise])
+    return np.stack([to_uint8(sample(task.shared, own)) for own in noise])

@@ -1,10 +1,10 @@
-"""How often a run asks the UNet: the run itself, with a prior whose network does nothing but count.
+"""How often a run asks the network: the run itself, with a prior that does nothing but count.
 
-One evaluation is one picture (a latent) that goes through the UNet once. A guided prediction takes
-two, with the prompt and without it, or four by Perp-Neg; each for every view.
+One evaluation is one picture (a latent) that goes through the network once. A guided prediction
+takes two, with the prompt and without it, or four by Perp-Neg; each for every view.
 """
 
-import dataclasses
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,33 +14,68 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from dsd_jax.distillation.common import Method
-from dsd_jax.guidance import Network
-from dsd_jax.priors.stable_diffusion import Prior
+from dsd_jax.distillation import Given
+from dsd_jax.engine.task import Task
+from dsd_jax.guidance import DenoiserAt, classifier_free, perp_neg
+from dsd_jax.ode import Denoiser
+from dsd_jax.priors.base import Defaults, Viewpoint
 from dsd_jax.recipe import kept_ode
-from dsd_jax.recipe.presets import Settings
-from dsd_jax.studies.images2d import Task, denoiser_at, make_task
+from dsd_jax.recipe.recipe import changed
+from dsd_jax.schedule import NoiseSchedule
+from dsd_jax.studies.free import ImageTask
+
+# Pictures or points of an image task: what is counted.
+Run = Callable[[ImageTask], Any]
 
 
 @struct.dataclass
-class CountingPrior(Prior):
-    """A prior of the same kind, with latents of one number.
+class CountingPrior(Defaults):
+    """A prior of latents of one number that asks its network as another prior does.
 
     Attributes:
+        schedule: of that prior.
+        samples: its `samples_per_prediction`.
         on_call: told how many pictures go through the network, at every call.
     """
 
+    schedule: NoiseSchedule
+    samples: int = struct.field(pytree_node=False, default=2)
     on_call: Callable[[int], None] = struct.field(pytree_node=False, default=lambda pictures: None)
+    params: Any = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         return 1, 1, 1
 
+    @property
+    def image_size(self) -> int:
+        return 1
+
+    def encode(self, params, image):
+        return jnp.zeros((1, 1, 1))
+
     def decode(self, params, x):
         return jnp.zeros((1, 1, 3))
 
-    def encode_prompt(self, params, prompts):
-        return jnp.zeros((len(prompts), 1, 1))
+    def condition(self, told, *, negative_prompt="", view_prompts="perp-neg"):
+        return jnp.zeros(())
+
+    def denoiser_at(self, params, condition, viewpoints: Viewpoint) -> DenoiserAt:
+        """Guided as that prior is; the parameters are an adapter's, or None."""
+        pushed = self.samples - 2
+        network = partial(self._network, params)
+        if not pushed:
+            return classifier_free(network, condition, condition)
+        negatives = jnp.broadcast_to(condition, (pushed, *condition.shape))
+        return perp_neg(network, condition, condition, negatives, jnp.zeros(pushed))
+
+    def prediction_at(self, params, condition, viewpoints: Viewpoint) -> Denoiser:
+        """One picture a view."""
+        return classifier_free(partial(self._network, params), condition, condition)(1.0)
+
+    def _network(self, params, x, t, conditioning):
+        jax.debug.callback(partial(self.on_call, math.prod(x.shape[:-3])))
+        return 0.1 * x + (0.0 if params is None else params)
 
     def init_adapter(self, key, params, rank):
         return jnp.zeros(())
@@ -48,50 +83,44 @@ class CountingPrior(Prior):
     def adapt(self, params, adapter):
         return adapter
 
-    def network(self, params, num_views: int = 1) -> Network:
-        """As `Prior.network`; the parameters are an adapter's, or None."""
 
-        def network(x, t, conditioning):
-            jax.debug.callback(partial(self.on_call, len(x) * num_views))
-            return 0.1 * x + (0.0 if params is None else params)
-
-        return network
-
-
-def in_3d(prior: Prior, method: Method, settings: Settings, run: Callable[[Task], Any]) -> int:
+def in_3d(task: Task, run: Run) -> int:
     """Evaluations of the same steps in 3D, all views; where the ODE is kept, building it included.
 
     The arguments are those of `count`.
     """
-    if not kept_ode.is_used(method, settings):
-        return settings.views * count(prior, method, settings, run)
+    recipe, views = task.recipe, task.recipe.camera.views
+    if not recipe.keeps_ode:
+        return views * count(task, run)
 
-    def predict(task):
-        x = jnp.zeros(task.prior.latent_shape)
-        return denoiser_at(task, task.shared)(settings.guidance_scale)(x, 1)
+    def predict(image: ImageTask):
+        scale = image.recipe.method.guidance_scale
+        return image.denoiser_at(image.shared)(scale)(jnp.zeros(image.prior.latent_shape), 1)
 
-    kept = method._replace(gradient=partial(method.gradient, eps_at=lambda t: jnp.zeros((1, 1, 1))))
-    steps = settings.views * count(prior, kept, settings, run)
-    asked = kept_ode.predictions(prior, settings)
-    asked += settings.views * settings.steps if settings.ode == "nodes" else 0
-    return steps + asked * count(prior, method, settings, predict)
+    kept = Given(eps_at=lambda t: jnp.zeros((1, 1, 1)))
+    steps = views * count(task, lambda image: run(image._replace(given=kept)))
+    asked = kept_ode.predictions(task.prior, task.condition, recipe)
+    asked += views * recipe.steps if recipe.ode.kind == "nodes" else 0
+    return steps + asked * count(task, predict)
 
 
-def count(prior: Prior, method: Method, settings: Settings, run: Callable[[Task], Any]) -> int:
-    """Evaluations of `run`, which is given a 2D task, with a method and settings, in one view.
+def count(task: Task, run: Run) -> int:
+    """Evaluations of `run`, which is given the task in one view, and less than a prior to ask.
 
     For a random t' (DSD) they are those of the seed that `run` takes.
     """
     calls, lock = [], threading.Lock()
-    settings = dataclasses.replace(settings, views=1)
 
     def on_call(pictures: int) -> None:
         with lock:
             calls.append(pictures)
 
-    fake = CountingPrior(None, prior.schedule, prior.networks, prior.folder, on_call=on_call)
+    samples = task.prior.samples_per_prediction(task.condition)
+    prior: Any = CountingPrior(task.prior.schedule, samples, on_call)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        task = make_task(fake, "", method, settings, 0.0, 0.0, "latents")
-        jax.block_until_ready(run(task))
+        told = prior.condition("")
+        recipe = changed(task.recipe, views=1)
+        counted = Task(prior, recipe, "", told, None if task.negative is None else told)
+        jax.block_until_ready(run(ImageTask(counted)))
         jax.effects_barrier()
     return sum(calls)

@@ -6,7 +6,7 @@ the mode that a seed's noise leads to are exact: where does each method end? Two
     whole steps   x - gradient with weight s_t, and t' of DSD at the step before; what a method
                   asks for is done: SDS puts x to its one-step prediction, DSD goes along its ODE
                   as far as t falls
-    Adam          on the gradient as `text_to_2d` and 3D do it, in many small steps of one size
+    Adam          on the gradient as in 2D (`images2d`) and 3D, in many small steps of one size
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,27 +20,29 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from dsd_jax import ode
-from dsd_jax.distillation import dsd
-from dsd_jax.distillation.common import Method, taken
+from dsd_jax.distillation import METHODS, TrainedMethod, dsd
+from dsd_jax.engine.task import Task
 from dsd_jax.export.paths import draw_paths
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
-from dsd_jax.priors.gaussian import GaussianMixture
-from dsd_jax.recipe import annealing
-from dsd_jax.recipe.method_step import method_settings
-from dsd_jax.recipe.presets import Settings
-from dsd_jax.recipe.state import method_key, seed_noise, step_key
+from dsd_jax.priors.gaussian import GaussianMixture, GaussianPrior
+from dsd_jax.recipe import annealing, presets
+from dsd_jax.recipe.recipe import Recipe, changed, with_method
+from dsd_jax.recipe.state import seed_noise
 from dsd_jax.schedule import NoiseSchedule
+from dsd_jax.studies.free import Descent, ImageTask, advance, begin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Guidance 1, with which the ODE samples the prompt's mixture exactly; DSD as published, without
-# fresh noise.
-SETTINGS = Settings(
-    steps=500, guidance_scale=1.0, guidance_scale_prime=1.0, anchor="interpolated", eta=0.0,
-    t_min=0.02, views=1, grid_rate=0.01, lora_rate=0.03,
+# fresh noise. `optimise.grid_rate` is Adam's rate.
+RECIPE = changed(
+    presets.standard, steps=500, guidance_scale=1.0, guidance_scale_prime=1.0,
+    anchor="interpolated", eta=0.0, t_min=0.02, views=1, grid_rate=0.01,
 )  # fmt: skip
+# Adam's rate for the shift of the means that VSD and ASD train.
+SHIFT_RATE = 0.03
 REACH = 3.0
 LEGEND = (
     "Colour: the mode that the exact ODE of the same seed ends in. Percent: seeds that end there.\n"
@@ -89,8 +91,13 @@ def six_modes() -> Plane:
 
 def noises(seeds: Sequence[int]) -> Float[Array, "n 2"]:
     """The noise of each seed, drawn as for latents."""
-    draw = partial(seed_noise, latent_shape=(2,), settings=SETTINGS)
-    return jax.vmap(draw)(jnp.asarray(seeds, jnp.uint32))
+    return jax.vmap(lambda seed: seed_noise(seed, (2,)))(jnp.asarray(seeds, jnp.uint32))
+
+
+def recipe_by(recipe: Recipe, name: str) -> Recipe:
+    """The recipe by another method of `METHODS`. Raises as `recipe.with_method` does."""
+    trains = name in METHODS and issubclass(METHODS[name], TrainedMethod)
+    return with_method(recipe, name, **({"lora_rate": SHIFT_RATE} if trains else {}))
 
 
 def ddim(
@@ -105,7 +112,8 @@ def ddim(
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _ddim(plane: Plane, noise, points: int, guidance_scale: float):
-    denoiser, grid = plane.denoiser_at(guidance_scale), ode.linear_grid(points)
+    denoiser = plane.denoiser_at(guidance_scale)
+    grid = ode.linear_grid(points, plane.schedule.last)
     return jax.vmap(lambda x_T: ode.trajectory(denoiser, plane.schedule, x_T, grid).xhat_t)(noise)
 
 
@@ -118,7 +126,8 @@ def follow(
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _follow(plane: Plane, noise, points: int, guidance_scale: float):
-    denoiser, grid = plane.denoiser_at(guidance_scale), jnp.asarray(ode.linear_grid(points))
+    denoiser = plane.denoiser_at(guidance_scale)
+    grid = jnp.asarray(ode.linear_grid(points, plane.schedule.last))
 
     def step(carry, t):
         x, eps = carry
@@ -133,73 +142,54 @@ def _follow(plane: Plane, noise, points: int, guidance_scale: float):
 
 
 def optimise(
-    plane: Plane,
-    method: Method,
-    seeds: Sequence[int],
-    settings: Settings = SETTINGS,
-    whole_steps: bool = True,
+    plane: Plane, recipe: Recipe, seeds: Sequence[int], whole_steps: bool = True
 ) -> Float[Array, "n m 2"]:
-    """The point of each seed after every step of a method, from 0 on; t falls as in 3D.
+    """The point of each seed after every step of the recipe's method, from 0 on; t falls as in 3D.
 
     Args:
-        whole_steps: descend by whole steps, else by Adam at `settings.grid_rate`.
+        recipe: for instance `recipe_by(RECIPE, "sds")`.
+        whole_steps: descend by whole steps, else by Adam at `optimise.grid_rate`.
     """
     numbers = jnp.asarray(seeds, jnp.uint32)
-    return _optimise(plane, method, numbers, noises(seeds), settings, whole_steps)
+    return _optimise(plane, recipe, numbers, noises(seeds), whole_steps)
 
 
-@partial(jax.jit, static_argnums=(1, 4, 5))
-def _optimise(plane: Plane, method: Method, seeds, noise, settings: Settings, whole_steps: bool):
-    adam = optax.adam(settings.grid_rate, settings.beta1, settings.beta2)
-    optimiser = optax.sgd(1.0) if whole_steps else adam
+@partial(jax.jit, static_argnums=(1, 4))
+def _optimise(plane: Plane, recipe: Recipe, seeds, noise, whole_steps: bool):
+    recipe = changed(recipe, weighting="one-step") if whole_steps else recipe
+    image, descent = _image(plane, recipe), _descent(recipe, plane.schedule, whole_steps)
 
-    def step(seed, noise, carry, i):
-        x, opt_state, state = carry
-        t, key = annealing.run_timestep(i, settings, plane.schedule), step_key(seed, i)
-        offered = _offered(plane, method, i, settings, state, whole_steps)
-        gradient = partial(method.gradient, **taken(method.gradient, offered))
-        grad, _ = gradient(key, plane.denoiser_at, plane.schedule, x, noise, t)
-        if method.update is not None:
-            offered["denoiser_at"] = plane.denoiser_at
-            update = partial(method.update, **taken(method.update, offered))
-            trained_at, key = partial(_learned, plane), jax.random.fold_in(key, 2)
-            state, _ = update(key, state, trained_at, plane.schedule, x, t)
-        updates, opt_state = optimiser.update(grad, opt_state, x)
-        x = optax.apply_updates(x, updates)
-        return (x, opt_state, state), x
+    def step(noise, canvas, _):
+        canvas = advance(image, descent, image.shared, canvas, noise)
+        return canvas, canvas.params
 
     def one(seed, noise):
-        x, state = jnp.zeros(2), None
-        if method.init is not None:
-            own = method_settings(method.init, settings.t_max, 0, settings)
-            state = method.init(method_key(seed), plane.prior.init_adapter, **own)
-        first = x, optimiser.init(x), state
-        return jax.lax.scan(partial(step, seed, noise), first, jnp.arange(settings.steps))[1]
+        first = begin(image, descent, seed, jnp.zeros(2))
+        return jax.lax.scan(partial(step, noise), first, length=recipe.steps)[1]
 
     return jax.vmap(one)(seeds, noise)
 
 
-def _offered(plane: Plane, method: Method, i, settings: Settings, state, whole_steps: bool):
-    """What a method may ask for by keyword at step i."""
-    t, schedule = annealing.run_timestep(i, settings, plane.schedule), plane.schedule
-    part = t / schedule.num_train_timesteps
-    offered: dict[str, Any] = {}
-    for function in filter(None, (method.gradient, method.update)):
-        offered |= method_settings(function, part, i, settings)
+def _image(plane: Plane, recipe: Recipe) -> ImageTask:
+    """The plane as any prior is given to a method; NFSD's bad points are all others."""
+    prior: Any = GaussianPrior(plane.prior, plane.schedule, names=())
     others = jnp.where(jnp.isinf(plane.text), plane.prior.log_weights, -jnp.inf)
-    offered["negative"] = plane.prior.denoiser_at(schedule, others)(1.0)
-    if state is not None:
-        offered["learned"] = _learned(plane, state.weights)
-    if whole_steps:
-        before = annealing.run_timestep(i - 1, settings, schedule)
-        offered["t_prime"] = jnp.where(i > 0, before, schedule.num_train_timesteps - 1)
-        offered["weight"] = NoiseSchedule.s
-    return offered
+    return ImageTask(Task(prior, recipe, "six modes", plane.text, others))
 
 
-def _learned(plane: Plane, weights) -> DenoiserAt:
-    """The mixture with a method's adapter in it."""
-    return plane._replace(prior=plane.prior.adapt(weights)).denoiser_at
+def _descent(recipe: Recipe, schedule: NoiseSchedule, whole_steps: bool) -> Descent:
+    """How a point moves: see the module."""
+    numbers = recipe.optimise
+    adam = optax.adam(numbers.grid_rate, numbers.beta1, numbers.beta2)
+
+    def now(step):
+        t = annealing.run_timestep(step, recipe, schedule)
+        if not whole_steps:
+            return t, None
+        before = annealing.run_timestep(step - 1, recipe, schedule)
+        return t, jnp.where(step > 0, before, schedule.last)
+
+    return Descent(lambda shared, x: x, optax.sgd(1.0) if whole_steps else adam, now)
 
 
 def nearest(plane: Plane, x: Float[Array, "n 2"]) -> Int[Array, " n"]:

@@ -1,10 +1,13 @@
 """What `experiments/ablate.py` compares: variant -> what it changes of the preset.
 
-"method" is the distillation method, everything else a field of `presets.Settings`. Both sides of a
-choice are rows, so that the table stays whole when a default changes.
+"method" is the name of the distillation method, everything else a number of the recipe, as
+`recipe.changed` takes it. Both sides of a choice are rows, so that the table stays whole when a
+default changes.
 """
 
 from typing import Any
+
+from dsd_jax.recipe.recipe import Recipe, changed, method_name, with_method
 
 Changes = dict[str, Any]
 
@@ -26,7 +29,7 @@ def _interpolated(guidance_scale_prime: float) -> Changes:
 
 def _kept(mode: str, azimuths: int) -> Changes:
     """The ODE kept in so many bins around the object."""
-    return {"ode": mode, "ode_azimuth_bins": azimuths}
+    return {"ode.kind": mode, "azimuth_bins": azimuths}
 
 
 def _pixels(early: int, late: int) -> Changes:
@@ -57,17 +60,17 @@ _DISTILLATION: dict[str, Changes] = {
     "ODE guided at all t": {"ode_guidance_below": None},
     "ODE guided below 0.7": {"ode_guidance_below": 0.7},
     "ODE guided below 0.5": {"ode_guidance_below": 0.5},
-    "ODE exact": {"ode": "exact"},
-    "ODE nodes": {"ode": "nodes"},
+    "ODE exact": {"ode.kind": "exact"},
+    "ODE nodes": {"ode.kind": "nodes"},
     "ODE nodes, 8 azimuths": _kept("nodes", 8),
-    "ODE table": {"ode": "table"},
+    "ODE table": {"ode.kind": "table"},
     "ODE table, 32 azimuths": _kept("table", 32),
-    "ODE table, 24 points": {"ode": "table", "ode_table_points": 24},
+    "ODE table, 24 points": {"ode.kind": "table", "table_points": 24},
     "ODE table, 8 azimuths": _kept("table", 8),
     "eta 1 from t = 0.5": {"eta": 1.0, "eta_at": 0.5},
     "interpolated, w' = 1 (published)": _interpolated(1.0),
     "interpolated, w' = 5": _interpolated(5.0),
-    "trajectory": {"anchor": "trajectory", "guidance_scale_prime": None},
+    "trajectory": {"anchor": "trajectory", "guidance_scale_prime": 1.0},
     "variance weighting": {"weighting": "variance"},
     "one-step weighting": {"weighting": "one-step"},
     "half in image space": {"image_space": 0.5},
@@ -164,3 +167,13 @@ VARIANTS: dict[str, Changes] = {
     **_OPTIMISER,
     **_SDS,
 }
+
+
+def recipe_of(name: str, recipe: Recipe) -> Recipe:
+    """The recipe of a variant of `recipe`.
+
+    Raises ValueError where that has no such number, or refuses it.
+    """
+    changes = dict(VARIANTS[name])
+    method = changes.pop("method", method_name(recipe.method))
+    return changed(with_method(recipe, method), **changes)

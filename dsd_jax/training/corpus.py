@@ -15,14 +15,15 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from dsd_jax.data import captions
-from dsd_jax.data.objects import DISTANCE, FOV_Y, Objects
+from dsd_jax.data.objects import FOV_Y, Objects
 from dsd_jax.data.palettes import TINTS, hue_range, hue_rotate, rotated_name, tint, tint_gain
 from dsd_jax.data.pictures import ViewPlan
 from dsd_jax.priors.stable_diffusion import camera_embedding_input
-from dsd_jax.rendering.cameras import orbit
+from dsd_jax.priors.view_words import VIEWS
+from dsd_jax.rendering.cameras import DISTANCE, orbit
 from dsd_jax.rendering.scene import GREY
 
-PHRASES = ("", "front view", "side view", "back view", "overhead view")
+PHRASES = ("", *VIEWS)
 
 
 class Palettes(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from dsd_jax import ode
 from dsd_jax.data import captions, pictures
-from dsd_jax.data.objects import DISTANCE, FOV_Y, Objects
+from dsd_jax.data.objects import FOV_Y, Objects
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.files import write_json
 from dsd_jax.guidance import below
@@ -19,8 +19,9 @@ from dsd_jax.metrics import judge
 from dsd_jax.metrics.bank import Bank, load_bank
 from dsd_jax.metrics.diversity import diversity
 from dsd_jax.metrics.efficientnet import features_in_batches, load_efficientnet
-from dsd_jax.priors.stable_diffusion import Prior, camera_embedding_input, load
-from dsd_jax.rendering.cameras import orbit
+from dsd_jax.priors import Viewpoint
+from dsd_jax.priors.stable_diffusion import Prior, load
+from dsd_jax.rendering.cameras import DISTANCE, orbit
 from dsd_jax.training import autoencoder
 from dsd_jax.training.views import composite
 
@@ -48,32 +49,33 @@ def sample(
     Guidance acts up to the share `guidance_below` of all timesteps, see `guidance.below`.
     """
     azimuth = jnp.radians(jnp.asarray(azimuths_deg))
-    matrices = orbit(azimuth, jnp.radians(elevation_deg), DISTANCE, FOV_Y).camera_to_world
-    camera = camera_embedding_input(matrices)
-    views = 4 if len(azimuths_deg) == 4 else 1
-    text = prior.encode_prompt(prior.params, [*prompts, ""])
-    grid = ode.linear_grid(steps)
+    elevation = jnp.full_like(azimuth, jnp.radians(elevation_deg))
+    matrices = orbit(azimuth, elevation, DISTANCE, FOV_Y).camera_to_world
+    viewpoints = Viewpoint(azimuth, elevation, matrices)
+    together = len(azimuths_deg) == 4
+    grid = ode.linear_grid(steps, prior.schedule.last)
     noise = jax.random.normal(jax.random.key(0), (seeds, len(azimuth), *prior.latent_shape))
     noise = noise[:, :1] + 0 * noise if shared_noise else noise
 
-    def group(params, text, uncond, noise, camera):
+    def group(params, text, noise, viewpoints):
         """Views of one object, [v, ...] for cross-view attention or [...] for a single view."""
-        denoiser_at = prior.denoiser_at(params, text, uncond, camera, num_views=views)
+        denoiser_at = prior.denoiser_at(params, text, viewpoints)
         t_high = guidance_below * prior.schedule.num_train_timesteps
         denoiser = below(denoiser_at, t_high)(guidance)
         x = ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
-        x = x if views > 1 else x[None]
+        x = x if together else x[None]
         return jnp.clip(jax.vmap(partial(prior.decode, params))(x), 0, 1)
 
     @jax.jit
-    def all_seeds(params, text, uncond):
-        run = jax.vmap(partial(group, params, text, uncond), (0, None))
-        if views > 1:
-            return run(noise, camera)
-        return jnp.concatenate([run(noise[:, i], camera[i]) for i in range(len(camera))], 1)
+    def all_seeds(params, text):
+        run = jax.vmap(partial(group, params, text), (0, None))
+        if together:
+            return run(noise, viewpoints)
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], viewpoints) for i in range(len(azimuth))]
+        return jnp.concatenate([run(noise[:, i], place) for i, place in enumerate(each)], 1)
 
-    rows = [np.asarray(all_seeds(prior.params, t, text[-1])) for t in text[:-1]]
-    return np.stack(rows)
+    texts = (prior.condition(prompt, view_prompts="none") for prompt in prompts)
+    return np.stack([np.asarray(all_seeds(prior.params, text)) for text in texts])
 
 
 def run(folder: Path, data: Objects, out: Path, log: Callable[[str], None] = print) -> dict:

@@ -12,9 +12,10 @@ import numpy as np
 
 from dsd_jax import ode
 from dsd_jax.data import pictures
-from dsd_jax.data.objects import DISTANCE, Objects, held_out
+from dsd_jax.data.objects import Objects, held_out
 from dsd_jax.export.pictures import contact_sheet, save_jpeg
 from dsd_jax.priors.zero123 import Prior, View, load
+from dsd_jax.rendering.cameras import DISTANCE
 from dsd_jax.rendering.scene import WHITE
 from dsd_jax.training.views import composite
 
@@ -62,7 +63,7 @@ def sample(
 
     Seed k starts from the same noise for every object and every view.
     """
-    grid = ode.linear_grid(steps)
+    grid = ode.linear_grid(steps, prior.schedule.last)
     noise = jax.random.normal(jax.random.key(0), (seeds, *prior.latent_shape))
 
     @jax.jit
@@ -70,7 +71,7 @@ def sample(
         image = prior.encode_image(params, picture)
 
         def one(pose, noise):
-            denoiser = prior.denoiser_at(params, image, pose)(guidance)
+            denoiser = prior.denoiser_at_pose(params, image, pose)(guidance)
             x = ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
             return prior.decode(params, x)
 

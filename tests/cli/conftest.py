@@ -1,1 +1,1 @@
-from flat_colours import compiled_quickly, settings, task  # noqa: F401
+from flat_colours import compiled_quickly, prior, recipe, task  # noqa: F401

@@ -1,15 +1,12 @@
 """The viewer of a run that goes on."""
 
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
 
 from dsd_jax.cli import live_viewer
-from dsd_jax.engine import hosts
+from dsd_jax.engine.generate import initial_states
 from dsd_jax.engine.loop import Progress
-from dsd_jax.engine.plan import initial_states
 
 
 class FakeViewer:
@@ -38,7 +35,7 @@ def viewer(monkeypatch):
 def test_the_chosen_seed_is_copied_after_every_block(task, viewer):
     chunks, said = ([4, 7], [9, 9]), []
     states = {tuple(chunk): initial_states(task, chunk) for chunk in chunks}
-    growth = live_viewer.show_growing([4, 7, 9], task.scene, task.settings, 8123, said.append)
+    growth = live_viewer.show_growing([4, 7, 9], task.recipe, 8123, said.append)
     with growth as show:
         shown = viewer()
         assert shown.port == 8123 and shown.chosen == "seed 4" and "8123" in said[0]
@@ -53,7 +50,7 @@ def test_the_chosen_seed_is_copied_after_every_block(task, viewer):
         shown.chosen = "seed 7"
         (_, seven, _), news = block([4, 7])
         assert_is_row(seven, states[4, 7], 1)
-        assert news == 2 and four.scene == seven.scene == task.scene
+        assert news == 2 and four.scene == seven.scene == task.recipe.scene
         _, news = block([9, 9])  # it is not among them
         assert news == 2
         shown.chosen = "none, meshes only"
@@ -71,14 +68,3 @@ def assert_is_row(live, states, i):
     for own, rows in zip(ours, theirs, strict=True):
         assert type(own) is np.ndarray
         np.testing.assert_array_equal(own, rows[i])
-
-
-def test_a_row_of_another_process_is_not_there():
-    def shard(start, rows):
-        return SimpleNamespace(index=(slice(start, start + len(rows)),), data=rows)
-
-    rows = np.arange(8).reshape(4, 2)
-    ours = SimpleNamespace(addressable_shards=[shard(4, rows[:2]), shard(6, rows[2:])])
-    assert hosts.own_row({"a": ours}, 6)["a"].tolist() == [4, 5]
-    assert hosts.own_row({"a": ours}, 5)["a"].tolist() == [2, 3]
-    assert hosts.own_row({"a": ours}, 3) is None

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from one_gaussian import unweighted
 
 from dsd_jax import ode
-from dsd_jax.distillation import dsd, sds
+from dsd_jax.distillation import DSD, SDS, Given, dsd
 from dsd_jax.priors.gaussian import GaussianMixture, ode_solution
 from dsd_jax.schedule import CLEAN, NoiseSchedule
 
@@ -95,11 +96,12 @@ def test_t_prime_is_drawn_from_the_key_within_its_range():
 # ---- the gradient -----------------------------------------------------------------------------
 
 
-def run(t, key=KEY, mixture=MIXTURE, x=None, noise=None, **settings):
+def run(t, key=KEY, mixture=MIXTURE, x=None, noise=None, given=None, t_prime=None, **numbers):
     x = jnp.array([0.2, -0.4]) if x is None else x
     noise = jnp.array([1.0, -0.3]) if noise is None else noise
     denoiser_at = mixture.denoiser_at(SCHEDULE, mixture.only(0))
-    return dsd.gradient(key, denoiser_at, SCHEDULE, x, noise, t, **settings)
+    given = Given(t_prime=t_prime) if given is None else given
+    return DSD(**numbers).gradient(key, denoiser_at, SCHEDULE, x, noise, t, given)
 
 
 def test_evaluations_are_only_those_needed():
@@ -113,7 +115,11 @@ def test_evaluations_are_only_those_needed():
         return denoiser
 
     x = jnp.zeros(2)
-    step = jax.jit(lambda t: dsd.gradient(KEY, denoiser_at, SCHEDULE, x, x, t, t_prime=t + 30)[0])
+
+    @jax.jit
+    def step(t):
+        return DSD().gradient(KEY, denoiser_at, SCHEDULE, x, x, t, Given(t_prime=t + 30))[0]
+
     step(650)
     jax.effects_barrier()
     expected = [(7.5, t) for t in (999, 899, 799, 699, 680, 650)] + [(1.0, 680)]
@@ -129,25 +135,26 @@ def test_eps_of_the_ode_can_be_given():
         return ode.integrate(guided, SCHEDULE, noise, ode.linear_grid(), t_prime).eps_t
 
     noise, guided = jnp.array([1.0, -0.3]), MIXTURE.denoiser_at(SCHEDULE, MIXTURE.only(0))(7.5)
-    followed, aux = run(700, noise=noise)
-    given, _ = run(700, noise=noise, grid=(999, 1), eps_at=eps_at)
+    followed, logs = run(700, noise=noise)
+    given, _ = run(700, noise=noise, ode_points=2, given=Given(eps_at=eps_at))
     np.testing.assert_allclose(given, followed, rtol=1e-5)
-    assert asked == [aux["t_prime"]]
+    assert asked == [logs["t_prime"]]
 
 
 def on_the_ode():
-    """A fine grid, a noise, all points of its ODE, and the index of t' = 600."""
-    grid = tuple(range(999, -1, -3))
+    """Points of a fine grid, a noise, all of its ODE, and the index of t' = 600."""
+    grid = ode.linear_grid(334)
+    assert grid == tuple(range(999, -1, -3))
     noise = jnp.array([0.7, -0.9])
     points = ode.trajectory(lambda x, t: GAUSSIAN.eps(SCHEDULE, x, t), SCHEDULE, noise, grid)
-    return grid, noise, points, grid.index(600)
+    return len(grid), noise, points, grid.index(600)
 
 
 def test_on_the_ode_itself_the_gradient_is_the_ode():
     """x = xhat of the seed's ODE at t': gradient = sigma_t^2 (eps_t - eps_t'), eps of the ODE."""
-    grid, noise, points, i = on_the_ode()
+    count, noise, points, i = on_the_ode()
     grad, _ = run(
-        597, mixture=GAUSSIAN, x=points.xhat_t[i], noise=noise, grid=grid, t_prime=600,
+        597, mixture=GAUSSIAN, x=points.xhat_t[i], noise=noise, ode_points=count, t_prime=600,
         guidance_scale_prime=7.5,
     )  # fmt: skip
     difference = points.eps_t[i + 1] - points.eps_t[i]
@@ -157,9 +164,9 @@ def test_on_the_ode_itself_the_gradient_is_the_ode():
 
 @pytest.mark.parametrize("anchor", ["interpolated", "trajectory"])
 def test_both_anchors_agree_on_the_ode(anchor):
-    grid, noise, points, i = on_the_ode()
+    count, noise, points, i = on_the_ode()
     grad, _ = run(
-        570, mixture=GAUSSIAN, x=points.xhat_t[i], noise=noise, grid=grid, t_prime=600,
+        570, mixture=GAUSSIAN, x=points.xhat_t[i], noise=noise, ode_points=count, t_prime=600,
         guidance_scale_prime=7.5, anchor=anchor,
     )  # fmt: skip
     z_t = SCHEDULE.add_noise(points.xhat_t[i], points.eps_t[i], 570)
@@ -193,7 +200,7 @@ def test_eta_goes_from_the_ode_to_sds(eta):
     np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-6)
     if eta == 1:
         guided = GAUSSIAN.denoiser_at(SCHEDULE, GAUSSIAN.only(0))
-        fresh, _ = sds.gradient(key, guided, SCHEDULE, x, noise, t, guidance_scale=7.5)
+        fresh, _ = SDS(guidance_scale=7.5).gradient(key, guided, SCHEDULE, x, noise, t)
         np.testing.assert_allclose(grad, fresh, rtol=1e-5)
 
 
@@ -257,10 +264,9 @@ def test_the_ode_alone_can_be_left_unguided_at_high_noise():
     def denoiser_at(w):
         return lambda x, t: jnp.full_like(x, w)
 
-    x = jnp.zeros((2, 2, 1))
+    numbers = {"guidance_scale": 3.0, "ode_guidance_below": 0.7, "anchor": "trajectory"}
+    x, method = jnp.zeros((2, 2, 1)), unweighted(DSD, **numbers)
     for t_prime, w_ode in ((900, 1.0), (600, 3.0)):
-        grad, _ = dsd.gradient(
-            KEY, denoiser_at, SCHEDULE, x, x, 500, guidance_scale=3.0, ode_guidance_below=0.7,
-            t_prime=t_prime, anchor="trajectory", weight=lambda schedule, t: 1.0,
-        )  # fmt: skip
+        given = Given(t_prime=t_prime)
+        grad, _ = method.gradient(KEY, denoiser_at, SCHEDULE, x, x, 500, given)
         np.testing.assert_allclose(grad, 3.0 - w_ode, atol=1e-6)

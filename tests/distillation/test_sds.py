@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dsd_jax.distillation import sds
+from dsd_jax.distillation import SDS
 from dsd_jax.priors.gaussian import GaussianMixture
 from dsd_jax.schedule import NoiseSchedule
 
@@ -20,9 +20,8 @@ def test_gradient_is_the_equation():
     x, t, constant = jnp.zeros(2), 400, jnp.array([0.5, -2.0])
     keys = jax.random.split(jax.random.key(0), 20_000)
     constant_at = lambda scale: lambda x_t, t: scale * constant  # noqa: E731
-    gradients = jax.vmap(
-        lambda key: sds.gradient(key, constant_at, SCHEDULE, x, x, t, guidance_scale=3.0)[0]
-    )(keys)
+    method = SDS(guidance_scale=3.0)
+    gradients = jax.vmap(lambda key: method.gradient(key, constant_at, SCHEDULE, x, x, t)[0])(keys)
     variance = SCHEDULE.variance(t)
     np.testing.assert_allclose(gradients.mean(0), variance * 3.0 * constant, atol=0.02)
     np.testing.assert_allclose(gradients.var(0), variance**2, rtol=0.05)
@@ -31,7 +30,7 @@ def test_gradient_is_the_equation():
 def test_the_seed_noise_plays_no_part():
     x = jnp.array([0.3, 0.1])
     one, other = (
-        sds.gradient(jax.random.key(0), DENOISER_AT, SCHEDULE, x, noise, 400)[0]
+        SDS().gradient(jax.random.key(0), DENOISER_AT, SCHEDULE, x, noise, 400)[0]
         for noise in (jnp.zeros(2), jnp.ones(2))
     )
     np.testing.assert_array_equal(one, other)
@@ -39,20 +38,14 @@ def test_the_seed_noise_plays_no_part():
 
 def test_every_seed_descends_to_the_same_mode():
     """What DSD is there to avoid: guided SDS ends where it ends, whatever the start."""
+    method = SDS(guidance_scale=10.0)
 
     def descend(key):
         start, key = jax.random.normal(key, (2,)), jax.random.fold_in(key, 1)
 
         def step(x, i):
-            grad, _ = sds.gradient(
-                jax.random.fold_in(key, i),
-                DENOISER_AT,
-                SCHEDULE,
-                x,
-                x,
-                700 - i,
-                guidance_scale=10.0,
-            )
+            key_i = jax.random.fold_in(key, i)
+            grad, _ = method.gradient(key_i, DENOISER_AT, SCHEDULE, x, x, 700 - i)
             return x - 0.05 * grad, None
 
         return jax.lax.scan(step, start, jnp.arange(400))[0]

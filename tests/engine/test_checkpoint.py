@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dsd_jax.engine import checkpoint
-from dsd_jax.engine.plan import initial_states, load_states
+from dsd_jax.engine.generate import initial_states, load_states
 
 
 def at_step(states, step: int):

@@ -5,10 +5,10 @@ import gzip
 import json
 import re
 
-import programs
 import pytest
 from gallery_run import PROMPT, make_run
 
+from dsd_jax.cli import export_gallery
 from dsd_jax.export.gallery import gallery_page, write_gallery
 from dsd_jax.files import write_json
 
@@ -26,9 +26,11 @@ def test_a_page_tells_the_run(run):
         "16 seeds · dsd with toybox · preset quick · 7 steps · 2 min 5 s on 2 × CPU"
     )
     assert told["command"].startswith("python experiments/text3d.py --prompt 'a </script>")
-    assert told["command"].endswith(" --negative-prompt '<b>' --steps 7")
+    assert told["command"].endswith(" --steps 7 --condition.negative-prompt '<b>'")
     assert [score[:2] for score in told["scores"]] == [["Diversity", "0.42"], ["Fidelity", "62%"]]
-    assert told["settings"] == {"eta_at": "–", "negative_prompt": "<b>", "steps": "7"}
+    assert told["settings"] == {
+        "method.eta_at": "–", "condition.negative_prompt": "<b>", "steps": "7"
+    }  # fmt: skip
     assert [seed["seed"] for seed in told["seeds"]] == list(range(16))
     second = told["seeds"][1]
     assert second["diversity"] == 0.49 and second["verdict"] == "✓ accepted"
@@ -82,10 +84,10 @@ def test_a_page_that_holds_all(run, tmp_path):
     assert len(small) < 80_000 and "packed" not in shown(small)["seeds"][0]
 
 
-def test_older_runs_of_other_settings(tmp_path):
+def test_runs_with_numbers_that_are_no_longer_known_and_without_scores(tmp_path):
     run = make_run(tmp_path, seeds=range(2), prompt="a house")
     config = json.loads((run / "config.json").read_text())
-    config["settings"]["no_longer_known"] = 1
+    config["recipe"]["method"]["no_longer_known"] = 1
     write_json(run / "config.json", config)
     metrics = json.loads((run / "metrics.json").read_text())
     metrics |= {"fidelity": {"accepted": None, "reason": "no house"}, "interrupted": True}
@@ -137,11 +139,10 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path):
 
 
 def test_the_program(run, tmp_path, capsys):
-    program = programs.load_script("export_gallery")
     (run / "index.html").unlink()
-    assert program.main([str(run)]) == 0
+    assert export_gallery.main([str(run)]) == 0
     assert capsys.readouterr().out == f"{run / 'index.html'}\n" and (run / "index.html").is_file()
-    assert program.main([str(tmp_path)]) == program.BAD_INPUT
+    assert export_gallery.main([str(tmp_path)]) == export_gallery.BAD_INPUT
     assert capsys.readouterr().err == (
         f"error: {tmp_path}/config.json does not exist; give the folder of a finished run\n"
     )

@@ -6,7 +6,7 @@ import pytest
 from scipy.interpolate import interpn
 
 from dsd_jax.export import isosurface
-from dsd_jax.export.field_grid import Field, density_grid, field_views, occupancy_of
+from dsd_jax.export.field_grid import ExportedField, density_grid, field_views, occupancy_of
 from dsd_jax.rendering.cameras import camera_at, rays, ring
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -22,7 +22,7 @@ def balls(params, points):
 
 
 def of(*rows):
-    return Field(balls, jnp.array(rows, jnp.float32), 32)
+    return ExportedField(balls, jnp.array(rows, jnp.float32), 32)
 
 
 def volume(vertices, faces):

@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from dsd_jax.export import mesh, texture
-from dsd_jax.export.field_grid import Field
+from dsd_jax.export.field_grid import ExportedField
 from dsd_jax.export.mesh import MeshSettings, make_mesh
 from dsd_jax.export.model_files import Model, save_model, srgb_to_linear
 from dsd_jax.export.raster import sample_texture
@@ -35,7 +35,7 @@ def nothing(params, points):
     return jnp.zeros(len(points)), jnp.full((len(points), 3), 0.5)
 
 
-BOX = Field(box, jnp.array([0.5, 0.3, 0.25]), 32)
+BOX = ExportedField(box, jnp.array([0.5, 0.3, 0.25]), 32)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_threshold_may_be_given(textured):
 
 def test_an_empty_field_is_said_to_be_empty():
     with pytest.raises(ValueError, match="the field is empty: nothing in it hides half"):
-        make_mesh(Field(nothing, None, 16), CAMERAS, SMALL)
+        make_mesh(ExportedField(nothing, None, 16), CAMERAS, SMALL)
 
 
 def test_colour_is_what_absorbs_along_the_normal():
@@ -109,7 +109,7 @@ def test_colour_is_what_absorbs_along_the_normal():
         return density, jnp.where(red, jnp.array(RED), jnp.array(BLUE))
 
     points, normals = np.array([[0.5, 0, 0], [-0.5, 0, 0]]), np.array([[0.0, 2, 0]] * 2)
-    found = texture.surface_albedo(Field(coated, None, 100), points, normals)
+    found = texture.surface_albedo(ExportedField(coated, None, 100), points, normals)
     np.testing.assert_allclose(found, [RED, BLUE], atol=1e-3)
 
 
@@ -121,7 +121,7 @@ def test_colour_over_nothing_is_that_of_the_nearest_matter():
 
     points = np.array([[-0.2, 0, 0], [0.1, 0, 0], [0.3, 0, 0]])
     normals = np.array([[0.0, 1, 0]] * 3)
-    found = texture.surface_albedo(Field(half, None, 64), points, normals)
+    found = texture.surface_albedo(ExportedField(half, None, 64), points, normals)
     np.testing.assert_allclose(found, [RED] * 3, atol=1e-3)
 
 

@@ -78,3 +78,14 @@ def test_rows_have_labels_too():
     assert ink[2] > ink[0] > 10 and ink[1] == 0 and (margin[:top] == pictures.PAPER).all()
     with pytest.raises(ValueError, match="1 labels for 3 rows"):
         pictures.contact_sheet(images, rows=["dsd"])
+
+
+def test_the_picture_that_seeds_were_made_from_stands_before_them():
+    views = np.full((2, 3, 8, 8, 3), 100, np.uint8)
+    alone = pictures.seeds_sheet(views, [4, 7], 8)
+    beside = pictures.seeds_sheet(views, [4, 7], 8, np.full((16, 16, 3), 30, np.uint8))
+    top, gap = pictures.LABEL_HEIGHT, pictures.GAP
+    assert alone.shape == (top + 3 * 8 + 2 * gap, 2 * 8 + gap, 3)
+    np.testing.assert_array_equal(beside[top:, 8 + gap :], alone[top:])
+    column = beside[top:, :8]
+    assert (column[:8] == 30).all() and (column[8:] == 255).all()

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from dsd_jax.export import plots, tables
+from dsd_jax.metrics.averages import means
 
 ROWS = {"dsd": {"diversity": 0.123, "accepted": 1.0}, "sds": {"diversity": 0.04, "accepted": None}}
 
@@ -28,7 +29,7 @@ def test_csv_keeps_every_digit(tmp_path):
 
 
 def test_means_leave_out_what_is_missing():
-    found = tables.means([{"a": 1.0, "b": None}, {"a": 2.0, "b": None, "c": 3}])
+    found = means([{"a": 1.0, "b": None}, {"a": 2.0, "b": None, "c": 3}])
     assert found == {"a": pytest.approx(1.5), "b": None, "c": 3}
 
 

@@ -14,12 +14,16 @@ from dsd_jax.export import viewer as viewer_module
 from dsd_jax.export.live import FAR, Live, camera_from, load_live, picture
 from dsd_jax.export.scenes import SavedScene, save_scene
 from dsd_jax.export.viewer import MESHES, Exhibit, check_port, how_to_reach
-from dsd_jax.fields.radiance import RadianceField
+from dsd_jax.fields.radiance import HashGridField
 from dsd_jax.rendering.cameras import orbit, rays
 from dsd_jax.rendering.scene import Scene
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-SCENE = Scene(RadianceField(levels=2, log2_entries=8, width=8, blob_scale=40.0))
+FIELD = HashGridField(
+    levels=2, log2_entries=8, base_resolution=16, growth=1.447, width=8, blob_scale=40.0,
+    density="softplus", density_floor=0.0, colour_std=0.0,
+)  # fmt: skip
+SCENE = Scene(FIELD)
 # Of a camera in OpenCV's convention that looks along -z: columns right, down, forward.
 AHEAD = np.diag([1.0, -1.0, -1.0])
 

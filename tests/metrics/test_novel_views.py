@@ -5,24 +5,11 @@ import pytest
 
 from dsd_jax.metrics import novel_views
 from dsd_jax.metrics.novel_views import Views
-from dsd_jax.rendering.agreement import iou, psnr
 
 AZIMUTHS = (0.0, 45.0, 180.0)
 X, Y = np.eye(2)
 # Of length 1, at cosine 0.6 to X.
 LEANING = np.array([0.6, 0.8])
-
-
-def test_pictures_that_differ_by_a_tenth_are_at_20_db():
-    black = np.zeros((4, 4, 3))
-    np.testing.assert_allclose(psnr(np.stack([black + 0.1, black]), black), [20, 100])
-
-
-def test_overlap_of_masks():
-    ours, theirs = np.array([[1.0, 1.0], [0.0, 0.0]]), np.array([[0.6, 0.4], [0.6, 0.0]])
-    assert iou(ours, theirs) == pytest.approx(1 / 3)
-    empty = np.zeros((2, 2))
-    np.testing.assert_array_equal(iou(np.stack([ours, empty]), empty), [0, 1])
 
 
 def test_distance_of_features_ignores_their_length():

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ldm_files import load_cc_projection, load_unet
 from safetensors.numpy import save_file
 
 from dsd_jax.models.config import UNetConfig
-from dsd_jax.models.ldm import load_cc_projection, load_unet, modules, rename, unet_config
+from dsd_jax.models.ldm import modules, rename, unet_config
 from dsd_jax.models.weights import load_pipeline
 
 PREFIX = "model.diffusion_model."

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dsd_jax.guidance import classifier_free
 from dsd_jax.models import lora
 from dsd_jax.priors import load_prior
 
@@ -27,7 +28,8 @@ def at(prior, params, x=None, views=1):
     x = jax.random.normal(jax.random.key(1), shape) if x is None else x
     text = jnp.full((8, 16), 0.1)
     camera = jnp.full((16,) if views == 1 else (views, 16), 0.2)
-    return prior.denoiser_at(params, text, text * 0, camera, views)(1.0)(x, 500)
+    told, not_told = ({"text": part, "camera": camera} for part in (text, text * 0))
+    return classifier_free(prior.network(params, views), told, not_told)(1.0)(x, 500)
 
 
 def test_every_attention_projection_has_a_part(prior, adapter):

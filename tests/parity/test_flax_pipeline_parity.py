@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dsd_jax.guidance import classifier_free
 from dsd_jax.priors.stable_diffusion import from_flax_pipeline, load
 
 pytest.importorskip("torch")
@@ -58,7 +59,12 @@ def test_networks_and_weights_are_those_of_the_folder(handed_in, read):
 def test_eps_is_that_of_the_folder(handed_in, read):
     """From prompts on, each with its own tokenizer."""
     x = np.random.default_rng(0).normal(size=(8, 8, 4)).astype(np.float32)
-    eps = jax.jit(lambda prior, text: prior.denoiser_at(prior.params, *text)(7.5)(x, 500))
+
+    @jax.jit
+    def eps(prior, text):
+        told, not_told = ({"text": part} for part in text)
+        return classifier_free(prior.network(prior.params), told, not_told)(7.5)(x, 500)
+
     text = [prior.encode_prompt(prior.params, ["a red house", ""]) for prior in (handed_in, read)]
     ours, expected = eps(handed_in, text[0]), eps(read, text[1])
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ldm_files import load_cc_projection, load_unet
 
-from dsd_jax.models.ldm import load_cc_projection, load_unet
 from dsd_jax.models.unet import UNet
 from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
 from dsd_jax.models.zero123 import ImageNetworks
@@ -80,7 +80,7 @@ def test_zero123(zero123, scale, weights):
     @jax.jit
     def denoise(params, x, t, embedding, latent, pose):
         image = ImageConditioning(embedding, latent)
-        return prior.denoiser_at(params, image, pose)(scale)(x, t)
+        return prior.denoiser_at_pose(params, image, pose)(scale)(x, t)
 
     names = ("x", "timesteps", "image_embedding", "image_latent")
     inputs = [jnp.asarray(arrays[name]) for name in names]

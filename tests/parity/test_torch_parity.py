@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dsd_jax.guidance import classifier_free
 from dsd_jax.models.networks import build, param_shapes
 from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
 
@@ -190,7 +191,8 @@ def test_a_whole_ddim_sample(both):
 
     @jax.jit
     def sample(params, x):
-        denoiser = prior.denoiser_at(params, text, uncond)(3.0)
+        told, not_told = {"text": text}, {"text": uncond}
+        denoiser = classifier_free(prior.network(params), told, not_told)(3.0)
         for t, s in zip(grid, [*grid[1:], 0], strict=True):  # set_alpha_to_one is False
             x = ode.ddim_step(schedule, x, denoiser(x, t), t, s)
         return x

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.priors.gaussian import GaussianMixture, ode_solution
+from dsd_jax.priors.base import Picture, Viewpoint
+from dsd_jax.priors.gaussian import GaussianMixture, GaussianPrior, ode_solution
 from dsd_jax.schedule import CLEAN, NoiseSchedule
 
 SCHEDULE = NoiseSchedule.from_config(
@@ -76,3 +77,47 @@ def test_closed_form_carries_noise_to_the_data_distribution():
     x_0 = ode_solution(mean, variance, SCHEDULE, x_T, 999, CLEAN)
     np.testing.assert_allclose(x_0.mean(0), mean, atol=0.05)
     np.testing.assert_allclose(x_0.var(0), variance, rtol=0.05)
+
+
+# ---- as a prior ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures():
+    """Red, and blue, and a blue gray, all 4 x 6 and flat."""
+    colours = jnp.array([[1.0, -1, -1], [-1, -1, 1], [-0.5, -0.5, 0.5]])
+    mean = jnp.broadcast_to(colours[:, None, None], (3, 4, 6, 3))
+    mixture = GaussianMixture(jnp.zeros(3), mean, jnp.full_like(mean, 1e-2))
+    return GaussianPrior(mixture, SCHEDULE, ("red", "blue", "blue gray"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [("a Red house", [0]), ("blue, gray", [1]), ("a blue gray cat", [1, 2]), ("tired", [0, 1, 2])],
+)
+def test_prompts_name_components(pictures, prompt, named):
+    chosen = pictures.condition(prompt, negative_prompt="red", view_prompts="none")
+    np.testing.assert_array_equal(chosen, pictures.params.only(*named))
+
+
+def test_a_prompt_s_prior_is_the_mixture_s_own(pictures):
+    x, told = jax.random.normal(KEY, pictures.latent_shape), pictures.condition("a red house")
+    view = Viewpoint(jnp.zeros(()), jnp.zeros(()), jnp.eye(4))
+    found = pictures.denoiser_at(pictures.params, told, view)(4.0)(x, 300)
+    mixture = pictures.params
+    np.testing.assert_array_equal(
+        found, mixture.denoiser_at(SCHEDULE, mixture.only(0))(4.0)(x, 300)
+    )
+    shifted = pictures.adapt(mixture, pictures.init_adapter(KEY, mixture, 4) + 0.1)
+    np.testing.assert_array_equal(shifted.mean, mixture.mean + 0.1)
+    assert pictures.tells_apart(told) == "nothing" and pictures.image_size == 4
+    with pytest.raises(ValueError, match="takes a prompt and not a picture"):
+        pictures.condition(Picture(jnp.ones((2, 2, 3)), jnp.zeros(())))
+
+
+def test_its_latents_are_pictures(pictures):
+    image = jax.random.uniform(KEY, (8, 12, 3))
+    x = pictures.encode(pictures.params, image)
+    small = jax.image.resize(image, (4, 6, 3), "bilinear")
+    np.testing.assert_allclose(pictures.decode(pictures.params, x), small, atol=1e-6)
+    assert x.min() < 0

@@ -20,7 +20,7 @@ def test_a_repository_of_mvdream_s_port(hub, mvdream_folder):
     shutil.rmtree(hub.repository)
     shutil.copytree(mvdream_folder, hub.repository)
     (hub.repository / "mv_unet.py").touch()
-    assert load_prior(ID).has_camera
+    assert load_prior(ID).denoises_together
     assert "mv_unet.py" not in hub.fetched[1]
     config = json.loads((hub.repository / "unet/config.json").read_text())
     (hub.repository / "unet/config.json").write_text(json.dumps(config | {"ip_dim": 4}))

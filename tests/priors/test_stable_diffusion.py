@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dsd_jax.guidance import classifier_free
 from dsd_jax.models.networks import build, param_shapes
 from dsd_jax.models.weights import load_pipeline
-from dsd_jax.priors import EMBEDDED, load_prior
-from dsd_jax.priors.stable_diffusion import Prior, camera_embedding_input, load
+from dsd_jax.priors import EMBEDDED, Viewpoint, load_prior
+from dsd_jax.priors.stable_diffusion import Prior, Text, camera_embedding_input, load
 from dsd_jax.rendering.cameras import orbit
 from dsd_jax.schedule import NoiseSchedule
 
@@ -53,7 +54,7 @@ def camera_prior(tiny_sd):
 
 def test_what_the_folder_says(prior):
     assert prior.latent_shape == (64, 64, 4) and prior.image_size == 512
-    assert not prior.has_camera and prior.num_views == 1
+    assert not prior.denoises_together
     assert prior.schedule.num_train_timesteps == 1000
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(prior.params))
 
@@ -191,30 +192,72 @@ def test_views_go_through_the_network_as_groups(camera_prior):
 
 @pytest.fixture(scope="module")
 def denoise(camera_prior):
-    """eps of four views of 4 x 4 at t = 300: (camera [4, 16] or None, guidance scale) -> eps."""
+    """eps of four views of 4 x 4 at t = 300: (viewpoints [4] or None, guidance scale) -> eps."""
     keys = jax.random.split(jax.random.key(1), 2)
     x, text = jax.random.normal(keys[0], (4, 4, 4, 4)), jax.random.normal(keys[1], (2, 3, 32))
+    told = Text(text[0], jnp.full((4, 3, 32), jnp.nan), text[1])  # in words it is told no view
 
     @partial(jax.jit, static_argnums=2)
-    def run(params, camera, scale):
-        return camera_prior.denoiser_at(params, text[0], text[1], camera, 4)(scale)(x, 300)
+    def run(params, viewpoints, scale):
+        if viewpoints is None:
+            network = camera_prior.network(params, 4)
+            return classifier_free(network, {"text": text[0]}, {"text": text[1]})(scale)(x, 300)
+        return camera_prior.denoiser_at(params, told, viewpoints)(scale)(x, 300)
 
     return partial(run, camera_prior.params)
 
 
-CAMERA = jax.random.normal(jax.random.key(2), (4, 16))
+def viewpoints_of(azimuth):
+    azimuth = jnp.asarray(azimuth)
+    elevation = jnp.full_like(azimuth, 0.3)
+    return Viewpoint(azimuth, elevation, orbit(azimuth, elevation, 2.7, 0.7).camera_to_world)
+
+
+AROUND = viewpoints_of([0.2, 1.7, 3.1, 5.0])
 
 
 def test_guidance(denoise):
-    without, plain, guided = (denoise(CAMERA, scale) for scale in (0.0, 1.0, 3.0))
+    without, plain, guided = (denoise(AROUND, scale) for scale in (0.0, 1.0, 3.0))
     assert jnp.abs(plain - without).max() > 1e-2
     np.testing.assert_allclose(guided, without + 3 * (plain - without), rtol=1e-4, atol=1e-4)
 
 
 def test_cameras_matter_and_may_be_left_out(denoise):
-    results = [denoise(camera, 3.0) for camera in (CAMERA, CAMERA[::-1], None)]
+    backwards = jax.tree.map(lambda leaf: leaf[::-1], AROUND)
+    results = [denoise(viewpoints, 3.0) for viewpoints in (AROUND, backwards, None)]
     for a, b in [(0, 1), (0, 2), (1, 2)]:
         assert jnp.abs(results[a] - results[b]).max() > 1e-3
+
+
+def test_a_prior_with_a_camera_is_asked_as_its_network_is(camera_prior):
+    """A number of views is a leading axis; one view may have it, too."""
+    keys = jax.random.split(jax.random.key(1), 2)
+    x, text = jax.random.normal(keys[0], (4, 4, 4, 4)), jax.random.normal(keys[1], (2, 3, 32))
+    told = Text(text[0], jnp.full((4, 3, 32), jnp.nan), text[1])
+
+    @jax.jit
+    def run(params):
+        def asked(x, viewpoints):
+            return camera_prior.denoiser_at(params, told, viewpoints)(3.0)(x, 300)
+
+        def expected(x, viewpoints, num_views):
+            camera = camera_embedding_input(viewpoints.camera_to_world)
+            prompts = ({"text": part, "camera": camera} for part in text)
+            return classifier_free(camera_prior.network(params, num_views), *prompts)(3.0)(x, 300)
+
+        one = jax.tree.map(lambda leaf: leaf[0], AROUND)
+        alone = asked(x[:1], jax.tree.map(lambda leaf: leaf[:1], AROUND))
+        found = asked(x, AROUND), asked(x[0], one), alone[0]
+        plain = camera_prior.prediction_at(params, told, AROUND)(x, 300)
+        at_one = camera_prior.denoiser_at(params, told, AROUND)(1.0)(x, 300)
+        return found, (expected(x, AROUND, 4), *[expected(x[0], one, 1)] * 2), plain - at_one
+
+    found, expected, difference = run(camera_prior.params)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(difference, 0)
+    assert camera_prior.tells_apart(told) == "cameras"
+    assert camera_prior.samples_per_prediction(told) == 2
 
 
 # ---- names ----------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dsd_jax.models.clip_vision import preprocess
-from dsd_jax.priors import load_prior
-from dsd_jax.priors.zero123 import Prior, View, load, pose_vector, project
+from dsd_jax.priors import EMBEDDED, Picture, Viewpoint, load_prior
+from dsd_jax.priors.zero123 import ImageConditioning, Prior, View, load, pose_vector, project
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -68,7 +68,8 @@ def test_load_prior_knows_the_kind(prior, zero123_file):
 
 def test_it_takes_no_prompt(prior):
     with pytest.raises(ValueError, match=r"family, which takes an image and not a prompt$"):
-        prior.encode_prompt(prior.params, ["a chair"])
+        prior.condition("a chair")
+    assert prior.warnings("a chair") == []
 
 
 def test_an_image_is_embedded_and_encoded_without_scaling(prior, image, conditioning):
@@ -91,7 +92,7 @@ def test_the_denoiser_is_guided_from_zeros(prior, conditioning):
 
     @jax.jit
     def denoise(params, pose):
-        return prior.denoiser_at(params, conditioning, pose)(3.0)(x, 300)
+        return prior.denoiser_at_pose(params, conditioning, pose)(3.0)(x, 300)
 
     @jax.jit
     def unet(params, latent, context):
@@ -119,6 +120,42 @@ def test_poses_of_both_kinds(prior, kind, last):
     """The target is lower, so that its polar angle is larger."""
     pose = prior.replace(pose_kind=kind).pose(TARGET, SOURCE)
     np.testing.assert_allclose(pose, [0.2, 0.5, 3**0.5 / 2, last], rtol=1e-5)
+
+
+def test_a_condition_is_the_image_and_its_elevation(prior, image, conditioning):
+    found = prior.condition(Picture(image, 0.2))
+    assert isinstance(found, ImageConditioning) and found.elevation.dtype == jnp.float32
+    np.testing.assert_allclose(found.elevation, 0.2, rtol=1e-6)
+    np.testing.assert_array_equal(found.embedding, conditioning.embedding)
+    np.testing.assert_array_equal(found.latent, conditioning.latent)
+
+
+@pytest.mark.parametrize(
+    ("kind", "last"), [("distance", 0.0), ("elevation", np.deg2rad(80))], ids=str
+)
+def test_the_prior_is_told_the_way_from_the_picture_s_camera(prior, kind, last):
+    """To the back and 20 degrees up: polar angle -20, azimuth 180 degrees, distance the same."""
+
+    class Echo(Prior):
+        def denoiser_at_pose(self, params, image, pose):
+            return pose
+
+    echo = Echo(None, prior.schedule, prior.networks, prior.folder, kind)
+    told = ImageConditioning(jnp.ones((1, 32)), jnp.zeros((8, 8, 4)), jnp.deg2rad(10.0))
+    pose = echo.denoiser_at(None, told, Viewpoint(jnp.pi, jnp.deg2rad(30.0), jnp.eye(4)))
+    np.testing.assert_allclose(pose, [-np.deg2rad(20), 0, -1, last], atol=1e-6)
+    assert echo.depends_on_elevation == (kind == "elevation")
+    assert echo.tells_apart(told) == "cameras" and echo.samples_per_prediction(told) == 2
+
+
+def test_steps_need_no_image_encoder(prior):
+    assert prior.for_steps().params.keys() == {"unet", "vae", "cc_projection"}
+
+
+def test_its_training_pictures_field_of_view(prior, zero123_folder, zero123_file, monkeypatch):
+    assert prior.fov_deg == load_prior(zero123_file).fov_deg == 49.1
+    monkeypatch.setitem(EMBEDDED, "toybox-1to3", zero123_folder)
+    assert load_prior("toybox-1to3").fov_deg == 40.0
 
 
 def test_stable_zero123_is_known_by_its_name(zero123_folder, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dsd_jax.recipe import annealing
+from dsd_jax.recipe.recipe import changed
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,15 @@ def test_other_numbers_of_timesteps():
     assert annealing.timestep(0, 10, num_train_timesteps=100) == 98
 
 
-def test_the_lower_clamp_of_t_prime_rises_late():
-    clamp = jax.jit(lambda step: annealing.t_prime_min(step, 10_000))
-    assert [int(clamp(step)) for step in (0, 5624, 5626, 10_000)] == [1, 1, 10, 10]
+@pytest.mark.parametrize(("kind", "t"), [("sqrt", 640), ("linear", 810)])
+def test_the_timestep_of_a_run(recipe, task, kind, t):
+    """A quarter of the way from 0.98 to 0.3: 0.64 by the root, 0.81 linearly."""
+    run = changed(recipe, annealing=kind)
+    assert annealing.run_timestep(10, run, task.prior.schedule) == t
+    assert annealing.progress(10, run) == 0.25
+
+
+def test_ramp_by_hand():
+    found = [float(annealing.ramp(p / 10, 0.2, 0.6)) for p in (0, 2, 3, 4, 6, 10)]
+    np.testing.assert_allclose(found, [0, 0, 0.25, 0.5, 1, 1], atol=1e-6)
+    assert [float(annealing.ramp(p, 0.0, 0.0)) for p in (0, 0.1)] == [0, 1]

@@ -1,6 +1,5 @@
 """The elevation of a picture, found from the views of a prior that draws a known cube."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,18 @@ from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
 from dsd_jax.priors import zero123
 from dsd_jax.priors.gaussian import GaussianMixture
 from dsd_jax.recipe import elevation
-from dsd_jax.recipe.viewpoints import Picture
+from dsd_jax.recipe.recipe import changed
+from dsd_jax.recipe.viewpoints import Reference
 from dsd_jax.rendering.cameras import orbit
 from dsd_jax.rendering.mesh import Lights, render_mesh
 from dsd_jax.schedule import NoiseSchedule
 
 TRUE_DEG = 30.0
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Not here: the views take longer to draw than to compile."""
 
 
 def cube_seen(azimuth, elevation):
@@ -42,7 +47,10 @@ class OfCube(zero123.Prior):
     def decode(self, params, x):
         return (x + 1) / 2
 
-    def denoiser_at(self, params, image, pose):
+    def condition(self, told, **words):
+        return zero123.ImageConditioning(jnp.ones((1, 3)), jnp.zeros((64, 64, 3)), told.elevation)
+
+    def denoiser_at_pose(self, params, image, pose):
         rgba = cube_seen(jnp.arctan2(pose[1], pose[2]), jnp.deg2rad(TRUE_DEG) - pose[0])
         mean = 2 * (rgba[..., :3] + 1 - rgba[..., 3:]) - 1
         mixture = GaussianMixture(jnp.zeros(1), mean[None], jnp.array(1e-3))
@@ -50,17 +58,16 @@ class OfCube(zero123.Prior):
 
 
 @pytest.mark.parametrize("kind", ["distance", "elevation"])
-def test_the_elevation_is_found_from_the_prior_s_own_views(settings, kind):
+def test_the_elevation_is_found_from_the_prior_s_own_views(recipe, kind, monkeypatch):
     """Nothing but the views tells it; both kinds of priors."""
+    monkeypatch.setattr(elevation, "_STEPS", 4)  # enough for a prior that knows one picture
     schedule = NoiseSchedule.from_config(STABLE_DIFFUSION_SCHEDULER)
     networks: Any = None
     cube = OfCube(None, schedule, networks, Path(), kind)
     rgba = jax.jit(cube_seen)(0.0, jnp.deg2rad(TRUE_DEG))
-    told = zero123.ImageConditioning(jnp.ones((1, 3)), jnp.zeros(cube.latent_shape))
     rgb, mask = rgba[..., :3] + 1 - rgba[..., 3:], rgba[..., 3]
-    picture = Picture(told, jnp.deg2rad(-5.0), rgb, mask)
-    settings = dataclasses.replace(settings, background="white", view_prompts="none")
-    found, costs = elevation.estimate(cube, picture, settings)
+    picture = Reference(jnp.deg2rad(-5.0), rgb, mask)
+    found, costs = elevation.estimate(cube, picture, changed(recipe, background="white"))
     assert found == TRUE_DEG
     assert tuple(costs) == elevation.CANDIDATES_DEG
     assert costs[TRUE_DEG] < 0.7 * costs[0.0]

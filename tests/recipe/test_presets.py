@@ -1,68 +1,102 @@
-"""Settings, presets and phases."""
+"""Recipes by name."""
 
-import dataclasses
+import math
 
 import pytest
 
-from dsd_jax.distillation import METHODS
-from dsd_jax.recipe.checks import check
-from dsd_jax.recipe.presets import PRESETS, Settings, phases, resolved
+from dsd_jax.distillation import SDS
+from dsd_jax.recipe import presets
+from dsd_jax.recipe.presets import PRESETS, framed, of_picture, quick, standard
+from dsd_jax.recipe.recipe import changed, numbers, phases, with_method
+
+# The numbers of dsd_jax 0.1 that differ from those of `standard`, copied by hand.
+QUICK = {
+    "steps": 400, "camera.views": 1, "optimise.t_min": 0.15, "field.colour_std": 0.0,
+    "results.final_samples": 48, "results.turntable_frames": 36,
+    "results.turntable_resolution": 160,
+}  # fmt: skip
+AUTHORS = {
+    "steps": 10_000, "ode.kind": "exact", "method.guidance_scale": 7.5,
+    "method.anchor": "interpolated", "method.eta": 0.0, "optimise.t_min": 0.32,
+    "optimise.final_rate": 1.0, "camera.views": 1, "render.resolution": 128,
+    "render.late_resolution": 128, "render.samples": 64, "render.background": "directional",
+    "render.shading_from": 0.1, "render.shading_probability": 0.75,
+    "render.textureless_probability": 0.75, "field.levels": 16, "field.log2_entries": 19,
+    "field.base_resolution": 16, "field.growth": 1.447, "field.width": 64,
+    "field.density": "softplus", "field.blob_scale": 10.0, "field.colour_std": 0.0,
+    "field.density_floor": 0.0, "field.start_levels": 8, "field.levels_until": 0.6,
+    "regularise.sparsity": 0.15, "regularise.opaque": 0.1, "regularise.convexity": 1.0,
+    "regularise.z_variance": 1.0, "regularise.total_variation": 0.0, "results.final_samples": 256,
+}  # fmt: skip
+# And what `standard` is, where another number would be as likely.
+STANDARD = {
+    "steps": 600, "method.guidance_scale": 5.0, "method.guidance_scale_prime": 1.0,
+    "method.anchor": "trajectory", "method.eta": 1.0, "method.eta_at": None,
+    "method.ode_points": 11, "method.t_prime_offset": 0.1, "ode.kind": "table",
+    "ode.azimuth_bins": 16, "ode.elevation_bins": 3, "ode.table_points": None,
+    "optimise.t_max": 0.98, "optimise.t_min": 0.3, "optimise.annealing": "sqrt",
+    "optimise.late_from": 0.5, "optimise.grid_rate": 0.01, "optimise.mlp_rate": 0.01,
+    "optimise.background_rate": 0.001, "optimise.final_rate": 0.1, "optimise.beta1": 0.9,
+    "optimise.beta2": 0.99, "optimise.adam_eps": 1e-15, "camera.views": 4,
+    "camera.view_noise": None, "camera.elevation_min_deg": -10.0, "camera.elevation_max_deg": 45.0,
+    "camera.distance": 2.7, "camera.fov_deg": 40.0, "condition.view_prompts": "perp-neg",
+    "render.resolution": 64, "render.samples": 32, "render.occupancy_resolution": 32,
+    "render.occupancy_every": 16, "render.background": "grey", "render.shading_from": 1.0,
+    "field.levels": 6, "field.features": 2, "field.log2_entries": 16, "field.base_resolution": 12,
+    "field.growth": 1.5, "field.width": 32, "field.hidden_layers": 1, "field.density": "exp",
+    "field.blob_scale": 4.0, "field.blob_std": 0.5, "field.colour_std": 1.0,
+    "field.density_floor": 10.0, "field.start_levels": 6, "field.levels_until": 0.5,
+    "regularise.sparsity": 0.05, "regularise.early_until": 0.3, "regularise.opaque": 0.3,
+    "regularise.total_variation": 1.0, "regularise.orientation": 0.1, "reference.colour": 5000.0,
+    "reference.mask": 500.0, "reference.depth": 50.0, "reference.normal": 50.0,
+    "reference.visible_eta": 0.0, "results.final_samples": 96, "results.turntable_frames": 72,
+    "results.turntable_resolution": 256, "results.turntable_seconds": 3.0,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_pass_their_own_check_and_compile_one_program(preset):
-    check(PRESETS[preset])
-    assert phases(PRESETS[preset]) == [(PRESETS[preset].steps, PRESETS[preset])]
+def flat(recipe):
+    return {f"{part}.{name}" if part else name: value for part, name, value in numbers(recipe)}
 
 
-@pytest.mark.parametrize(
-    ("changes", "late"),
-    [
-        ({"late_resolution": 128}, {"resolution": 128}),
-        ({"late_image_space": 1.0}, {"image_space": 1.0}),
-        ({"late_samples": 96}, {"samples": 96}),
-        ({"image_space": 0.5, "late_image_space": 0.0}, {"image_space": 0.0}),
-    ],
-)
-def test_two_phases_where_something_changes(changes, late):
-    settings = Settings(steps=10, late_from=0.6, resolution=96, late_resolution=96)
-    settings = dataclasses.replace(settings, **changes)
-    (first_end, first), (end, second) = phases(settings)
-    assert (first_end, end) == (6, 10)
-    assert first == settings
-    assert second == dataclasses.replace(settings, **late)
+def differences(recipe, other):
+    """The numbers of `recipe` that `other` has not."""
+    return {name: value for name, value in flat(recipe).items() if value != flat(other)[name]}
 
 
-def test_unset_late_share_keeps_the_early_one():
-    assert len(phases(Settings(image_space=0.5))) == 1
+def test_presets_are_those_of_the_version_before():
+    found = flat(standard)
+    assert {name: found[name] for name in STANDARD} == STANDARD
+    assert differences(PRESETS["quick"], standard) == QUICK
+    assert differences(PRESETS["authors"], standard) == AUTHORS
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"eta": 1.5}, "--eta must lie in 0..1"),
-        ({"image_space": -0.1}, "--image-space must lie in 0..1"),
-        ({"late_image_space": 2.0}, "--late-image-space must lie in 0..1"),
-        ({"t_min": 0.9, "t_max": 0.5}, "--t-min must be below --t-max"),
-        ({"steps": 0}, "--steps must be at least 1"),
-        ({"late_samples": 0}, "--late-samples must be at least 1, not 0"),
-        ({"t_prime_offset": -0.1}, "--t-prime-offset must lie in 0..1"),
-        ({"density_floor": -1.0}, "--density-floor must not be negative"),
-        ({"ode_table_points": 2}, "--ode-table-points must be at least 3, not 2"),
-        ({"fresh_share": 1.5}, "--fresh-share must lie in 0..1, not 1.5"),
-        ({"lora_rank": 0}, "--lora-rank must be at least 1, not 0"),
-        ({"lora_rate": 0.0}, "--lora-rate must be positive, not 0.0"),
-        ({"asd_gamma": -1.5}, "--asd-gamma must be at least -1, not -1.5"),
-        ({"ode_elevation_bins": 0}, "--ode-elevation-bins must be at least 1, not 0"),
-    ],
-)
-def test_refused_settings(changes, message):
-    with pytest.raises(ValueError, match=message):
-        check(dataclasses.replace(Settings(), **changes))
+@pytest.mark.parametrize("name", PRESETS)
+def test_how_many_programs_a_preset_compiles(name):
+    """`best` ends at a higher resolution."""
+    assert PRESETS[name] == getattr(presets, name)
+    assert len(phases(PRESETS[name])) == (2 if name == "best" else 1)
 
 
-def test_the_noise_of_a_view_is_the_methods_unless_it_is_said():
-    own = {name: resolved(Settings(), method).view_noise for name, method in METHODS.items()}
-    assert own.pop("cfd") == "attached" and set(own.values()) == {"shared"}
-    said = Settings(view_noise="own")
-    assert resolved(said, METHODS["cfd"]) == said
+def test_the_recipe_of_a_picture():
+    found = of_picture(quick)
+    assert differences(found, quick) == {
+        "method.guidance_scale": 2.0, "method.eta": 0.0, "reference.visible_eta": 1.0,
+        "regularise.total_variation": 100.0, "render.background": "white",
+        "condition.view_prompts": "none",
+    }  # fmt: skip
+    assert of_picture(with_method(quick, "sds")).method == SDS(guidance_scale=2.0)
+    assert of_picture(quick, 40.0) == found
+
+
+@pytest.mark.parametrize("fov_deg", [20.0, 49.1, 60.0])
+def test_another_field_of_view_spans_as_much(fov_deg):
+    camera = framed(changed(quick, distance=5.0), fov_deg).camera
+    assert camera.fov_deg == fov_deg
+    spanned = camera.distance * math.tan(math.radians(fov_deg / 2))
+    assert spanned == pytest.approx(2.7 * math.tan(math.radians(20)))
+
+
+def test_the_usual_field_of_view_has_the_usual_distance():
+    assert framed(changed(quick, distance=5.0), 40.0) == quick
+    with pytest.raises(ValueError, match=r"--camera\.fov-deg must lie inside 0\.\.180, not 200"):
+        framed(quick, 200)

@@ -1,45 +1,37 @@
 """The state of a seed."""
 
-import dataclasses
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.engine.plan import initial_states
-from dsd_jax.recipe.presets import Settings
-from dsd_jax.recipe.state import init_state, make_scene, optimiser, seed_noise, step_key
+from dsd_jax.engine.generate import initial_states
+from dsd_jax.recipe.presets import quick, standard
+from dsd_jax.recipe.recipe import changed
+from dsd_jax.recipe.state import init_state, noise_of, optimiser, seed_noise, step_key
 
 SHAPE = (16, 16, 4)
 
 
 def test_noise_is_a_function_of_the_seed_alone():
-    one = seed_noise(3, SHAPE, Settings())
-    other_settings = Settings(steps=7, t_max=0.5)
-    np.testing.assert_array_equal(one, seed_noise(3, SHAPE, other_settings))
-    assert not np.allclose(one, seed_noise(4, SHAPE, Settings()))
+    one = noise_of(3, SHAPE, quick)
+    np.testing.assert_array_equal(one, noise_of(3, SHAPE, changed(quick, steps=7, t_max=0.5)))
+    assert not np.allclose(one, noise_of(4, SHAPE, quick))
     assert abs(float(one.mean())) < 0.1
     assert abs(float(one.std()) - 1) < 0.1
 
 
 def test_views_share_the_noise_of_a_single_view_or_have_one_each():
-    single = seed_noise(3, SHAPE, Settings(views=1))
-    shared = seed_noise(3, SHAPE, Settings(views=4))
+    single, shared = seed_noise(3, SHAPE), noise_of(3, SHAPE, standard)
     assert shared.shape == (4, *SHAPE)
     np.testing.assert_array_equal(shared, np.broadcast_to(single, shared.shape))
-    own = seed_noise(3, SHAPE, Settings(views=4, view_noise="own"))
+    own = noise_of(3, SHAPE, changed(standard, view_noise="own"))
     assert len({float(noise.sum()) for noise in own}) == 4
-    attached = seed_noise(3, SHAPE, Settings(views=4, view_noise="attached"))
+    attached = noise_of(3, SHAPE, changed(standard, view_noise="attached"))
     np.testing.assert_array_equal(attached, shared)  # where there is no matter
-    one = seed_noise(3, SHAPE, Settings(views=1, view_noise="own"))
+    one = noise_of(3, SHAPE, changed(standard, views=1, view_noise="own"))
     np.testing.assert_array_equal(one, single)
-
-
-def test_random_background_is_shown_as_grey():
-    assert make_scene(Settings(background="random")).background == "grey"
-    assert make_scene(Settings(background="colour")).background == "colour"
 
 
 def test_steps_and_the_noise_draw_from_different_keys():
@@ -56,13 +48,11 @@ def test_state_of_a_seed_does_not_depend_on_its_companions(task):
 
 
 def test_each_group_of_parameters_has_its_learning_rate(task):
-    settings = dataclasses.replace(
-        task.settings, grid_rate=0.3, mlp_rate=0.2, background_rate=0.1, background="colour"
-    )
-    scene = dataclasses.replace(task.scene, background="colour")
-    state = init_state(0, task.prior.latent_shape, scene, settings)
+    rates = {"grid_rate": 0.3, "mlp_rate": 0.2, "background_rate": 0.1}
+    recipe = changed(task.recipe, background="colour", **rates)
+    state = init_state(0, task.prior.latent_shape, recipe)
     ones = jax.tree.map(jnp.ones_like, state.params)
-    updates, _ = optimiser(settings).update(ones, state.opt_state, state.params)
+    updates, _ = optimiser(recipe).update(ones, state.opt_state, state.params)
     assert set(_values(updates["field"]["HashGrid_0"])) == {-0.3}
     assert set(_values(updates["field"]["Dense_0"])) == {-0.2}
     assert set(_values(updates["background"])) == {-0.1}
@@ -70,12 +60,11 @@ def test_each_group_of_parameters_has_its_learning_rate(task):
 
 @pytest.mark.parametrize(("final_rate", "last"), [(1.0, -0.01), (0.1, -0.001)])
 def test_learning_rates_fall_to_the_final_one(final_rate, last):
-    settings = Settings(steps=10, final_rate=final_rate)
-    transformation = optimiser(settings)
-    params = {"field": {"HashGrid_0": jnp.zeros(1)}}
-    state = transformation.init(params)
+    transformation = optimiser(changed(standard, steps=10, final_rate=final_rate))
+    ones = {"field": {"HashGrid_0": jnp.ones(1)}, "background": {}}
+    state = transformation.init(ones)
     for _ in range(11):
-        updates, state = transformation.update({"field": {"HashGrid_0": jnp.ones(1)}}, state)
+        updates, state = transformation.update(ones, state)
     assert float(updates["field"]["HashGrid_0"][0]) == pytest.approx(last, rel=1e-4)
 
 

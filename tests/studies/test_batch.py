@@ -5,31 +5,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.distillation import METHODS
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.priors import load_prior
-from dsd_jax.recipe.presets import Settings
+from dsd_jax.recipe.presets import standard
+from dsd_jax.recipe.recipe import changed
 from dsd_jax.studies import batch, images2d
 
 
 @pytest.fixture(scope="module")
-def prior(tiny_prior_folder, quick_compilation):
+def prior(tiny_prior_folder):
     """With a network that listens to the camera and to other views more than a random one does."""
     prior = load_prior(str(tiny_prior_folder), jnp.float32)
     strong = jax.tree.map(lambda leaf: 4 * leaf, prior.params["unet"])
     return prior.replace(params=prior.params | {"unet": strong})
 
 
-def sample(prior, settings, azimuths):
-    return batch.sample_views(prior, "a red house", settings, [3, 4], 4, azimuths, 15.0, size=16)
+def sample(prior, views, azimuths):
+    recipe = changed(standard, views=views)
+    return batch.sample_views(prior, "a red house", recipe, [3, 4], 4, azimuths, 15.0, size=16)
 
 
 def test_a_single_view_is_that_of_2d(prior):
-    settings = Settings(views=1)
-    found = sample(prior, settings, (30.0, 120.0))
-    place = np.deg2rad(120.0), np.deg2rad(15.0), "latents"
-    task = images2d.make_task(prior, "a red house", METHODS["dsd"], settings, *place)
-    expected = to_uint8(np.asarray(images2d.ddim(task, [3, 4], 4)))
+    found = sample(prior, 1, (30.0, 120.0))
+    place = np.deg2rad(120.0), np.deg2rad(15.0)
+    image = images2d.make_task(prior, "a red house", standard, *place)
+    expected = to_uint8(np.asarray(images2d.ddim(image, [3, 4], 4)))
     assert found.shape == (2, 2, 16, 16, 3)
     np.testing.assert_allclose(found[:, 1].astype(int), expected, atol=1)
     assert np.abs(found[:, 0].astype(int) - found[:, 1]).max() > 1
@@ -37,8 +37,7 @@ def test_a_single_view_is_that_of_2d(prior):
 
 def test_views_are_denoised_together_where_the_run_does_so(prior):
     """They attend to one another, so that another neighbour changes a view."""
-    settings = Settings(views=2)
-    opposite, near = (sample(prior, settings, (0.0, other)) for other in (180.0, 90.0))
+    opposite, near = (sample(prior, 2, (0.0, other)) for other in (180.0, 90.0))
     assert np.abs(opposite[:, 0].astype(int) - near[:, 0]).max() > 1
-    alone = [sample(prior, Settings(views=1), (0.0, other))[:, 0] for other in (180.0, 90.0)]
+    alone = [sample(prior, 1, (0.0, other))[:, 0] for other in (180.0, 90.0)]
     np.testing.assert_array_equal(*alone)

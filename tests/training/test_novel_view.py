@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import load_script
 
+from dsd_jax.cli import train_prior
 from dsd_jax.data.objects import load_objects
 from dsd_jax.data.pictures import plan_views
 from dsd_jax.priors import load_prior
@@ -17,6 +17,7 @@ from dsd_jax.priors.zero123 import Prior, View, project
 from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.training import common, corpus, image_prior, novel_view
 from dsd_jax.training.export import SCHEDULER
+from dsd_jax.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -160,13 +161,9 @@ def test_networks_fit_the_budget():
 @pytest.fixture(scope="module")
 def trained(packed_with_held_out, tiny_prior_folder, tmp_path_factory):
     """Runs the script in two sittings; returns (folder, logs)."""
-    script = load_script("train_prior")
     out = tmp_path_factory.mktemp("toybox_1to3")
     logs: list[str] = []
-    script.log = logs.append
-    settings = dict(
-        objects=packed_with_held_out,
-        task="novel-view",
+    training = TrainingSettings(
         out=out,
         vae=tiny_prior_folder,
         groups=1,
@@ -176,8 +173,10 @@ def trained(packed_with_held_out, tiny_prior_folder, tmp_path_factory):
         unet_batch=2,
         unet_minutes=1e-4,
     )
-    assert script.main(script.Settings(**settings, max_minutes=0.0)) == 0  # one step, not a report
-    assert script.main(script.Settings(**settings)) == 0
+    args = train_prior.Args(packed_with_held_out, "novel-view", training=training)
+    first = dataclasses.replace(args, max_minutes=0.0)  # one step, not a report
+    assert train_prior.run(first, logs.append) == 0
+    assert train_prior.run(args, logs.append) == 0
     return out, logs
 
 
@@ -201,7 +200,7 @@ def test_export_is_a_prior_with_the_other_s_autoencoder(trained, tiny_prior_fold
     jax.tree.map(np.testing.assert_array_equal, prior.params["vae"], vae)
     image = jax.jit(prior.encode_image)(prior.params, jnp.full((16, 16, 3), 0.5))
     pose = prior.pose(View(0.2, 1.0, 2.7), View(0.1, 0.3, 2.7))
-    eps = jax.jit(lambda p, x: prior.denoiser_at(p, image, pose)(3.0)(x, 400))(
+    eps = jax.jit(lambda p, x: prior.denoiser_at_pose(p, image, pose)(3.0)(x, 400))(
         prior.params, jnp.ones((4, 4, 4))
     )
     assert eps.shape == (4, 4, 4) and np.isfinite(eps).all()

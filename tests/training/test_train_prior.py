@@ -5,11 +5,12 @@ import json
 import jax
 import numpy as np
 import pytest
-from programs import load_script
 
+from dsd_jax.cli import train_prior
 from dsd_jax.data.objects import load_objects
 from dsd_jax.priors.stable_diffusion import load
 from dsd_jax.training import corpus, evaluate
+from dsd_jax.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -17,12 +18,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 @pytest.fixture(scope="module")
 def trained(packed, tmp_path_factory):
     """Runs the script until it is finished, in several sittings; returns (folder, logs)."""
-    script = load_script("train_prior")
     out = tmp_path_factory.mktemp("toybox")
     logs: list[str] = []
-    script.log = logs.append
-    settings = dict(
-        objects=packed,
+    training = TrainingSettings(
         out=out,
         groups=1,
         palettes=2,
@@ -34,9 +32,10 @@ def trained(packed, tmp_path_factory):
         unet_minutes=0.001,
     )
     # no time at all: stops right after compiling the autoencoder's step
-    assert script.main(script.Settings(**settings, max_minutes=0.0)) == 0
+    args = train_prior.Args(packed, max_minutes=0.0, training=training)
+    assert train_prior.run(args, logs.append) == 0
     assert not (out / "export").exists()
-    assert script.main(script.Settings(**settings)) == 0
+    assert train_prior.run(train_prior.Args(packed, training=training), logs.append) == 0
     return out, logs
 
 
@@ -49,7 +48,7 @@ def test_stops_and_continues(trained):
 def test_export_is_a_prior(trained):
     out, _ = trained
     prior = load(out / "export")
-    assert prior.has_camera and prior.latent_shape == (4, 4, 4)
+    assert prior.denoises_together and prior.latent_shape == (4, 4, 4)
     assert "tower" in json.loads((out / "export/words.json").read_text())
     images = evaluate.sample(prior, ["a tower", "a brick"], 2, (0, 90, 180, 270), steps=2)
     assert images.shape == (2, 2, 4, 32, 32, 3)

@@ -1,0 +1,94 @@
+"""Ablation of the text-to-3D recipe: one change at a time, the same prompts and seeds.
+
+    python experiments/ablate.py --out runs/ablation
+
+Optimises every variant of `dsd_jax/studies/variants.py` for every prompt and seed, keeps the 8
+views of each object in OUT/<variant>/<prompt>.npz, and writes OUT/table.md, OUT/scores.json and one
+contact sheet a variant. What is there already is not run again, so the command can be repeated
+after an interruption, and `--only` splits the work over several processes or machines. `--no-score`
+leaves the judging to a later call. The flags of text3d.py that are numbers of the recipe are flags
+here too; they change the base.
+
+Prompts and seeds run as one batch where memory allows. Variants that come to the same recipe share
+their results. A variant takes 1 to 3 minutes on one H200, most of it compiling: run several
+processes with `--only`. Expect of the default: diversity 0.31, accepted 83 %, floaters 0.7 %.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from dsd_jax.cli import flags, validate
+from dsd_jax.cli.job import refuse
+from dsd_jax.engine.results import recipe_config
+from dsd_jax.engine.seeds import parse_seeds
+from dsd_jax.engine.task import make_task
+from dsd_jax.priors import choose_precision, load_prior
+from dsd_jax.recipe.presets import PRESETS
+from dsd_jax.recipe.recipe import Recipe, changed
+from dsd_jax.studies import ablate
+from dsd_jax.studies.variants import VARIANTS, recipe_of
+
+
+@dataclass(frozen=True)
+class Args:
+    """Run variants of the recipe and compare them."""
+
+    out: Path = Path("runs/ablation")
+    """Folder of the results."""
+    prompts: tuple[str, ...] = ("a house", "a chair", "a tree", "a fish", "a car")
+    """Prompts that every variant is run with."""
+    seeds: str = "0:8"
+    """Seeds that every variant is run with, as in text3d.py."""
+    only: tuple[str, ...] = ()
+    """Run these variants alone."""
+    preset: str = "standard"
+    """What the variants change: draft, quick, standard, best or authors."""
+    steps: int = 0
+    """Optimisation steps."""
+    prior: str = "toybox"
+    """Prior, as in text3d.py."""
+    score: bool = True
+    """Judge what has been run."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run what is missing, then judge all that is there; returns the exit code."""
+    try:
+        args, recipe = parse(argv)
+        study, chosen = prepare(args, recipe)
+    except (ValueError, FileNotFoundError) as error:
+        return refuse(error)
+    ablate.make(study, chosen)
+    if args.score:
+        print(ablate.report(study))
+    return 0
+
+
+def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:
+    """The command line over the defaults of its preset."""
+    preset = flags.flag_value(argv, "preset") or "standard"
+    validate.choice("preset", preset, PRESETS)
+    usual = PRESETS[preset]
+    default = Args(preset=preset, steps=usual.steps)
+    args, recipe = flags.parse(Args, argv, __doc__ or "", default, usual)
+    return args, changed(recipe, steps=args.steps)
+
+
+def prepare(args: Args, recipe: Recipe) -> tuple[ablate.Ablation, tuple[str, ...]]:
+    """Check all that can be wrong, load the prior, and note the configuration: study and variants.
+
+    Raises ValueError or FileNotFoundError with one line for the user.
+    """
+    seeds, chosen = parse_seeds(args.seeds), args.only or tuple(VARIANTS)
+    for name in chosen:
+        validate.choice("only", name, VARIANTS)
+        recipe_of(name, recipe)
+    validate.writable(args.out)
+    prior = load_prior(args.prior, jnp.dtype(choose_precision()))
+    make_task(prior, args.prompts[0], recipe)  # raises for a prior that takes no prompt
+    base = {name: getattr(args, name) for name in ("seeds", "preset", "prior")}
+    validate.remember(args.out, base | {"recipe": recipe_config(recipe)})
+    return ablate.Ablation(args.out, recipe, args.prompts, seeds, prior), chosen

@@ -1,0 +1,40 @@
+"""The page of a finished run: index.html in its folder, to be opened in a browser from disk.
+
+    python experiments/export_gallery.py runs/a-house-1a2b3c4d
+
+text3d.py and export_mesh.py write it too; this is for older runs, and for the page as one file:
+with --single-file gallery.html holds all meshes and videos (1.5 MB a seed), to be sent to someone
+or to a phone. It takes a second.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dsd_jax.export.gallery import write_gallery
+
+BAD_INPUT = 2
+
+
+@dataclass(frozen=True)
+class Args:
+    """Write the gallery of a finished run."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run, for instance runs/a-house-1a2b3c4d."""
+    single_file: bool = False
+    """Write gallery.html, which needs no other file, instead of index.html."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the page; returns the exit code."""
+    args = tyro.cli(Args, args=argv, description=__doc__)
+    try:
+        print(write_gallery(args.run, args.single_file))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return 0

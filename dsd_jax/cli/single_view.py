@@ -1,0 +1,138 @@
+"""Single view to 3D: several seeds of one picture, objects that agree with it and differ behind.
+
+    python experiments/single_view.py --image chair.png --seeds 0:4
+
+The object is cut out by the picture's transparency, by --mask, or from a plain background.
+Writes what text3d.py writes, to runs/<picture>-<hash>/, the picture beside the seeds in seeds.png;
+metrics.json says of each seed how well it agrees with the picture at the picture's own view
+("psnr_db", "mask_iou"). The same command again, whatever ended it, goes on from the last
+checkpoint.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from dsd_jax.cli import flags, job, run_args, validate
+from dsd_jax.cli.job import Job, make_job
+from dsd_jax.cli.run_args import RunArgs
+from dsd_jax.engine import hosts
+from dsd_jax.engine.task import estimated_elevation_deg, picture_task
+from dsd_jax.priors import EMBEDDED
+from dsd_jax.priors.zero123 import FOV_DEG, TOYBOX_FOV_DEG
+from dsd_jax.recipe import input_picture
+from dsd_jax.recipe.input_picture import InputPicture
+from dsd_jax.recipe.presets import PRESETS, framed, of_picture
+from dsd_jax.recipe.recipe import Recipe
+from dsd_jax.rendering.scene import PLAIN
+
+PRIOR = "toybox-1to3"
+
+
+@dataclass(frozen=True)
+class Args:
+    """Optimise one 3D object per seed, each of which looks like the picture from its side."""
+
+    image: Path | None = None
+    """A picture of one object: any size and format that Pillow reads."""
+    mask: Path | None = None
+    """White where the object is, of the picture's size; takes the place of its transparency."""
+    depth: Path | None = None
+    """Depth map of the picture's size, brighter further away; scale and offset do not matter."""
+    normal: Path | None = None
+    """Normal map of the picture's size: red to the right, green up, blue to the viewer."""
+    elevation_deg: str = "20"
+    """How far above the horizon the picture's camera stands, or auto, to estimate that."""
+    recentre: bool = True
+    """Centre the object and scale it to 200/256 of the frame; else the framing is the picture's."""
+    run: tyro.conf.OmitArgPrefixes[RunArgs] = field(default_factory=RunArgs)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, check, run; returns the exit code."""
+    return job.main(argv, lambda argv: prepare(*parse(argv)))
+
+
+def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:
+    """The command line over the defaults of its preset, and of its prior's camera."""
+    prior = flags.flag_value(argv, "prior") or PRIOR
+    usual = TOYBOX_FOV_DEG if prior in EMBEDDED else FOV_DEG
+    presets = {name: of_picture(recipe, usual) for name, recipe in PRESETS.items()}
+    own, recipe = run_args.defaults(argv, presets, prior)
+    args, recipe = run_args.parse(Args, argv, __doc__ or "", Args(run=own), recipe)
+    names = ("distance", "camera.distance")
+    if all(flags.flag_value(argv, name) is None for name in names):
+        recipe = framed(recipe, recipe.camera.fov_deg)
+    return args, recipe
+
+
+def prepare(args: Args, recipe: Recipe) -> Job:
+    """Check all that can be wrong, read the picture, load the prior; writes nothing.
+
+    Raises ValueError or FileNotFoundError with one line for the user.
+    """
+    if args.image is None:
+        raise ValueError("--image is missing; give a picture of one object: --image chair.png")
+    elevation_deg = elevation_of(args.elevation_deg)
+    seeds = run_args.check_args(args.run)
+    picture = read(args, recipe)
+    prior = run_args.load(args.run)
+    run_args.warn([*validate.device_warnings(), *doubts(args.image, picture)])
+    if elevation_deg is None:
+        elevation_deg = estimated_elevation_deg(prior, picture, recipe)
+        if hosts.is_first():
+            print(f"elevation of the picture: {elevation_deg:g} degrees, as estimated")
+    task = picture_task(prior, picture, elevation_deg, recipe, args.image.stem)
+    told = {
+        "image": args.image.name,
+        "picture": fingerprint(picture),
+        "elevation_deg": elevation_deg,
+    }
+    return make_job(args.run, seeds, task, told)
+
+
+def read(args: Args, recipe: Recipe) -> InputPicture:
+    """The picture, cut out and centred. Raises as `input_picture.prepare`."""
+    assert args.image is not None
+    return input_picture.prepare(
+        args.image,
+        args.mask,
+        args.depth,
+        args.normal,
+        background=PLAIN.get(recipe.render.background, 1.0),
+        fill=input_picture.FILL if args.recentre else None,
+    )
+
+
+def elevation_of(text: str) -> float | None:
+    """What --elevation-deg says, None for "auto".
+
+    Raises:
+        ValueError: it is neither that nor an angle at which a camera can stand upright.
+    """
+    if text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not -90 < value < 90:
+        raise ValueError(f"--elevation-deg must be auto or lie inside -90..90, not {text}")
+    return value
+
+
+def doubts(image: Path, picture: InputPicture) -> list[str]:
+    """What a user should know of the cut-out, in one line."""
+    if not picture.doubts:
+        return []
+    found = "; ".join(picture.doubts)
+    return [f"what was cut out of {image} is doubtful: {found}; --mask says where the object is"]
+
+
+def fingerprint(picture: InputPicture) -> str:
+    """A name for what a run sees of a picture, so that another of the same file name differs."""
+    parts = [part for part in picture[:4] if part is not None]
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]

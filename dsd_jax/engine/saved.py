@@ -1,0 +1,105 @@
+"""Objects of a finished run, read from its folder.
+
+Letters: n seeds.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dsd_jax.distillation import METHODS
+from dsd_jax.engine.device_mesh import seed_mesh
+from dsd_jax.engine.objects import About, Objects
+from dsd_jax.export.field_grid import density_grid, field_of, occupancy_of
+from dsd_jax.export.run_folder import seed_folder
+from dsd_jax.export.scenes import KINDS, load_scene
+from dsd_jax.fields.base import Field
+from dsd_jax.metrics.scores import Scores
+from dsd_jax.recipe.recipe import Recipe
+from dsd_jax.recipe.state import State
+
+
+def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects:
+    """What `Objects.save`, or the command line, wrote into a folder.
+
+    Args:
+        recipe: that they were made by, where its method or its field is your own.
+
+    Raises:
+        FileNotFoundError: the folder is not that of a finished run.
+        ValueError: a file is damaged, or of an older version; says which.
+    """
+    folder = Path(folder)
+    config, metrics = (_read(folder / name) for name in ("config.json", "metrics.json"))
+    try:
+        recipe = recipe_of(config["recipe"]) if recipe is None else recipe
+        seeds = sorted(map(int, metrics["seeds"]))
+        told, pictured = config.get("prompt", config.get("image", "")), "image" in config
+        about = About(recipe, told, None, config["prior"], config["precision"], pictured)
+        latest = {seed: dict(metrics["seeds"][str(seed)]) for seed in seeds}
+        steps = {seed: int(latest[seed]["steps"]) for seed in seeds}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder} does not hold a run of this version: {error!r}") from None
+    together: dict[int, list[int]] = {}
+    for seed in seeds:
+        together.setdefault(steps[seed], []).append(seed)
+    chunks = [(own, _states(folder, own, at, recipe.field)) for at, own in together.items()]
+    stopped, devices = int(bool(metrics.get("interrupted"))), jax.local_devices()[:1]
+    objects = Objects(about, seed_mesh(len(seeds), devices), chunks, latest, stopped)
+    run = {name: value for name, value in metrics.items() if name != "seeds"}
+    objects.keep_scores(Scores(run, [latest[seed] for seed in seeds]))
+    return objects
+
+
+def recipe_of(config: Mapping[str, Any]) -> Recipe:
+    """The recipe that config.json tells of.
+
+    Raises ValueError where its method or field is none of this package; KeyError or TypeError for
+    what tells of no recipe.
+    """
+    parts: dict[str, Any] = {"steps": int(config["steps"])}
+    for part, kinds, key in (("method", METHODS, "name"), ("field", KINDS, "kind")):
+        numbers = dict(config[part])
+        parts[part] = _known(kinds, part, numbers.pop(key))(**numbers)
+    for own in dataclasses.fields(Recipe):
+        if own.name not in parts:
+            parts[own.name] = type(getattr(_USUAL, own.name))(**config[own.name])
+    return Recipe(**parts)
+
+
+_USUAL = Recipe()
+
+
+def _known(kinds: Mapping[str, Any], what: str, name: str) -> Any:
+    if name not in kinds:
+        raise ValueError(f"its {what} {name} is not of dsd_jax; give the recipe: recipe=...")
+    return kinds[name]
+
+
+def _states(folder: Path, seeds: list[int], steps: int, field: Field) -> State:
+    """The states [n, ...] as far as results need them."""
+    rows = []
+    for seed in seeds:
+        saved = load_scene(seed_folder(folder, seed), field)
+        occupancy = occupancy_of(density_grid(field_of(saved)))
+        own, done = jnp.asarray(seed, jnp.uint32), jnp.asarray(steps, jnp.int32)
+        rows.append(State(own, done, jnp.zeros(()), saved.params, (), occupancy))
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *rows)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run")
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no mapping")
+    return found

@@ -1,0 +1,138 @@
+"""What is to be made: a prior that was told of it, and a recipe."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dsd_jax.priors import Picture, Prior, completed
+from dsd_jax.priors.base import uncompleted
+from dsd_jax.recipe import elevation, method_step
+from dsd_jax.recipe.input_picture import InputPicture
+from dsd_jax.recipe.recipe import Recipe
+from dsd_jax.recipe.viewpoints import Reference, Shared
+
+
+class Task(NamedTuple):
+    """What all seeds share.
+
+    Attributes:
+        prior: without what only `condition` needs.
+        told: the prompt, or the name of the picture.
+        condition: what the prior was told.
+        negative: the same of the method's `bad_prompt`, where it has one.
+        reference: the picture, where there is one.
+    """
+
+    prior: Prior
+    recipe: Recipe
+    told: str
+    condition: Any
+    negative: Any = None
+    reference: Reference | None = None
+
+    @property
+    def shared(self) -> Shared:
+        """What the steps are given of it."""
+        return Shared(self.prior.params, self.condition, self.negative, self.reference)
+
+
+def make_task(prior: Prior, told: str | InputPicture, recipe: Recipe) -> Task:
+    """The task of a prompt, or of a picture.
+
+    Raises:
+        ValueError: the prompt is empty, or the prior takes a picture, or has no adapter where the
+            method trains one; or as `picture_task`.
+    """
+    if not isinstance(told, str | InputPicture):
+        raise ValueError(
+            "give one prompt, a str, or one picture, of read_picture, and not a "
+            f"{type(told).__name__}; generate_each takes several prompts"
+        )
+    if not isinstance(told, str):
+        angle = told.elevation_deg
+        if angle is None:
+            angle = estimated_elevation_deg(prior, told, recipe)
+        return picture_task(prior, told, angle, recipe, told.name)
+    if not told.strip():
+        raise ValueError('the prompt is empty; say what to make, for instance "a house"')
+    prior, words = completed(prior), recipe.condition
+    _check_adapter(prior, recipe)
+    condition = prior.condition(
+        told, negative_prompt=words.negative_prompt, view_prompts=words.view_prompts
+    )
+    bad, negative = recipe.method.bad_prompt, None
+    if bad is not None:
+        negative = prior.condition(bad, negative_prompt=words.negative_prompt, view_prompts="none")
+    return Task(prior.for_steps(), recipe, told, condition, negative)
+
+
+def picture_task(
+    prior: Prior, picture: InputPicture, elevation_deg: float, recipe: Recipe, name: str = "picture"
+) -> Task:
+    """The task of a picture; its camera stands at azimuth 0.
+
+    Args:
+        elevation_deg: how far above the horizon.
+        recipe: for instance `presets.of_picture(presets.quick)`.
+
+    Raises:
+        ValueError: the prior takes a prompt, or has no adapter where the method trains one; the
+            method needs a prompt; the background is not plain.
+    """
+    if recipe.method.bad_prompt is not None:
+        raise ValueError(
+            f"method {type(recipe.method).__name__} needs a prompt for bad pictures, which a prior "
+            "that takes a picture cannot read; take another method"
+        )
+    if recipe.render.background not in ("grey", "white"):
+        raise ValueError(
+            "the background of a picture is plain: --render.background grey or white, not "
+            f"{recipe.render.background}"
+        )
+    prior = completed(prior)
+    _check_adapter(prior, recipe)
+    rgb = jnp.asarray(picture.rgb)
+    angle = jnp.asarray(math.radians(elevation_deg), jnp.float32)
+    condition = prior.condition(Picture(rgb, angle))
+    depth, normal = (
+        None if part is None else jnp.asarray(part) for part in (picture.depth, picture.normal)
+    )
+    reference = Reference(angle, rgb, jnp.asarray(picture.mask), depth, normal)
+    return Task(prior.for_steps(), recipe, name, condition, None, reference)
+
+
+def _check_adapter(prior: Prior, recipe: Recipe) -> None:
+    """Let a prior without adapter say so, before it is told anything."""
+    try:
+        jax.eval_shape(method_step.initial(prior, recipe), jax.random.key(0))
+    except ValueError as error:
+        raise ValueError(str(error)) from None  # without JAX's notes
+
+
+def estimated_elevation_deg(prior: Prior, picture: InputPicture, recipe: Recipe) -> float:
+    """From how far above the horizon the prior takes a picture to be, see `recipe.elevation`.
+
+    Raises ValueError where it takes a prompt.
+    """
+    rgb, mask = jnp.asarray(picture.rgb), jnp.asarray(picture.mask)
+    reference = Reference(jnp.zeros(()), rgb, mask)
+    return elevation.estimate(completed(prior), reference, recipe)[0]
+
+
+def prior_name(prior: Any) -> str:
+    """How a prior is called: as it was loaded, else by its class."""
+    from dsd_jax.priors import EMBEDDED
+
+    prior = uncompleted(prior)
+    folder = getattr(prior, "folder", None)
+    known = {path: name for name, path in EMBEDDED.items()}
+    return type(prior).__name__ if folder is None else known.get(Path(folder), str(folder))
+
+
+def precision_of(prior: Any) -> str:
+    """Type of the prior's networks."""
+    types = {jnp.result_type(leaf).name for leaf in jax.tree.leaves(prior.params)}
+    return "bfloat16" if "bfloat16" in types else "float32"

@@ -1,0 +1,115 @@
+"""Scores of several methods on the same prompts and seeds, beside those of a reference.
+
+Letters: n seeds, v views. A result is what `compare` keeps of a method and prompt:
+{"views" [n, v, h, w, 3], "seconds", "evaluations" and perhaps "floaters" [n]}.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsd_jax.export.plots import save_scatter
+from dsd_jax.export.tables import markdown, save_csv
+from dsd_jax.files import atomic_path, write_json
+from dsd_jax.metrics import clip, scores
+from dsd_jax.metrics.averages import means
+from dsd_jax.metrics.bank import Bank
+from dsd_jax.metrics.features import efficientnet_lite0
+
+COLUMNS = {"diversity": ".3f", "of_ddim": ".2f", "accepted": ".0%", "similarity": ".3f",
+           "clip": ".3f", "own_rms": ".3f", "other_rms": ".3f", "nearest_own_rms": ".0%",
+           "nearest_own": ".0%", "frechet": ".2f", "kernel": ".4f", "evaluations": ",.0f",
+           "seconds": ".0f"}  # fmt: skip
+NOTE = """
+Means over {prompts} prompts of {seeds} seeds each. Diversity: mean cosine distance between seeds,
+and over that of DDIM's samples. Fidelity: accepted, the share with the prompt's category among the
+5 nearest real objects; similarity, the cosine to the nearest of that category. Distance to DDIM's
+samples of the same seed (own) and of the others (other): root mean square of colours; and the share
+nearest to its own, by colours (rms) and by features. Frechet and kernel: distance to the set of
+DDIM's samples. Features are EfficientNet-Lite0's. Evaluations: pictures through the UNet, a seed.
+Seconds: all seeds of a prompt, compiling included, the median of prompts, on {devices}.
+"""
+
+Results = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def judged(
+    found: Mapping[str, Results], reference: str, bank: Bank, encoders: clip.Clip | None = None
+) -> dict[str, dict[str, Any]]:
+    """{method: mean scores over prompts, and each prompt's own under "prompts"}.
+
+    Args:
+        found: {method: {prompt: result}}, with the same prompts and seeds for all methods.
+        reference: the method with which the others are compared.
+        encoders: adds their similarity to the prompt, "clip".
+
+    "of_<reference>" is the diversity over that of the reference.
+    """
+    network = efficientnet_lite0()
+
+    def features(results: Results):
+        return {prompt: network(arrays["views"]) for prompt, arrays in results.items()}
+
+    base, known, rows = found[reference], features(found[reference]), {}
+    for name, results in found.items():
+        seen = known if name == reference else features(results)
+        prompts = {prompt: scores.of_objects(bank, prompt, seen[prompt]) for prompt in results}
+        for prompt, row in prompts.items():
+            views = results[prompt]["views"]
+            row |= _counts(results[prompt])
+            if encoders:
+                row["clip"] = float(clip.prompt_similarity(encoders, prompt, views).mean())
+            if name != reference:
+                shown = base[prompt]["views"]
+                row |= scores.against(same_views(seen[prompt], known[prompt]), known[prompt])
+                row |= scores.against_pixels(same_views(views, shown), shown)
+        numbers = [{k: v for k, v in row.items() if k != "category"} for row in prompts.values()]
+        rows[name] = means(numbers) | {"prompts": prompts}
+        rows[name]["seconds"] = float(np.median([row["seconds"] for row in numbers]))
+    for row in rows.values():
+        least = rows[reference]["diversity"]
+        row[f"of_{reference}"] = row["diversity"] / least if least else None
+    return rows
+
+
+def _counts(arrays: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """What a result says of itself; None where it could not say."""
+    names = [name for name in ("seconds", "evaluations", "floaters") if name in arrays]
+    values = {name: float(np.median(arrays[name])) for name in names}
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def write(
+    folder: Path, rows: Mapping[str, Mapping[str, Any]], reference: str, seeds: int, devices: str
+) -> str:
+    """Write what `judged` found: scores.json, table.csv, table.md, and plot.png if any was judged.
+
+    Args:
+        rows: the reference's among them.
+        seeds: how many there are of each prompt.
+        devices: what the results were made on.
+
+    Returns the table, in Markdown.
+    """
+    write_json(folder / "scores.json", rows)
+    numbers = dict.fromkeys(name for row in rows.values() for name in row if name != "prompts")
+    save_csv(folder / "table.csv", rows, numbers, "method")
+    columns = {name: form for name, form in COLUMNS.items() if name != "clip" or name in numbers}
+    prompts = len(rows[reference]["prompts"])
+    note = NOTE.format(prompts=prompts, seeds=seeds, devices=devices)
+    table = markdown(rows, columns, "method") + note
+    with atomic_path(folder / "table.md") as temporary:
+        temporary.write_text(table, "utf-8")
+    labels = {"accepted": "fidelity: accepted share", "similarity": "fidelity: similarity"}
+    panels = {label: {name: (row["diversity"], row[key]) for name, row in rows.items()}
+              for key, label in labels.items() if rows[reference][key] is not None}  # fmt: skip
+    if panels:
+        save_scatter(folder / "plot.png", panels, "diversity")
+    return table
+
+
+def same_views(own: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Of [n, v, ...] the views that the reference shows: all, or the odd ones of twice as many."""
+    return own if own.shape[1] == reference.shape[1] else own[:, 1::2]

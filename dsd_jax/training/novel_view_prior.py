@@ -1,0 +1,61 @@
+"""Toybox-1-to-3 from packed objects: render, encode, train the denoiser, export, draw a sheet."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from dsd_jax.data import pictures
+from dsd_jax.data.objects import Objects
+from dsd_jax.rendering.scene import WHITE
+from dsd_jax.schedule import NoiseSchedule
+from dsd_jax.training import corpus, export, image_prior, novel_view, novel_view_sheet
+from dsd_jax.training.compiling import Ahead, render
+from dsd_jax.training.settings import TrainingSettings, compute_dtype
+
+
+def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float, log) -> bool:
+    """Train and export the prior; whether all its minutes are spent.
+
+    Args:
+        deadline: a `time.time()` at which to stop, ready to be continued.
+        log: told a line now and then.
+    """
+    networks, vae = image_prior.build(
+        settings.vae, settings.resolution, settings.small, compute_dtype()
+    )
+    if settings.continue_from:
+        params = image_prior.load(settings.continue_from, networks)
+    else:
+        params = image_prior.start(networks, jax.random.key(settings.seed))
+    rng = np.random.default_rng(settings.seed)
+    views = pictures.plan_views(rng, len(data), settings.groups)
+    indices = corpus.padded_indices(len(data), mesh.size)
+    training = novel_view.shapes(networks, views, data, indices, settings.palettes)
+    schedule = NoiseSchedule.from_config(export.SCHEDULER)
+    ahead = Ahead(
+        mesh,
+        novel_view.make_loss(networks, schedule, settings.unet_batch),
+        params,
+        training,
+        {},
+        jax.random.key(settings.seed + 2),
+    )
+    angle, tint = novel_view.palettes(rng, data, settings.palettes)
+    rgba = render(data, indices, views, settings.resolution, mesh, ahead, log)
+    ahead.wait()
+    colours = angle[indices], tint[indices]
+    latents = corpus.encode_views(mesh, networks.vae, vae, rgba, *colours, WHITE)
+    log(f"encoded {jax.block_until_ready(latents).shape}")
+    training = dataclasses.replace(
+        training, rgba=rgba, latents=latents, angle=colours[0], tint=colours[1]
+    )
+    state, finished = ahead.train(
+        training, {}, name="novel_view", **settings.denoiser_stage(deadline, log)
+    )
+    folder = settings.out / "export" / "toybox-1to3"
+    image_prior.save(folder, networks, jax.device_get(state.average), settings.vae)
+    log(f"exported {folder}")
+    novel_view_sheet.run(folder, data, settings.out, log)
+    return finished

@@ -1,0 +1,176 @@
+"""Refinement: rounds of clean targets, and a fit to them."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from examples.own_prior import Flat
+
+from dsd_jax.engine import generate, loop
+from dsd_jax.engine.device_mesh import place, seed_mesh
+from dsd_jax.engine.task import make_task
+from dsd_jax.priors.base import completed
+from dsd_jax.recipe import presets, refine
+from dsd_jax.recipe.fitting_parts import RefineSettings
+from dsd_jax.recipe.recipe import changed
+from dsd_jax.recipe.state import init_state, without_ode
+from dsd_jax.recipe.viewpoints import Reference, viewpoint_at
+from dsd_jax.rendering.cameras import pixel_rays, rays
+from dsd_jax.schedule import NoiseSchedule
+
+SCHEDULE = NoiseSchedule.from_config({})
+STEPS, FIT, ROUNDS = 3, 6, 2
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return changed(
+        presets.quick, steps=STEPS, resolution=8, late_resolution=8, samples=8, levels=2,
+        start_levels=2, log2_entries=8, width=8, occupancy_resolution=8, occupancy_every=4,
+        density_floor=0.0, guidance_scale=1.0, rounds=ROUNDS, fit_steps=FIT, rays=64,
+        groups=2, fit_samples=8, target_samples=8, ddim_steps=4, refresh_every=4,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def task(recipe):
+    return make_task(Flat(), "a red thing", recipe)
+
+
+@pytest.fixture(scope="module")
+def blocks(task):
+    return generate.make_blocks(task, seed_mesh(2, jax.local_devices()[:1]))
+
+
+def run(task, blocks, states, until=None):
+    """The states after the last step, or after the first block that reaches `until`."""
+    mesh = seed_mesh(len(states.seed), jax.local_devices()[:1])
+    reached = []
+
+    def stop():
+        return int(bool(until) and bool(reached) and reached[-1] >= until)
+
+    states, shared = place(mesh, states, task.shared)
+    states = loop.run(blocks, states, shared, lambda p: reached.append(p.done), stop)
+    return jax.tree.map(np.asarray, without_ode(states))
+
+
+@pytest.fixture(scope="module")
+def unbroken(task, blocks):
+    return run(task, blocks, generate.initial_states(task, [0, 1]))
+
+
+def test_t0_falls_evenly_and_fresh_noise_grows():
+    numbers = RefineSettings(rounds=5, t_first=0.8, t_last=0.2, fresh=0.9, fresh_at=0.5)
+    t0 = [int(refine.t_start(i, numbers, SCHEDULE)) for i in range(5)]
+    assert t0 == [799, 649, 500, 350, 200]
+    shares = [float(refine.fresh_share(t, numbers, SCHEDULE)) for t in t0]
+    np.testing.assert_allclose(shares, [0.0, 0.45, 0.9, 0.9, 0.9], atol=0.003)
+    fresh = dataclasses.replace(numbers, noise="fresh")
+    assert float(refine.fresh_share(700, fresh, SCHEDULE)) == 1.0
+
+
+def test_without_rounds_a_state_has_no_targets(recipe):
+    none = changed(recipe, rounds=0)
+    assert refine.no_targets(completed(Flat()), none, False) is None
+    assert none.total_steps == STEPS and recipe.total_steps == STEPS + ROUNDS * FIT
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("rounds", -1, "--refine.rounds must be at least 0"),
+        ("ddim_steps", 1, "--refine.ddim-steps must be at least 2"),
+        ("fit_steps", 0, "--refine.fit-steps must be at least 1"),
+        ("t_last", 0.9, "--refine.t-last must lie above 0 and not above --refine.t-first"),
+        ("noise", "white", "--refine.noise 'white' is not one of ode, fresh"),
+    ],
+)
+def test_what_cannot_work_is_refused(recipe, name, value, said):
+    with pytest.raises(ValueError, match=said):
+        changed(recipe, **{name: value})
+
+
+def test_single_rays_are_those_of_pictures():
+    numbers = presets.quick.camera
+    _, cameras = viewpoint_at(jnp.array([0.3, 2.0]), jnp.array([0.1, -0.2]), numbers)
+    rows, columns = jnp.array([0, 3, 7]), jnp.array([5, 0, 7])
+    for view in range(2):
+        whole = rays(jax.tree.map(lambda leaf, view=view: leaf[view], cameras), 8, 8)
+        single = pixel_rays(cameras, jnp.full(3, view), rows, columns, 8)
+        for ours, theirs in zip(single, whole, strict=True):
+            np.testing.assert_allclose(ours, theirs[rows, columns], atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", ["ode", "fresh"])
+def test_targets_are_clean_pictures_of_the_prompt(task, recipe, noise):
+    """The prior knows red pictures alone, flat but for a small variance."""
+    recipe, prior = changed(recipe, noise=noise), task.prior
+    targets = refine.no_targets(prior, recipe, False)
+    state = init_state(3, prior.latent_shape, recipe, targets=targets)
+    state = dataclasses.replace(state, step=jnp.asarray(STEPS))
+    after = jax.jit(refine.make_prepare(prior, recipe))(state, task.shared)
+    assert after.targets.rgb.shape == (8, 4, 4, 3) and after.targets.rgb.dtype == np.uint8
+    red = np.asarray(after.targets.rgb, float).mean((0, 1, 2))
+    assert red[0] > 230 and red[1] < 25 and red[2] < 25
+    turn = np.diff(np.asarray(after.targets.azimuth).reshape(2, 4), axis=1)
+    np.testing.assert_allclose(turn, np.pi / 2, atol=1e-5)
+    low, high = np.radians([recipe.camera.elevation_min_deg, recipe.camera.elevation_max_deg])
+    assert ((after.targets.elevation >= low) & (after.targets.elevation <= high)).all()
+
+
+def test_the_optimiser_starts_anew_before_the_first_round_alone(task, recipe, unbroken):
+    prepare = jax.jit(refine.make_prepare(task.prior, recipe))
+    used = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), unbroken)
+    for step, anew in ((STEPS, True), (STEPS + FIT, False)):
+        after = prepare(dataclasses.replace(used, step=jnp.asarray(step)), task.shared)
+        moments = [np.abs(leaf).max() for leaf in jax.tree.leaves(after.opt_state)]
+        assert (max(moments) == 0) == anew
+
+
+def test_the_object_comes_nearer_to_its_targets(task, recipe):
+    prior, targets = task.prior, refine.no_targets(task.prior, recipe, False)
+    state = init_state(0, prior.latent_shape, recipe, targets=targets)
+    blue = jnp.zeros_like(targets.rgb).at[..., 2].set(255)
+    state = dataclasses.replace(
+        state, targets=dataclasses.replace(targets, rgb=blue),
+        opt_state=refine.optimiser(recipe).init(state.params),
+    )  # fmt: skip
+    step, losses = jax.jit(refine.make_step(recipe)), []
+    for _ in range(60):
+        state, metrics = step(state, task.shared)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < losses[0] and np.isfinite(losses).all()
+    _, colours = recipe.scene.field_fn(state.params)(jnp.zeros((1, 3)))
+    assert float(colours[0, 2] - colours[0, 0]) > 0.1
+
+
+def test_a_picture_is_one_of_the_targets(recipe):
+    picture = Reference(jnp.asarray(0.2), jnp.full((8, 8, 3), 0.5), jnp.ones((8, 8)))
+    targets = refine.no_targets(completed(Flat()), recipe, False)
+    with_it = refine._with_picture(targets, picture)
+    assert with_it.rgb.shape[0] == 9 and (with_it.rgb[-1] == 128).all()
+    assert with_it.azimuth[-1] == 0 and float(with_it.elevation[-1]) == pytest.approx(0.2)
+    like = refine.no_targets(completed(Flat()), recipe, True)
+    assert jax.tree.map(jnp.shape, like) == jax.tree.map(jnp.shape, with_it)
+
+
+@pytest.mark.parametrize("until", [STEPS, STEPS + 2])
+def test_broken_off_and_resumed_it_is_the_unbroken_run(task, blocks, unbroken, until):
+    """At the beginning of a round and in the middle of one, bit for bit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        half = run(task, blocks, generate.initial_states(task, [0, 1]), until)
+    assert until <= int(half.step[0]) < int(unbroken.step[0])
+    again = run(task, blocks, half)
+    jax.tree.map(np.testing.assert_array_equal, again, unbroken)
+
+
+def test_a_seed_alone_is_the_seed_among_others(task, unbroken):
+    alone = generate.make_blocks(task, seed_mesh(1, jax.local_devices()[:1]))
+    found = run(task, alone, generate.initial_states(task, [1]))
+    close = partial(np.testing.assert_allclose, atol=2e-3)
+    jax.tree.map(lambda a, b: close(a[0], b[1]), found.params, unbroken.params)
