@@ -46,7 +46,8 @@ def test_variants_are_run_once_and_judged(tiny_prior_folder, tmp_path, capsys):
 def test_every_variant_is_valid():
     recipes = {name: recipe_of(name, PRESETS["standard"]) for name in VARIANTS}
     assert recipes["default"] == PRESETS["standard"] == recipes["ODE table"]
-    assert recipes["sds 5"].method == SDS(guidance_scale=5.0)
+    assert recipes["sds 5"].method == SDS(guidance_scale=5.0, guidance_rescale=0.3)
+    assert recipes["unrefined"].total_steps == recipes["unrefined"].steps == 600
     assert len({slug(name) for name in VARIANTS}) == len(VARIANTS)
 
 

@@ -152,7 +152,7 @@ def load_bank(path: str | Path | None = None) -> Bank:
     if path is None:
         path = Path(str(importlib.resources.files("dsd_jax"))) / "assets/judge/bank.safetensors"
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no judge's bank at {path}: experiments/build_judge_bank.py")
+        raise FileNotFoundError(f"no judge's bank at {path}: experiments/tools/build_judge_bank.py")
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}

@@ -101,7 +101,7 @@ def _choose_weights(repo_id: str, names: list[str], required, parts) -> list[str
             raise ValueError(
                 f"{repo_id} has no safetensors for its {part}, and pickles can run code and are "
                 f"not read; convert: hf download {repo_id} --local-dir FOLDER, then python "
-                "experiments/convert_weights.py FOLDER NEW_FOLDER, and pass NEW_FOLDER"
+                "experiments/tools/convert_weights.py FOLDER NEW_FOLDER, and pass NEW_FOLDER"
             )
         chosen.append(found[0])
     return chosen

@@ -195,7 +195,7 @@ def weights_file(folder: Path, part: str) -> Path:
     if pickles:
         raise FileNotFoundError(
             f"{folder / part} holds {pickles[0]} but no safetensors; pickles can run code and are "
-            f"not read, convert: python experiments/convert_weights.py {folder} NEW_FOLDER"
+            f"not read, convert: python experiments/tools/convert_weights.py {folder} NEW_FOLDER"
         )
     raise FileNotFoundError(f"{folder / names[0]} is missing (only safetensors are read)")
 

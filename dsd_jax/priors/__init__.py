@@ -75,7 +75,7 @@ def _folder(name: str) -> Path:
     if path.suffix.lower() in PICKLES:
         raise ValueError(
             f"{name} is a pickle, which can run code and is not read; convert it: "
-            f"python experiments/convert_weights.py {name} {path.with_suffix('.safetensors')}"
+            f"python experiments/tools/convert_weights.py {name} {path.with_suffix('.safetensors')}"
         )
     if is_repo_id(name) and not path.exists():
         return fetch(name)

@@ -2,7 +2,7 @@
 
     draft      see whether the prompt works
     quick      what a CPU starts from
-    standard   what an accelerator starts from
+    standard   what an accelerator starts from, refined
     best       more steps and finer pictures
     authors    what the authors' configuration says, for Stable Diffusion (arXiv 2412.06780)
 
@@ -19,10 +19,20 @@ from dsd_jax.recipe.fitting_parts import OptimiseSettings, RegulariseSettings
 from dsd_jax.recipe.parts import OdeSettings, RenderSettings, ResultSettings
 from dsd_jax.recipe.recipe import Recipe, changed
 
-standard = Recipe()
+standard = changed(
+    Recipe(),
+    **{"method.guidance_rescale": 0.3},
+    opaque=1.0,
+    rounds=6,
+    fit_steps=150,
+    groups=8,
+    rays=4096,
+    fresh=0.7,
+    fit_opaque=0.02,
+)
 
 quick = changed(
-    standard,
+    Recipe(),
     steps=400,
     views=1,
     t_min=0.15,
@@ -34,7 +44,7 @@ quick = changed(
 
 draft = changed(quick, steps=120, turntable_frames=18, turntable_resolution=128)
 
-best = changed(standard, steps=1500, late_resolution=96, samples=48)
+best = changed(standard, steps=1500, late_resolution=96, samples=48, rounds=8)
 
 authors = Recipe(
     steps=10_000,

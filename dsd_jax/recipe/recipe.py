@@ -31,7 +31,7 @@ from dsd_jax.rendering.scene import Background, Scene
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one object per seed is optimised. The defaults are the recipe `standard`.
+    """How one object per seed is optimised. The defaults are `presets.standard`, unrefined.
 
     Hashable, so that it may be a static argument of a jitted function.
 

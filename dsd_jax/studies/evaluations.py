@@ -19,7 +19,7 @@ from dsd_jax.engine.task import Task
 from dsd_jax.guidance import DenoiserAt, classifier_free, perp_neg
 from dsd_jax.ode import Denoiser
 from dsd_jax.priors.base import Defaults, Viewpoint
-from dsd_jax.recipe import kept_ode
+from dsd_jax.recipe import kept_ode, refine
 from dsd_jax.recipe.recipe import changed
 from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.studies.free import ImageTask
@@ -85,21 +85,22 @@ class CountingPrior(Defaults):
 
 
 def in_3d(task: Task, run: Run) -> int:
-    """Evaluations of the same steps in 3D, all views; where the ODE is kept, building it included.
+    """Evaluations of the same steps in 3D, all views, and of the refinement behind them.
 
-    The arguments are those of `count`.
+    Where the ODE is kept, building it is included. The arguments are those of `count`.
     """
     recipe, views = task.recipe, task.recipe.camera.views
-    if not recipe.keeps_ode:
-        return views * count(task, run)
 
     def predict(image: ImageTask):
         scale = image.recipe.method.guidance_scale
         return image.denoiser_at(image.shared)(scale)(jnp.zeros(image.prior.latent_shape), 1)
 
+    asked = refine.predictions(task.prior, recipe)
+    if not recipe.keeps_ode:
+        return views * count(task, run) + (asked * count(task, predict) if asked else 0)
     kept = Given(eps_at=lambda t: jnp.zeros((1, 1, 1)))
     steps = views * count(task, lambda image: run(image._replace(given=kept)))
-    asked = kept_ode.predictions(task.prior, task.condition, recipe)
+    asked += kept_ode.predictions(task.prior, task.condition, recipe)
     asked += views * recipe.steps if recipe.ode.kind == "nodes" else 0
     return steps + asked * count(task, predict)
 

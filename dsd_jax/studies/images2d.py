@@ -25,7 +25,7 @@ from dsd_jax import ode
 from dsd_jax.distillation import METHODS, dsd
 from dsd_jax.engine import task as tasks
 from dsd_jax.priors import Prior
-from dsd_jax.recipe import annealing, presets
+from dsd_jax.recipe import annealing
 from dsd_jax.recipe.recipe import Recipe, changed, with_method
 from dsd_jax.recipe.viewpoints import Shared
 from dsd_jax.rendering.scene import GREY
@@ -37,7 +37,7 @@ STAR, PLAIN = "dsd-star", "dsd-plain"
 ON_LATENTS = (STAR, PLAIN)
 NAMES = (*METHODS, *ON_LATENTS)
 # What pictures start from: without fresh noise, and to nearly no noise.
-PICTURES = changed(presets.standard, steps=200, views=1, grid_rate=0.03, t_min=0.02, eta=0.0)
+PICTURES = changed(Recipe(), steps=200, views=1, grid_rate=0.03, t_min=0.02, eta=0.0)
 STRIP = 8
 
 

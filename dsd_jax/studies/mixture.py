@@ -26,7 +26,7 @@ from dsd_jax.export.paths import draw_paths
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
 from dsd_jax.priors.gaussian import GaussianMixture, GaussianPrior
-from dsd_jax.recipe import annealing, presets
+from dsd_jax.recipe import annealing
 from dsd_jax.recipe.recipe import Recipe, changed, with_method
 from dsd_jax.recipe.state import seed_noise
 from dsd_jax.schedule import NoiseSchedule
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Guidance 1, with which the ODE samples the prompt's mixture exactly; DSD as published, without
 # fresh noise. `optimise.grid_rate` is Adam's rate.
 RECIPE = changed(
-    presets.standard, steps=500, guidance_scale=1.0, guidance_scale_prime=1.0,
+    Recipe(), steps=500, guidance_scale=1.0, guidance_scale_prime=1.0,
     anchor="interpolated", eta=0.0, t_min=0.02, views=1, grid_rate=0.01,
 )  # fmt: skip
 # Adam's rate for the shift of the means that VSD and ASD train.

@@ -157,6 +157,26 @@ _SDS: dict[str, Changes] = {
     "sds 15, four views": _sds(15.0, views=4),
 }
 
+_REFINEMENT: dict[str, Changes] = {
+    "unrefined": {"rounds": 0},
+    "unrefined, no rescale": {"rounds": 0, "guidance_rescale": 0.0, "opaque": 0.3},
+    "4 groups": {"groups": 4, "rays": 2048, "fit_steps": 100},
+    "96 samples in the fit": {"fit_samples": 96, "target_samples": 96},
+    "fresh noise alone": {"noise": "fresh"},
+    "fresh 0.5": {"fresh": 0.5},
+    "fresh 1": {"fresh": 1.0},
+    "t0 from 0.5": {"t_first": 0.5},
+    "t0 from 0.6": {"t_first": 0.6},
+    "targets' guidance 7.5": {"target_guidance": 7.5},
+    "targets' rescale 0.75": {"target_rescale": 0.75},
+    "24 DDIM steps": {"ddim_steps": 24},
+    "opacity entropy 0.003": {"fit_opaque": 0.003},
+    "300 steps before": {"steps": 300},
+    "150 steps before": {"steps": 150, "t_min": 0.5},
+    "sds 7.5, fresh noise": _sds(7.5, noise="fresh", target_guidance=5.0),
+    "sds 7.5, its seed's ODE": _sds(7.5, target_guidance=5.0),
+}
+
 VARIANTS: dict[str, Changes] = {
     "default": {},
     **_VIEWS,
@@ -166,6 +186,7 @@ VARIANTS: dict[str, Changes] = {
     **_RENDERING,
     **_OPTIMISER,
     **_SDS,
+    **_REFINEMENT,
 }
 
 

@@ -132,7 +132,7 @@ def test_packaged_bank():
     """What the package carries: under 2 MiB, and at home in the largest categories."""
     path = Path(banks.__file__).parents[1] / "assets/judge/bank.safetensors"
     if not path.is_file():
-        pytest.skip("experiments/build_judge_bank.py has not been run")
+        pytest.skip("experiments/tools/build_judge_bank.py has not been run")
     assert path.stat().st_size < 2 * 2**20
     bank = banks.load_bank()
     for prompt, category in (("a house", "house"), ("a red car", "car"), ("two fish", "fish")):

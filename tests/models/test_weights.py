@@ -221,7 +221,8 @@ def test_pickles_are_not_read(folder):
         load_pipeline(folder)
     assert str(error.value) == (
         f"{folder}/vae holds diffusion_pytorch_model.bin but no safetensors; pickles can run code "
-        f"and are not read, convert: python experiments/convert_weights.py {folder} NEW_FOLDER"
+        "and are not read, convert: python experiments/tools/convert_weights.py "
+        f"{folder} NEW_FOLDER"
     )
 
 

@@ -1,4 +1,4 @@
-"""experiments/parity.py against PyTorch in miniature, one network of each kind."""
+"""experiments/tools/parity.py against PyTorch in miniature, one network of each kind."""
 
 from functools import partial
 

@@ -188,7 +188,7 @@ def test_a_repository_without_safetensors(hub):
         caught,
         "owner/tiny has no safetensors for its vae, and pickles can run code and are not read; "
         "convert: hf download owner/tiny --local-dir FOLDER, then python "
-        "experiments/convert_weights.py FOLDER NEW_FOLDER, and pass NEW_FOLDER",
+        "experiments/tools/convert_weights.py FOLDER NEW_FOLDER, and pass NEW_FOLDER",
     )
     assert hub.fetched == []
 
@@ -232,7 +232,7 @@ def test_pickles_are_refused(hub, suffix):
     one_line(
         caught,
         f"owner/model{suffix} is a pickle, which can run code and is not read; convert it: "
-        f"python experiments/convert_weights.py owner/model{suffix} owner/model.safetensors",
+        f"python experiments/tools/convert_weights.py owner/model{suffix} owner/model.safetensors",
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from dsd_jax.distillation import SDS
 from dsd_jax.recipe import presets
 from dsd_jax.recipe.presets import PRESETS, framed, of_picture, quick, standard
-from dsd_jax.recipe.recipe import changed, numbers, phases, with_method
+from dsd_jax.recipe.recipe import Recipe, changed, numbers, phases, with_method
 
 # The numbers of dsd_jax 0.1 that differ from those of `standard`, copied by hand.
 QUICK = {
@@ -63,11 +63,20 @@ def differences(recipe, other):
     return {name: value for name, value in flat(recipe).items() if value != flat(other)[name]}
 
 
+# What `standard` has besides since objects are refined.
+REFINED = {
+    "method.guidance_rescale": 0.3, "regularise.opaque": 1.0, "refine.rounds": 6,
+    "refine.fit_steps": 150, "refine.groups": 8, "refine.rays": 4096, "refine.fresh": 0.7,
+    "refine.fit_opaque": 0.02,
+}  # fmt: skip
+
+
 def test_presets_are_those_of_the_version_before():
-    found = flat(standard)
+    found = flat(Recipe())
     assert {name: found[name] for name in STANDARD} == STANDARD
-    assert differences(PRESETS["quick"], standard) == QUICK
-    assert differences(PRESETS["authors"], standard) == AUTHORS
+    assert differences(PRESETS["quick"], Recipe()) == QUICK
+    assert differences(PRESETS["authors"], Recipe()) == AUTHORS
+    assert differences(standard, Recipe()) == REFINED
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -5,8 +5,8 @@ import pytest
 
 from dsd_jax.engine.task import make_task
 from dsd_jax.priors import Viewpoint, load_prior
-from dsd_jax.recipe import annealing, presets
-from dsd_jax.recipe.recipe import changed, with_method
+from dsd_jax.recipe import annealing, refine
+from dsd_jax.recipe.recipe import Recipe, changed, with_method
 from dsd_jax.studies import evaluations, images2d
 
 STEPS = 3
@@ -95,11 +95,21 @@ def test_perp_neg_asks_for_two_more(prior):
 )
 def test_a_kept_ode_is_built_for_every_bin_and_asked_no_more(prior, changes, kept, each):
     """4 views of one bin, denoised together, in 3 steps."""
-    recipe = changed(
-        presets.standard, steps=STEPS, t_min=0.15, azimuth_bins=4, elevation_bins=1, **changes
-    )
+    recipe = changed(Recipe(), steps=STEPS, t_min=0.15, azimuth_bins=4, elevation_bins=1, **changes)
     assert recipe.camera.views == 4
     task = make_task(prior, "a red house", recipe)
     assert evaluations.in_3d(task, optimise) == 2 * 4 * kept + 2 * 4 * STEPS * each
     sds = make_task(prior, "a red house", with_method(recipe, "sds"))
     assert evaluations.in_3d(sds, optimise) == 2 * 4 * STEPS
+
+
+def test_targets_of_the_refinement_are_counted(prior):
+    """Two rounds at t0 = 799 and 100: of the kept ODE, then of one that is followed each time."""
+    recipe = changed(Recipe(), steps=STEPS, rounds=2, groups=3, ddim_steps=5, azimuth_bins=4,
+                     elevation_bins=1, t_min=0.15)  # fmt: skip
+    task = make_task(prior, "a red house", recipe)
+    unrefined = make_task(prior, "a red house", changed(recipe, rounds=0))
+    more = evaluations.in_3d(task, optimise) - evaluations.in_3d(unrefined, optimise)
+    assert more == 2 * 3 * 4 * (5 + 5)
+    alone = make_task(prior, "a red house", changed(recipe, views=1))
+    assert refine.predictions(alone.prior, alone.recipe) == 3 * 4 * (5 + 3 + 5 + 10)
