@@ -58,7 +58,8 @@ class RunArgs:
     guidance_scale: float = 0.0
     """How strictly the prompt is followed."""
     refine: bool = True
-    """Make the objects as clean as the prior's own pictures, after the steps."""
+    """After the steps, make objects as clean as the prior's own pictures, where the preset does so:
+    standard and best (--rounds 6 for the others)."""
     prior: str = "toybox"
     """toybox, for a picture toybox-1to3, a folder or hub id in diffusers layout, or a
     latent-diffusion .safetensors file."""

@@ -25,7 +25,7 @@ VAE = {"block_out_channels": [32, 32], "sample_size": 16, "latent_channels": 4,
 
 
 def test_every_job_is_timed(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "experiments")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "experiments" / "tools")
     from benchmarks import menu, peer
     from benchmarks.clock import Care
 
