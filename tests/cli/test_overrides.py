@@ -29,7 +29,7 @@ def test_values_have_the_type_of_the_number():
 def test_a_method_has_numbers_of_its_own():
     vsd = with_method(standard, "vsd")
     assert changed(vsd, **values("vsd:lora_rate=0.1", vsd)).method == type(vsd.method)(
-        guidance_scale=5.0, lora_rate=0.1
+        guidance_scale=5.0, guidance_rescale=0.3, lora_rate=0.1
     )
 
 

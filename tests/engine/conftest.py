@@ -14,8 +14,7 @@ from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER
 from dsd_jax.priors import EMBEDDED
 from dsd_jax.priors.stable_diffusion import Prior
 from dsd_jax.priors.view_words import Text
-from dsd_jax.recipe.presets import standard
-from dsd_jax.recipe.recipe import changed
+from dsd_jax.recipe.recipe import Recipe, changed
 from dsd_jax.schedule import NoiseSchedule
 
 
@@ -56,4 +55,4 @@ def big(sd21, told, monkeypatch) -> Task:
 
     monkeypatch.setattr(attention, "implementation", implementation)
     monkeypatch.setattr(memory, "costs", lambda: memory.ON_ACCELERATOR)
-    return Task(sd21, changed(standard, views=1), "a house", told)
+    return Task(sd21, changed(Recipe(), views=1), "a house", told)

@@ -12,13 +12,13 @@ from dsd_jax.models.architectures import ARCHITECTURES
 from dsd_jax.models.networks import build
 from dsd_jax.models.weights import read_networks
 from dsd_jax.priors import EMBEDDED, load_prior
-from dsd_jax.recipe.presets import authors, of_picture, standard
-from dsd_jax.recipe.recipe import changed, with_method
+from dsd_jax.recipe.presets import authors, of_picture
+from dsd_jax.recipe.recipe import Recipe, changed, with_method
 from dsd_jax.recipe.state import init_state
 from dsd_jax.recipe.step import _render
 from dsd_jax.recipe.viewpoints import sample_viewpoints
 
-ONE_VIEW = changed(standard, views=1)
+ONE_VIEW = changed(Recipe(), views=1)
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ def test_plan_is_near_what_an_h200_held_of_sd21(big, seeds, held):
 
 @pytest.mark.parametrize("seeds, held", [(4, 0.88e9), (16, 3.46e9)])
 def test_plan_is_near_what_an_h200_held_of_toybox(half_toybox, big, seeds, held):
-    """The same of `--preset standard`, of which four views are denoised together."""
-    needs = memory.needs(half_toybox, changed(standard, rounds=0), big.condition)
+    """The same of a step of `standard`, of which four views are denoised together."""
+    needs = memory.needs(half_toybox, changed(Recipe(), rounds=0), big.condition)
     assert needs.shared + seeds * needs.per_seed == pytest.approx(held, rel=0.1)
 
 
@@ -156,6 +156,6 @@ def test_its_training_costs_less_in_half_precision_and_more_with_every_view(big)
 def test_the_view_of_a_picture_counts_in_a_step(zero123_file):
     """One view more than the random ones: three and it are twice one and it."""
     prior = load_prior(zero123_file)
-    recipe = changed(of_picture(standard), resolution=8, late_resolution=8)
+    recipe = changed(of_picture(Recipe()), resolution=8, late_resolution=8)
     one, three = (memory.needs(prior, changed(recipe, views=views), None, True) for views in (1, 3))
     assert three.rendering == 2 * one.rendering and three.network == 3 * one.network

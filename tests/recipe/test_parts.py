@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from dsd_jax.recipe.presets import standard
-from dsd_jax.recipe.recipe import changed, numbers
+from dsd_jax.recipe.recipe import Recipe, changed, numbers
 
 COUNTS = (
     "ode.azimuth-bins", "ode.elevation-bins", "camera.views", "render.resolution",
@@ -32,7 +31,7 @@ WORDS = (
 def refused(changes: dict[str, Any]) -> str:
     """What is said of these numbers."""
     with pytest.raises(ValueError) as caught:
-        changed(standard, **changes)
+        changed(Recipe(), **changes)
     return str(caught.value)
 
 
@@ -40,7 +39,7 @@ def refused(changes: dict[str, Any]) -> str:
 def test_counts_are_at_least_one(flag):
     name = flag.replace("-", "_")
     assert refused({name: 0}) == f"--{flag} must be at least 1, not 0"
-    assert changed(standard, **{name: 1})
+    assert changed(Recipe(), **{name: 1})
 
 
 @pytest.mark.parametrize("flag", FRACTIONS)
@@ -48,7 +47,7 @@ def test_fractions_lie_between_nothing_and_all(flag):
     name = flag.replace("-", "_")
     for value in (-0.1, 1.5, float("nan")):
         assert refused({name: value}) == f"--{flag} must lie in 0..1, not {value}"
-    assert changed(standard, **{name: 0.5})
+    assert changed(Recipe(), **{name: 0.5})
 
 
 @pytest.mark.parametrize("flag", WORDS)
@@ -82,9 +81,9 @@ def test_what_else_cannot_work(changes, said):
 
 
 def test_every_part_is_frozen_and_hashable():
-    names = {part for part, _, _ in numbers(standard) if part}
+    names = {part for part, _, _ in numbers(Recipe()) if part}
     assert len(names) >= 9
-    for kind in {type(getattr(standard, name)) for name in names}:
+    for kind in {type(getattr(Recipe(), name)) for name in names}:
         assert kind() == kind() and hash(kind()) == hash(kind())
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(kind(), dataclasses.fields(kind)[0].name, 1)

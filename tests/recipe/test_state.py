@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dsd_jax.engine.generate import initial_states
-from dsd_jax.recipe.presets import quick, standard
-from dsd_jax.recipe.recipe import changed
+from dsd_jax.recipe.presets import quick
+from dsd_jax.recipe.recipe import Recipe, changed
 from dsd_jax.recipe.state import init_state, noise_of, optimiser, seed_noise, step_key
 
 SHAPE = (16, 16, 4)
@@ -23,14 +23,14 @@ def test_noise_is_a_function_of_the_seed_alone():
 
 
 def test_views_share_the_noise_of_a_single_view_or_have_one_each():
-    single, shared = seed_noise(3, SHAPE), noise_of(3, SHAPE, standard)
+    single, shared = seed_noise(3, SHAPE), noise_of(3, SHAPE, Recipe())
     assert shared.shape == (4, *SHAPE)
     np.testing.assert_array_equal(shared, np.broadcast_to(single, shared.shape))
-    own = noise_of(3, SHAPE, changed(standard, view_noise="own"))
+    own = noise_of(3, SHAPE, changed(Recipe(), view_noise="own"))
     assert len({float(noise.sum()) for noise in own}) == 4
-    attached = noise_of(3, SHAPE, changed(standard, view_noise="attached"))
+    attached = noise_of(3, SHAPE, changed(Recipe(), view_noise="attached"))
     np.testing.assert_array_equal(attached, shared)  # where there is no matter
-    one = noise_of(3, SHAPE, changed(standard, views=1, view_noise="own"))
+    one = noise_of(3, SHAPE, changed(Recipe(), views=1, view_noise="own"))
     np.testing.assert_array_equal(one, single)
 
 
@@ -60,7 +60,7 @@ def test_each_group_of_parameters_has_its_learning_rate(task):
 
 @pytest.mark.parametrize(("final_rate", "last"), [(1.0, -0.01), (0.1, -0.001)])
 def test_learning_rates_fall_to_the_final_one(final_rate, last):
-    transformation = optimiser(changed(standard, steps=10, final_rate=final_rate))
+    transformation = optimiser(changed(Recipe(), steps=10, final_rate=final_rate))
     ones = {"field": {"HashGrid_0": jnp.ones(1)}, "background": {}}
     state = transformation.init(ones)
     for _ in range(11):

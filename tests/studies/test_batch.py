@@ -7,8 +7,7 @@ import pytest
 
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.priors import load_prior
-from dsd_jax.recipe.presets import standard
-from dsd_jax.recipe.recipe import changed
+from dsd_jax.recipe.recipe import Recipe, changed
 from dsd_jax.studies import batch, images2d
 
 
@@ -21,14 +20,14 @@ def prior(tiny_prior_folder):
 
 
 def sample(prior, views, azimuths):
-    recipe = changed(standard, views=views)
+    recipe = changed(Recipe(), views=views)
     return batch.sample_views(prior, "a red house", recipe, [3, 4], 4, azimuths, 15.0, size=16)
 
 
 def test_a_single_view_is_that_of_2d(prior):
     found = sample(prior, 1, (30.0, 120.0))
     place = np.deg2rad(120.0), np.deg2rad(15.0)
-    image = images2d.make_task(prior, "a red house", standard, *place)
+    image = images2d.make_task(prior, "a red house", Recipe(), *place)
     expected = to_uint8(np.asarray(images2d.ddim(image, [3, 4], 4)))
     assert found.shape == (2, 2, 16, 16, 3)
     np.testing.assert_allclose(found[:, 1].astype(int), expected, atol=1)
