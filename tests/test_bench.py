@@ -90,6 +90,7 @@ def test_operations_are_those_of_the_products_and_little_else(bench):
     assert work.operations(unet, shapes, *inputs) == pytest.approx(by_hand, rel=0.1)
 
 
+@pytest.mark.slow
 def test_operations_of_the_published_sizes(bench, monkeypatch):
     """0.804 TFLOP a sample of the UNet (padding included, which XLA leaves out)."""
     from benchmarks import work

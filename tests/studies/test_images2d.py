@@ -110,7 +110,10 @@ def test_of_a_recipe_of_several_views_one_is_left(red_and_blue):
     assert images2d.make_task(red_and_blue, "red", presets.standard).recipe.camera.views == 1
 
 
-@pytest.mark.parametrize("space", images2d.SPACES)
+@pytest.mark.parametrize(
+    "space",
+    ["latents", *(pytest.param(space, marks=pytest.mark.slow) for space in ("pixels", "network"))],
+)
 def test_every_space_moves_towards_the_prior(tiny_prior_folder, space):
     """Down the gradient of SDS the pictures change, each seed by itself."""
     recipe = images2d.recipe_by(images2d.PICTURES, "sds", steps=3, grid_rate=0.05)
