@@ -54,8 +54,3 @@ def run_timestep(step, recipe: Recipe, schedule: NoiseSchedule) -> jax.Array:
 def progress(step, recipe: Recipe) -> jax.Array:
     """p: part of the steps that are done, 0 .. 1, float32."""
     return jnp.asarray(step, jnp.float32) / recipe.steps
-
-
-def ramp(p, start: float, end: float) -> jax.Array:
-    """From 0 at p = `start` to 1 at p = `end`, linearly, and constant outside."""
-    return jnp.clip((p - start) / max(end - start, 1e-9), 0.0, 1.0)

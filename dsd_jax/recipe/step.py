@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from dsd_jax.fields.background import random_colour
-from dsd_jax.fields.radiance import analytic_normals
+from dsd_jax.fields.radiance import analytic_normals, ramp
 from dsd_jax.priors.base import Prior, Viewpoint
 from dsd_jax.recipe import annealing, kept_ode, method_step, reference
 from dsd_jax.recipe.fitting_parts import RegulariseSettings
@@ -116,7 +116,7 @@ def penalties(
         r, camera: leaves with leading axis v.
         p: [] progress.
     """
-    early, late = 1.0 - annealing.ramp(p, 0.0, weights.early_until), p
+    early, late = 1.0 - ramp(p, 0.0, weights.early_until), p
     table: dict[str, tuple[Any, Callable]] = {
         "sparsity": (early, regularisers.sparsity),
         "opaque": (late, regularisers.opaque),

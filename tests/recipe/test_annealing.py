@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dsd_jax.fields.radiance import ramp
 from dsd_jax.recipe import annealing
 from dsd_jax.recipe.recipe import changed
 
@@ -49,6 +50,6 @@ def test_the_timestep_of_a_run(recipe, task, kind, t):
 
 
 def test_ramp_by_hand():
-    found = [float(annealing.ramp(p / 10, 0.2, 0.6)) for p in (0, 2, 3, 4, 6, 10)]
+    found = [float(ramp(p / 10, 0.2, 0.6)) for p in (0, 2, 3, 4, 6, 10)]
     np.testing.assert_allclose(found, [0, 0, 0.25, 0.5, 1, 1], atol=1e-6)
-    assert [float(annealing.ramp(p, 0.0, 0.0)) for p in (0, 0.1)] == [0, 1]
+    assert [float(ramp(p, 0.0, 0.0)) for p in (0, 0.1)] == [0, 1]
