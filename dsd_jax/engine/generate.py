@@ -30,6 +30,7 @@ from dsd_jax.recipe.input_picture import InputPicture
 from dsd_jax.recipe.recipe import Recipe, phases
 from dsd_jax.recipe.state import State, init_state, without_ode
 from dsd_jax.recipe.step import make_fill, make_refresh, make_step
+from dsd_jax.recipe.targets import no_targets
 from dsd_jax.recipe.viewpoints import Shared
 
 # The compiled programs of a run's phases: (end step, block) each.
@@ -222,7 +223,7 @@ def _refining(task: Task, device_mesh: Mesh, axes: Any) -> CompiledPhases:
 def initial_states(task: Task, chunk: Sequence[int]) -> State:
     """The states [c, ...] of a chunk before the first step."""
     method = method_step.initial(task.prior, task.recipe)
-    targets = refine.no_targets(task.prior, task.recipe, task.reference is not None)
+    targets = no_targets(task.prior, task.recipe, task.reference is not None)
 
     def init(seed):
         return init_state(seed, task.prior.latent_shape, task.recipe, method, targets)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dsd_jax.engine import hosts
+from dsd_jax.engine.turns import beside_a_run, undisturbed
 from dsd_jax.recipe.state import State
 
 Metrics = dict[str, Any]
@@ -33,9 +34,6 @@ Fill = Callable[[State, Any], State]
 BLOCK_SECONDS = 2.0
 MAX_BLOCK = 1000
 PROFILED_STEPS = 5
-# Threads that use the devices beside a run: how many may, and the door that they come in by.
-TURNS = 2
-_TURNS, _DOOR = threading.Semaphore(TURNS), threading.Lock()
 
 
 class Rounds(NamedTuple):
@@ -181,7 +179,8 @@ def run(
     """Run the states through phases until the last one's end, or until `should_stop` says so.
 
     The first block of a phase is one step long, since it compiles; the others take about
-    `BLOCK_SECONDS`. The host waits for the devices at the end of a block only.
+    `BLOCK_SECONDS`. The host waits for the devices at the end of a block only. While a phase goes
+    on, the next one's programs are compiled.
 
     Args:
         blocks: (end step, block) of each phase, ends ascending.
@@ -189,10 +188,12 @@ def run(
         profile: folder for JAX's trace of a few steps, those after the first block.
     """
     done = int(hosts.own_rows(states.step)[0])
-    for end, block in blocks:
+    ahead = _Ahead()
+    for index, (end, block) in enumerate(blocks):
         length, compiled = 1, False
         if done < end and not should_stop():
-            block.compile(states, shared, partial(on_phase, states))
+            meanwhile = partial(on_phase, states)
+            meanwhile() if ahead.is_done() else block.compile(states, shared, meanwhile)
         while done < end and not should_stop():
             length = min(length, end - done)
             trace = nullcontext()
@@ -204,6 +205,8 @@ def run(
                 states, metrics = jax.block_until_ready(block(states, done, done + length, shared))
             seconds = (time.perf_counter() - began) / length
             seconds = float(hosts.everyones(seconds)[0, 0])
+            if not compiled and index + 1 < len(blocks):
+                ahead = _Ahead(blocks[index + 1][1], states, shared)
             done, compiled = done + length, True
             metrics = hosts.all_rows(hosts.own_rows(metrics))
             on_block(Progress(states, done, metrics, seconds))
@@ -211,29 +214,35 @@ def run(
     return states
 
 
-@contextmanager
-def beside_a_run():
-    """Where a thread uses the devices while a run goes on. Waits where it would disturb."""
-    with _DOOR:
-        _TURNS.acquire()
-    try:
-        yield
-    finally:
-        _TURNS.release()
+class _Ahead:
+    """The programs of a block, compiled on another thread; several processes do not."""
+
+    def __init__(self, block: Block | None = None, states: Any = None, shared: Any = None):
+        self._right = False
+        self._thread = None
+        if block is None or jax.process_count() > 1:
+            return
+        shapes = jax.tree.map(shape_of, states)
+        self._thread = threading.Thread(target=self._compile, args=(block, shapes, shared))
+        self._thread.start()
+
+    def _compile(self, block: Block, shapes: Any, shared: Any) -> None:
+        with beside_a_run(), suppress(Exception):
+            block.compile(shapes, shared, lambda: None)
+            self._right = True
+
+    def is_done(self) -> bool:
+        """Waits for it; False where there was nothing, or it failed: who compiles then is told."""
+        if self._thread is not None:
+            self._thread.join()
+        return self._right
 
 
-@contextmanager
-def undisturbed():
-    """While no thread is `beside_a_run`. Waits for those that are, and lets no other in.
-
-    cuDNN warms an attention up when its program first runs, by capturing a CUDA graph. That fails
-    at times if another thread is busy with the device ("capturing stream has unjoined work").
-    """
-    with ExitStack() as stack:
-        stack.enter_context(_DOOR)
-        for _ in range(TURNS):
-            stack.enter_context(_TURNS)
-        yield
+def shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    """What a program is compiled for in place of an array."""
+    return jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=leaf.sharding, weak_type=leaf.weak_type
+    )
 
 
 def _trace(folder: str | Path):

@@ -20,7 +20,7 @@ from dsd_jax.fields.base import uncompleted
 from dsd_jax.models import attention, lora
 from dsd_jax.models.config import UNetConfig, VAEConfig
 from dsd_jax.priors.base import Prior
-from dsd_jax.recipe import kept_ode, refine
+from dsd_jax.recipe import kept_ode, targets
 from dsd_jax.recipe.recipe import Recipe, phases
 from dsd_jax.rendering.volume import step_chunk
 
@@ -176,7 +176,7 @@ def _fit(recipe: Recipe) -> int:
 
 def _targets(prior: Prior, recipe: Recipe, pictured: bool) -> int:
     """Bytes of the refinement's targets."""
-    place = refine.no_targets(prior, recipe, pictured)
+    place = targets.no_targets(prior, recipe, pictured)
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(place))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import jax
 
-from dsd_jax.engine import loop
+from dsd_jax.engine import loop, turns
 from dsd_jax.engine.results import VIEW_SIZE, mesh_cameras
 from dsd_jax.engine.seed_views import SeedRenderer, compile_renderer, final_stage
 from dsd_jax.export.field_grid import field_of
@@ -33,13 +33,13 @@ def compiling_ahead(
     if jax.process_count() > 1:
         yield lambda states: None
         return
-    pool = ThreadPoolExecutor(min(max((os.cpu_count() or 1) - 1, 1), loop.TURNS))
+    pool = ThreadPoolExecutor(min(max((os.cpu_count() or 1) - 1, 1), turns.TURNS))
     begun: list[Future] = []
 
     def begin(states: State) -> None:
         if begun:
             return
-        shapes = jax.tree.map(_shape, states)
+        shapes = jax.tree.map(loop.shape_of, states)
         jobs = [partial(_compile_scores, len(states.step))]
         jobs += [partial(compile_renderer, one, shapes, recipe) for one in renderers]
         if meshes:
@@ -55,7 +55,7 @@ def compiling_ahead(
 
 
 def _beside_a_run(job: Callable[[], object]) -> None:
-    with loop.beside_a_run():
+    with turns.beside_a_run():
         job()
 
 
@@ -66,7 +66,3 @@ def _compile_scores(seeds: int) -> None:
 
 def _of_one(shapes: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shapes.shape[1:], shapes.dtype)
-
-
-def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

@@ -132,10 +132,14 @@ class RefineSettings:
     """Guidance of targets (None: the method's)."""
     target_rescale: float = 0.5
     """Share of what guidance does to their contrast that is taken back."""
+    target_resolution: int | None = None
+    """Side of the renderings that targets start from, in pixels (None: the prior's own)."""
     target_samples: int = 64
     """Samples a ray in the renderings that targets start from."""
     rays: int = 2048
     """Random rays of a step of the fit."""
+    focus: float = 0.0
+    """Share of them that go where matter is, or is to be; the others go anywhere."""
     fit_samples: int = 64
     """Samples a ray in the fit."""
     fit_rate: float = 0.01
@@ -153,10 +157,11 @@ class RefineSettings:
         known_words(self, "refine")
         if self.rounds < 0:
             raise ValueError(f"--refine.rounds must be at least 0, not {self.rounds}")
-        counts = ("fit_steps", "groups", "group_views", "target_samples", "rays", "fit_samples",
-                  "refresh_every")  # fmt: skip
+        counts = ("fit_steps", "groups", "group_views", "target_resolution", "target_samples",
+                  "rays", "fit_samples", "refresh_every")  # fmt: skip
         at_least_one(self, "refine", counts)
-        shares = ("t_first", "t_last", "fresh", "fresh_at", "target_rescale", "picture_share")
+        shares = ("t_first", "t_last", "fresh", "fresh_at", "target_rescale", "focus",
+                  "picture_share")  # fmt: skip
         fractions(self, "refine", shares)
         if self.ddim_steps < 2:
             raise ValueError(f"--refine.ddim-steps must be at least 2, not {self.ddim_steps}")

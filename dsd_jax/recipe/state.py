@@ -35,7 +35,7 @@ class State:
         opt_state: of `optimiser`.
         occupancy: where there may be matter.
         method: of the network that the method trains beside, None where it trains none.
-        targets: of the refinement, see `refine.Targets`; None where nothing is refined.
+        targets: of the refinement, see `targets.Targets`; None where nothing is refined.
         ode: the seed's `kept_ode.KeptOde` where the run keeps one; a function of the rest, so no
             part of a checkpoint.
     """
@@ -95,7 +95,7 @@ def init_state(
 
     Args:
         method: key -> what the method trains, see `method_step.initial`.
-        targets: place of what the refinement fits to, see `refine.no_targets`.
+        targets: place of what the refinement fits to, see `targets.no_targets`.
     """
     seed = jnp.asarray(seed, jnp.uint32)
     params = recipe.scene.init(jax.random.fold_in(jax.random.key(seed), _PARAMS))

@@ -19,7 +19,7 @@ from dsd_jax.engine.task import Task
 from dsd_jax.guidance import DenoiserAt, classifier_free, perp_neg
 from dsd_jax.ode import Denoiser
 from dsd_jax.priors.base import Defaults, Viewpoint
-from dsd_jax.recipe import kept_ode, refine
+from dsd_jax.recipe import kept_ode, targets
 from dsd_jax.recipe.recipe import changed
 from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.studies.free import ImageTask
@@ -95,7 +95,7 @@ def in_3d(task: Task, run: Run) -> int:
         scale = image.recipe.method.guidance_scale
         return image.denoiser_at(image.shared)(scale)(jnp.zeros(image.prior.latent_shape), 1)
 
-    asked = refine.predictions(task.prior, recipe)
+    asked = targets.predictions(task.prior, recipe)
     if not recipe.keeps_ode:
         return views * count(task, run) + (asked * count(task, predict) if asked else 0)
     kept = Given(eps_at=lambda t: jnp.zeros((1, 1, 1)))

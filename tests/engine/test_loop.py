@@ -5,13 +5,14 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.engine import loop
+from dsd_jax.engine import loop, turns
 from dsd_jax.engine.device_mesh import place, seed_mesh
 from dsd_jax.engine.generate import initial_states, make_blocks
 
@@ -107,13 +108,13 @@ def test_the_first_run_of_a_program_is_undisturbed():
     events, first, run = [], threading.Event(), threading.Event()
 
     def thread(name, begun, until):
-        with loop.beside_a_run():
+        with turns.beside_a_run():
             begun.set()
             until.wait(60)
             events.append(name)
 
     def quiet():
-        with loop.undisturbed():
+        with turns.undisturbed():
             run.set()
             events.append("run")
 
@@ -123,7 +124,7 @@ def test_the_first_run_of_a_program_is_undisturbed():
         pool.submit(thread, "early", first, done)
         assert first.wait(60)
         pool.submit(quiet)
-        while not loop._DOOR.locked():
+        while not turns._DOOR.locked():
             time.sleep(0.001)
         pool.submit(thread, "late", late, done)
         assert not run.is_set() and not late.wait(0.05)
@@ -131,12 +132,20 @@ def test_the_first_run_of_a_program_is_undisturbed():
     assert events == ["early", "run", "late"]
 
 
-def test_phases_follow_one_another():
-    calls = []
+class Steps(NamedTuple):
+    step: jax.Array = jnp.array([2])
 
-    def phase(name):
+
+def test_phases_follow_one_another():
+    """And the second is compiled on another thread while the first goes on."""
+    calls, compiled = [], []
+
+    def phase(name, fails=False):
         class Block:
             def compile(self, states, shared, meanwhile):
+                compiled.append((name, threading.current_thread() is threading.main_thread()))
+                if fails and not compiled[-1][1]:
+                    raise ValueError("no memory beside a run")
                 meanwhile()
 
             def __call__(self, states, start, stop, shared):
@@ -145,14 +154,17 @@ def test_phases_follow_one_another():
 
         return Block()
 
-    class States:
-        step = np.array([2])
-
-    loop.run([(5, phase("early")), (7, phase("late"))], States(), None, lambda p: None)
+    told = []
+    loop.run(
+        [(5, phase("early")), (7, phase("late")), (8, phase("last", fails=True))],
+        Steps(), None, lambda p: None, on_phase=told.append,
+    )  # fmt: skip
     assert calls[0] == ("early", 2, 3)
     assert [c[1] for c in calls[1:]] == [c[2] for c in calls[:-1]]
     assert ("late", 5, 6) in calls
-    assert calls[-1][2] == 7
+    assert calls[-1] == ("last", 7, 8)
+    assert compiled == [("early", True), ("late", False), ("last", False), ("last", True)]
+    assert len(told) == 3
 
 
 def test_rounds_are_prepared_at_their_first_step():

@@ -1,6 +1,7 @@
 """Refinement: rounds of clean targets, and a fit to them."""
 
 import dataclasses
+import threading
 from functools import partial
 
 import jax
@@ -14,6 +15,7 @@ from dsd_jax.engine.device_mesh import place, seed_mesh
 from dsd_jax.engine.task import make_task
 from dsd_jax.priors.base import completed
 from dsd_jax.recipe import presets, refine
+from dsd_jax.recipe import targets as round_targets
 from dsd_jax.recipe.fitting_parts import RefineSettings
 from dsd_jax.recipe.recipe import changed
 from dsd_jax.recipe.state import init_state, without_ode
@@ -65,17 +67,17 @@ def unbroken(task, blocks):
 
 def test_t0_falls_evenly_and_fresh_noise_grows():
     numbers = RefineSettings(rounds=5, t_first=0.8, t_last=0.2, fresh=0.9, fresh_at=0.5)
-    t0 = [int(refine.t_start(i, numbers, SCHEDULE)) for i in range(5)]
+    t0 = [int(round_targets.t_start(i, numbers, SCHEDULE)) for i in range(5)]
     assert t0 == [799, 649, 500, 350, 200]
-    shares = [float(refine.fresh_share(t, numbers, SCHEDULE)) for t in t0]
+    shares = [float(round_targets.fresh_share(t, numbers, SCHEDULE)) for t in t0]
     np.testing.assert_allclose(shares, [0.0, 0.45, 0.9, 0.9, 0.9], atol=0.003)
     fresh = dataclasses.replace(numbers, noise="fresh")
-    assert float(refine.fresh_share(700, fresh, SCHEDULE)) == 1.0
+    assert float(round_targets.fresh_share(700, fresh, SCHEDULE)) == 1.0
 
 
 def test_without_rounds_a_state_has_no_targets(recipe):
     none = changed(recipe, rounds=0)
-    assert refine.no_targets(completed(Flat()), none, False) is None
+    assert round_targets.no_targets(completed(Flat()), none, False) is None
     assert none.total_steps == STEPS and recipe.total_steps == STEPS + ROUNDS * FIT
 
 
@@ -109,7 +111,7 @@ def test_single_rays_are_those_of_pictures():
 def test_targets_are_clean_pictures_of_the_prompt(task, recipe, noise):
     """The prior knows red pictures alone, flat but for a small variance."""
     recipe, prior = changed(recipe, noise=noise), task.prior
-    targets = refine.no_targets(prior, recipe, False)
+    targets = round_targets.no_targets(prior, recipe, False)
     state = init_state(3, prior.latent_shape, recipe, targets=targets)
     state = dataclasses.replace(state, step=jnp.asarray(STEPS))
     after = jax.jit(refine.make_prepare(prior, recipe))(state, task.shared)
@@ -132,7 +134,7 @@ def test_the_optimiser_starts_anew_before_the_first_round_alone(task, recipe, un
 
 
 def test_the_object_comes_nearer_to_its_targets(task, recipe):
-    prior, targets = task.prior, refine.no_targets(task.prior, recipe, False)
+    prior, targets = task.prior, round_targets.no_targets(task.prior, recipe, False)
     state = init_state(0, prior.latent_shape, recipe, targets=targets)
     blue = jnp.zeros_like(targets.rgb).at[..., 2].set(255)
     state = dataclasses.replace(
@@ -150,11 +152,11 @@ def test_the_object_comes_nearer_to_its_targets(task, recipe):
 
 def test_a_picture_is_one_of_the_targets(recipe):
     picture = Reference(jnp.asarray(0.2), jnp.full((8, 8, 3), 0.5), jnp.ones((8, 8)))
-    targets = refine.no_targets(completed(Flat()), recipe, False)
-    with_it = refine._with_picture(targets, picture)
+    targets = round_targets.no_targets(completed(Flat()), recipe, False)
+    with_it = round_targets._with_picture(targets, picture)
     assert with_it.rgb.shape[0] == 9 and (with_it.rgb[-1] == 128).all()
     assert with_it.azimuth[-1] == 0 and float(with_it.elevation[-1]) == pytest.approx(0.2)
-    like = refine.no_targets(completed(Flat()), recipe, True)
+    like = round_targets.no_targets(completed(Flat()), recipe, True)
     assert jax.tree.map(jnp.shape, like) == jax.tree.map(jnp.shape, with_it)
 
 
@@ -174,3 +176,46 @@ def test_a_seed_alone_is_the_seed_among_others(task, unbroken):
     found = run(task, alone, generate.initial_states(task, [1]))
     close = partial(np.testing.assert_allclose, atol=2e-3)
     jax.tree.map(lambda a, b: close(a[0], b[1]), found.params, unbroken.params)
+
+
+def test_rays_go_where_they_are_worth_most():
+    worth = jnp.zeros((2, 4, 4), bool).at[1, 2, 3].set(True).at[0, 1, 0].set(True)
+    place = round_targets.Targets(jnp.zeros((2, 4, 4, 3), jnp.uint8), worth, *jnp.zeros((2, 2)))
+    numbers = RefineSettings(rays=4000, focus=0.75)
+    drawn = np.asarray(refine._pixels(jax.random.key(0), place, 2, numbers))
+    shares = np.bincount(drawn, minlength=32) / len(drawn)
+    np.testing.assert_allclose(shares[[4, 27]], 0.375 + 0.25 / 32, atol=0.03)
+    np.testing.assert_allclose(np.delete(shares, [4, 27]), 0.25 / 32, atol=0.007)
+    nothing = dataclasses.replace(place, worth=jnp.zeros_like(worth))
+    drawn = np.asarray(refine._pixels(jax.random.key(0), nothing, 1, numbers))
+    assert drawn.min() >= 0 and drawn.max() == 15
+    assert np.bincount(drawn, minlength=16).max() < 2 * len(drawn) / 16
+
+
+def test_worth_is_matter_and_what_changes_and_what_is_around():
+    grey, opacity = jnp.full((16, 16, 3), 0.8), jnp.zeros((8, 8)).at[1, 1].set(1.0)
+    wanted = grey.at[12, 12].set(0.1)
+    found = np.asarray(round_targets._worth(wanted, jnp.full((8, 8, 3), 0.8), opacity))
+    assert found[0:7, 0:7].all() and found[9:16, 9:16].all()
+    assert not found[0:8, 8:].any() and not found[9:, :8].any()
+
+
+def test_the_next_phase_is_compiled_while_one_goes_on(task):
+    compiled = []
+
+    def listen(name, seconds, **rest):
+        if "backend_compile" in name:
+            compiled.append(threading.current_thread() is threading.main_thread())
+
+    blocks = generate.make_blocks(task, seed_mesh(1, jax.local_devices()[:1]))
+    states = generate.initial_states(task, [0])
+    states, shared = place(seed_mesh(1, jax.local_devices()[:1]), states, task.shared)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        begun = []
+        loop.run(blocks, states, shared, lambda p: begun.append((p.done, len(compiled))))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    later = compiled[dict(begun)[1] :]
+    assert later.count(False) >= 3, "step, refresh and targets"
+    assert later.count(True) == 2, "the loop compiles but what adds up a phase's metrics"

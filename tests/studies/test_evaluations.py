@@ -5,7 +5,7 @@ import pytest
 
 from dsd_jax.engine.task import make_task
 from dsd_jax.priors import Viewpoint, load_prior
-from dsd_jax.recipe import annealing, refine
+from dsd_jax.recipe import annealing, targets
 from dsd_jax.recipe.recipe import Recipe, changed, with_method
 from dsd_jax.studies import evaluations, images2d
 
@@ -112,4 +112,4 @@ def test_targets_of_the_refinement_are_counted(prior):
     more = evaluations.in_3d(task, optimise) - evaluations.in_3d(unrefined, optimise)
     assert more == 2 * 3 * 4 * (5 + 5)
     alone = make_task(prior, "a red house", changed(recipe, views=1))
-    assert refine.predictions(alone.prior, alone.recipe) == 3 * 4 * (5 + 3 + 5 + 10)
+    assert targets.predictions(alone.prior, alone.recipe) == 3 * 4 * (5 + 3 + 5 + 10)
