@@ -13,7 +13,7 @@ from programs import SMALL, in_miniature, load_script, signalled
 
 from dsd_jax.cli.job import BAD_INPUT
 from dsd_jax.engine.task import picture_task
-from dsd_jax.recipe import presets
+from dsd_jax.recipe import elevation, presets
 from dsd_jax.recipe.recipe import changed, with_method
 
 GOLDEN = os.environ.get("DSD_GOLDEN")
@@ -39,11 +39,16 @@ def picture(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def egg(single_view, zero123_file, picture, tmp_path_factory):
-    """The arguments of a whole run of two seeds, but for its --out, and the folder it wrote."""
+    """The arguments of a whole run of two seeds, but for its --out, and the folder it wrote.
+
+    The prior's estimate of the picture's elevation is 25 degrees.
+    """
     arguments = ["--image", str(picture), "--seeds", "0:2", "--steps", "6",
                  "--method", "sds", "--prior", str(zero123_file), *SMALL]  # fmt: skip
     out = tmp_path_factory.mktemp("egg")
-    assert single_view.main([*arguments, "--out", str(out)]) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(elevation, "estimate", lambda *args: 25.0)
+        assert single_view.main([*arguments, "--out", str(out)]) == 0
     (run,) = out.iterdir()
     return arguments, run
 
@@ -61,7 +66,8 @@ def test_results_and_what_they_say_of_the_picture(egg):
         assert metrics[name] == pytest.approx(np.mean([seed[name] for seed in each]))
     assert all(0 <= seed["mask_iou"] <= 1 and seed["reference_colour"] > 0 for seed in each)
     config = json.loads((run / "config.json").read_text())
-    assert config["image"] == "Red egg.png" and config["elevation_deg"] == 20
+    assert config["image"] == "Red egg.png"
+    assert config["elevation_deg"] == 25 and config["elevation"] == "auto"
     camera = config["recipe"]["camera"]
     assert camera["fov_deg"] == 49.1  # Zero-1-to-3's own
     spanned = camera["distance"] * np.tan(np.deg2rad(49.1 / 2))
@@ -77,16 +83,31 @@ def test_the_picture_stands_beside_the_seeds(egg):
     assert np.abs(corner - 204).max() <= 2
 
 
+def test_the_same_command_again_does_not_estimate_again(egg, single_view, monkeypatch, capsys):
+    """Another seed of the same picture does not either; a number is taken as it is."""
+    arguments, run = egg
+    monkeypatch.setattr(elevation, "estimate", None)
+    where = ["--out", str(run.parent)]
+    assert single_view.prepare(*single_view.parse([*arguments, *where])).folder == run
+    (line,) = capsys.readouterr().err.splitlines()
+    said = "elevation of the picture: 25 degrees, as an earlier run estimated it; "
+    assert line.startswith(said)
+    other = single_view.prepare(*single_view.parse([*arguments, *where, "--seeds", "7"]))
+    assert other.config["elevation_deg"] == 25
+    given = single_view.prepare(*single_view.parse([*arguments, *where, "--elevation-deg", "40"]))
+    assert given.config["elevation_deg"] == 40 and "elevation" not in given.config
+
+
 @pytest.mark.slow
 def test_cut_off_it_goes_on_to_the_same_objects(egg, single_view, tmp_path):
     arguments, unbroken = egg
-    arguments = [*arguments, "--out", str(tmp_path)]
+    arguments = [*arguments, "--elevation-deg", "25", "--out", str(tmp_path)]
     with signalled(signal.SIGTERM):
         assert single_view.main(arguments) == 128 + signal.SIGTERM
     assert single_view.main(arguments) == 0
     for seed in ("seed_0000", "seed_0001"):
-        name = f"{unbroken.name}/{seed}/field.safetensors"
-        assert (tmp_path / name).read_bytes() == (unbroken.parent / name).read_bytes()
+        (found,) = tmp_path.glob(f"*/{seed}/field.safetensors")
+        assert found.read_bytes() == (unbroken / seed / found.name).read_bytes()
 
 
 @pytest.mark.skipif(not GOLDEN, reason="DSD_GOLDEN does not name the folder of zero123_tiny")
@@ -103,7 +124,7 @@ def test_the_authors_miniature_runs(single_view, zero123_file, random_tensors, p
     save_file(tensors, tmp_path / "zero123.safetensors")
     (tmp_path / "zero123.json").write_text(json.dumps(config))
     arguments = ["--image", str(picture), "--seeds", "0", "--steps", "2", "--method", "sds",
-                 "--prior", str(tmp_path / "zero123.safetensors"), "--elevation-deg", "auto",
+                 "--prior", str(tmp_path / "zero123.safetensors"),
                  "--out", str(tmp_path / "out"), *SMALL]  # fmt: skip
     assert single_view.main(arguments) == 0
     (metrics,) = (tmp_path / "out").glob("*/metrics.json")
@@ -142,9 +163,9 @@ def test_what_a_picture_does_not_go_with_is_refused():
     """Before the prior is asked for anything."""
     recipe = presets.of_picture(presets.quick)
     with pytest.raises(ValueError, match="method NFSD needs a prompt for bad pictures"):
-        picture_task(None, None, 0.0, with_method(recipe, "nfsd"))
+        picture_task(None, None, with_method(recipe, "nfsd"))
     with pytest.raises(ValueError, match=r"--render.background grey or white, not random"):
-        picture_task(None, None, 0.0, changed(recipe, background="random"))
+        picture_task(None, None, changed(recipe, background="random"))
 
 
 def test_a_prior_that_takes_a_prompt_is_refused(

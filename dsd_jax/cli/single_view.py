@@ -2,7 +2,8 @@
 
     python experiments/single_view.py --image chair.png --seeds 0:4
 
-The object is cut out by the picture's transparency, by --mask, or from a plain background.
+The object is cut out by the picture's transparency, by --mask, or from a plain background. How high
+its camera stood is estimated; --elevation-deg says it.
 Writes what text3d.py writes, to runs/<picture>-<hash>/, the picture beside the seeds in seeds.png;
 metrics.json says of each seed how well it agrees with the picture at the picture's own view
 ("psnr_db", "mask_iou"). The same command again, whatever ended it, goes on from the last
@@ -10,17 +11,20 @@ checkpoint.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 
+from dsd_jax import __version__
 from dsd_jax.cli import flags, job, run_args, validate
 from dsd_jax.cli.job import Job, make_job
 from dsd_jax.cli.run_args import RunArgs
-from dsd_jax.engine import hosts
-from dsd_jax.engine.task import estimated_elevation_deg, picture_task
+from dsd_jax.engine.results import recipe_config
+from dsd_jax.engine.task import picture_task, say_elevation
 from dsd_jax.priors import EMBEDDED
 from dsd_jax.priors.zero123 import FOV_DEG, TOYBOX_FOV_DEG
 from dsd_jax.recipe import input_picture
@@ -44,8 +48,8 @@ class Args:
     """Depth map of the picture's size, brighter further away; scale and offset do not matter."""
     normal: Path | None = None
     """Normal map of the picture's size: red to the right, green up, blue to the viewer."""
-    elevation_deg: str = "20"
-    """How far above the horizon the picture's camera stands, or auto, to estimate that."""
+    elevation_deg: str = "auto"
+    """How far above the horizon the picture's camera stands; auto has the prior estimate it."""
     recentre: bool = True
     """Centre the object and scale it to 200/256 of the frame; else the framing is the picture's."""
     run: tyro.conf.OmitArgPrefixes[RunArgs] = field(default_factory=RunArgs)
@@ -76,22 +80,39 @@ def prepare(args: Args, recipe: Recipe) -> Job:
     """
     if args.image is None:
         raise ValueError("--image is missing; give a picture of one object: --image chair.png")
-    elevation_deg = elevation_of(args.elevation_deg)
+    given_deg = elevation_of(args.elevation_deg)
     seeds = run_args.check_args(args.run)
     picture = read(args, recipe)
     prior = run_args.load(args.run)
     run_args.warn([*validate.device_warnings(), *doubts(args.image, picture)])
-    if elevation_deg is None:
-        elevation_deg = estimated_elevation_deg(prior, picture, recipe)
-        if hosts.is_first():
-            print(f"elevation of the picture: {elevation_deg:g} degrees, as estimated")
-    task = picture_task(prior, picture, elevation_deg, recipe, args.image.stem)
-    told = {
-        "image": args.image.name,
-        "picture": fingerprint(picture),
-        "elevation_deg": elevation_deg,
-    }
-    return make_job(args.run, seeds, task, told)
+    told: dict[str, Any] = {"image": args.image.name, "picture": fingerprint(picture)}
+    if given_deg is None:
+        told["elevation"] = "auto"
+        given_deg = estimated_before(args.run, recipe, told["picture"])
+    task = picture_task(prior, picture._replace(elevation_deg=given_deg), recipe)
+    assert task.reference is not None
+    return make_job(args.run, seeds, task, told | {"elevation_deg": task.reference.elevation_deg})
+
+
+def estimated_before(run: RunArgs, recipe: Recipe, picture: str) -> float | None:
+    """The elevation that an earlier run in --out found for a picture, so that this one agrees.
+
+    Args:
+        picture: its fingerprint.
+    """
+    camera = recipe_config(recipe)["camera"]
+    wanted = {"elevation": "auto", "picture": picture, "prior": run.prior, "version": __version__}
+    for file in [run.out / "config.json", *sorted(run.out.glob("*/config.json"))]:
+        try:
+            config = json.loads(file.read_text("utf-8"))
+            same = all(config.get(name) == value for name, value in wanted.items())
+            if same and config["recipe"]["camera"] == camera:
+                angle_deg = float(config["elevation_deg"])
+                say_elevation(angle_deg, "as an earlier run estimated it")
+                return angle_deg
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # not of a run of this program
+    return None
 
 
 def read(args: Args, recipe: Recipe) -> InputPicture:

@@ -165,7 +165,7 @@ class Objects(Sequence[Object]):
         )
         known = results.config_of(about.recipe, self.seeds, about.prior, about.precision)
         if about.reference is not None:
-            told["elevation_deg"] = float(np.degrees(np.asarray(about.reference.elevation)))
+            told["elevation_deg"] = about.reference.elevation_deg
         return told | known
 
     @cached_property

@@ -1,12 +1,14 @@
 """What is to be made: a prior that was told of it, and a recipe."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.engine import hosts
 from dsd_jax.priors import Picture, Prior, completed
 from dsd_jax.priors.base import uncompleted
 from dsd_jax.recipe import elevation, method_step
@@ -52,10 +54,7 @@ def make_task(prior: Prior, told: str | InputPicture, recipe: Recipe) -> Task:
             f"{type(told).__name__}; generate_each takes several prompts"
         )
     if not isinstance(told, str):
-        angle = told.elevation_deg
-        if angle is None:
-            angle = estimated_elevation_deg(prior, told, recipe)
-        return picture_task(prior, told, angle, recipe, told.name)
+        return picture_task(prior, told, recipe)
     if not told.strip():
         raise ValueError('the prompt is empty; say what to make, for instance "a house"')
     prior, words = completed(prior), recipe.condition
@@ -69,13 +68,13 @@ def make_task(prior: Prior, told: str | InputPicture, recipe: Recipe) -> Task:
     return Task(prior.for_steps(), recipe, told, condition, negative)
 
 
-def picture_task(
-    prior: Prior, picture: InputPicture, elevation_deg: float, recipe: Recipe, name: str = "picture"
-) -> Task:
+def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
     """The task of a picture; its camera stands at azimuth 0.
 
+    Where the picture does not say how high its camera stood, the prior estimates it, which is said
+    in one line.
+
     Args:
-        elevation_deg: how far above the horizon.
         recipe: for instance `presets.of_picture(presets.quick)`.
 
     Raises:
@@ -94,14 +93,34 @@ def picture_task(
         )
     prior = completed(prior)
     _check_adapter(prior, recipe)
-    rgb = jnp.asarray(picture.rgb)
-    angle = jnp.asarray(math.radians(elevation_deg), jnp.float32)
+    rgb, mask = jnp.asarray(picture.rgb), jnp.asarray(picture.mask)
+    angle_deg = picture.elevation_deg
+    if angle_deg is None:
+        angle_deg = _estimated_deg(prior, Reference(jnp.zeros(()), rgb, mask), recipe)
+    angle = jnp.asarray(math.radians(angle_deg), jnp.float32)
     condition = prior.condition(Picture(rgb, angle))
     depth, normal = (
         None if part is None else jnp.asarray(part) for part in (picture.depth, picture.normal)
     )
-    reference = Reference(angle, rgb, jnp.asarray(picture.mask), depth, normal)
-    return Task(prior.for_steps(), recipe, name, condition, None, reference)
+    reference = Reference(angle, rgb, mask, depth, normal)
+    return Task(prior.for_steps(), recipe, picture.name, condition, None, reference)
+
+
+def _estimated_deg(prior: Prior, picture: Reference, recipe: Recipe) -> float:
+    """The elevation that the prior takes a picture to be from, or the usual one; says which."""
+    found = elevation.estimate(prior, picture, recipe)
+    if found is None:
+        say_elevation(elevation.USUAL_DEG, "as usual: this prior cannot estimate it")
+        return elevation.USUAL_DEG
+    say_elevation(found, "as estimated")
+    return found
+
+
+def say_elevation(angle_deg: float, how: str) -> None:
+    """Tell the user a picture's elevation that is not theirs."""
+    if hosts.is_first():
+        said = f"elevation of the picture: {angle_deg:g} degrees, {how}; elevation_deg sets it"
+        print(said, file=sys.stderr)
 
 
 def _check_adapter(prior: Prior, recipe: Recipe) -> None:
@@ -110,16 +129,6 @@ def _check_adapter(prior: Prior, recipe: Recipe) -> None:
         jax.eval_shape(method_step.initial(prior, recipe), jax.random.key(0))
     except ValueError as error:
         raise ValueError(str(error)) from None  # without JAX's notes
-
-
-def estimated_elevation_deg(prior: Prior, picture: InputPicture, recipe: Recipe) -> float:
-    """From how far above the horizon the prior takes a picture to be, see `recipe.elevation`.
-
-    Raises ValueError where it takes a prompt.
-    """
-    rgb, mask = jnp.asarray(picture.rgb), jnp.asarray(picture.mask)
-    reference = Reference(jnp.zeros(()), rgb, mask)
-    return elevation.estimate(completed(prior), reference, recipe)[0]
 
 
 def prior_name(prior: Any) -> str:

@@ -15,12 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from dsd_jax.recipe.cut_out import border_of, cut_out
+
 FILL = 200 / 256
 SMALLEST, LARGEST = 16, 1024
-
-# Colours, as distances in the unit cube: what a plain background may differ by in itself, and the
-# largest difference that is still asked of an object.
-_NOISE, _CLEAR = 0.06, 0.2
 _SOLID = 0.5
 
 
@@ -195,38 +193,6 @@ def _mask_of(rgba: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w"]:
     return rgba[..., 3] if rgba[..., 3].min() < 1 else rgba[..., :3].mean(-1)
 
 
-# ---- cutting out -------------------------------------------------------------------------------
-
-
-def cut_out(rgb: Float[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "h w"], list[str]]:
-    """The object on a plain background, 0 or 1, and what is doubtful about it.
-
-    The background has the median colour of the picture's border. What differs from it by more than
-    the border does itself is the object: the largest connected piece of it, with its holes filled.
-    """
-    from scipy.ndimage import binary_fill_holes
-    from skimage.measure import label
-
-    border = _border(rgb)
-    colour = np.median(border, 0)
-    spread = np.linalg.norm(border - colour, axis=-1)
-    threshold = np.clip(2 * np.percentile(spread, 90), _NOISE, _CLEAR)
-    apart = np.linalg.norm(rgb - colour, axis=-1) > threshold
-    pieces = np.asarray(label(apart, connectivity=1))
-    sizes = np.bincount(pieces.ravel())[1:]
-    if not len(sizes):
-        return np.zeros(rgb.shape[:2], np.float32), []
-    doubts = []
-    uneven = (spread > threshold).mean()
-    if uneven > 0.02:
-        doubts.append(f"the border, which should be background, is not plain ({uneven:.0%} of it)")
-    others = np.sort(sizes)[:-1]
-    if len(others) and others[-1] > 0.2 * sizes.max():
-        doubts.append("other pieces beside the largest were left out")
-    largest = binary_fill_holes(pieces == 1 + np.argmax(sizes))
-    return np.asarray(largest, np.float32), doubts
-
-
 def _doubts(alpha: Float[np.ndarray, "h w"]) -> list[str]:
     """What is doubtful about any mask."""
     solid = alpha > _SOLID
@@ -235,18 +201,9 @@ def _doubts(alpha: Float[np.ndarray, "h w"]) -> list[str]:
         doubts.append(f"the object is tiny ({solid.mean():.1%} of the picture)")
     if solid.mean() > 0.9:
         doubts.append(f"the object fills {solid.mean():.0%} of the picture")
-    elif _border(solid[..., None]).any():
+    elif border_of(solid[..., None]).any():
         doubts.append("the object touches the picture's border and may be cut off")
     return doubts
-
-
-def _border(picture: np.ndarray) -> np.ndarray:
-    """The pixels [n, k] of the outermost rows and columns of [h, w, k], together 1 % of a side."""
-    h, w, k = picture.shape
-    width = max(1, min(h, w) // 100)
-    inside = np.zeros((h, w), bool)
-    inside[width:-width, width:-width] = True
-    return picture[~inside].reshape(-1, k)
 
 
 # ---- framing -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ Letters: v views, s side of a picture. Angles are radians unless a name ends in 
 that took a picture stands at azimuth 0.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +35,11 @@ class Reference(NamedTuple):
     mask: Float[Array, "s s"]
     depth: Float[Array, "s s"] | None = None
     normal: Float[Array, "s s 3"] | None = None
+
+    @property
+    def elevation_deg(self) -> float:
+        """As a user says it."""
+        return round(math.degrees(float(self.elevation)), 4)
 
 
 class Shared(NamedTuple):

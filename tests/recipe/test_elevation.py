@@ -1,7 +1,6 @@
 """The elevation of a picture, found from the views of a prior that draws a known cube."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,17 +56,50 @@ class OfCube(zero123.Prior):
         return lambda scale: lambda x, t: mixture.eps(self.schedule, x, t)
 
 
+@pytest.fixture
+def cube():
+    """For each kind of prior, a prior of the cube."""
+    schedule, networks = NoiseSchedule.from_config(STABLE_DIFFUSION_SCHEDULER), None
+    return lambda kind="distance", of=OfCube: of(None, schedule, networks, Path(), kind)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """The cube's, with another elevation, which is not to be looked at."""
+    rgba = jax.jit(cube_seen)(0.0, jnp.deg2rad(TRUE_DEG))
+    return Reference(jnp.deg2rad(-5.0), rgba[..., :3] + 1 - rgba[..., 3:], rgba[..., 3])
+
+
 @pytest.mark.parametrize("kind", ["distance", "elevation"])
-def test_the_elevation_is_found_from_the_prior_s_own_views(recipe, kind, monkeypatch):
+def test_the_elevation_is_found_from_the_prior_s_own_views(
+    recipe, cube, picture, kind, monkeypatch
+):
     """Nothing but the views tells it; both kinds of priors."""
     monkeypatch.setattr(elevation, "_STEPS", 4)  # enough for a prior that knows one picture
-    schedule = NoiseSchedule.from_config(STABLE_DIFFUSION_SCHEDULER)
-    networks: Any = None
-    cube = OfCube(None, schedule, networks, Path(), kind)
-    rgba = jax.jit(cube_seen)(0.0, jnp.deg2rad(TRUE_DEG))
-    rgb, mask = rgba[..., :3] + 1 - rgba[..., 3:], rgba[..., 3]
-    picture = Reference(jnp.deg2rad(-5.0), rgb, mask)
-    found, costs = elevation.estimate(cube, picture, changed(recipe, background="white"))
-    assert found == TRUE_DEG
-    assert tuple(costs) == elevation.CANDIDATES_DEG
+    costs = elevation.mismatches(cube(kind), picture, changed(recipe, background="white"))
+    assert costs is not None and tuple(costs) == elevation.CANDIDATES_DEG
+    assert min(costs, key=lambda at: costs[at]) == TRUE_DEG
     assert costs[TRUE_DEG] < 0.7 * costs[0.0]
+    assert elevation.likely(costs) == pytest.approx(TRUE_DEG, abs=1.5)
+
+
+def test_where_all_fits_equally_the_usual_elevation_is_likely():
+    even = dict.fromkeys(map(float, elevation.CANDIDATES_DEG), 0.1)
+    assert elevation.likely(even) == pytest.approx(elevation.USUAL_DEG, abs=1)
+    assert elevation.likely(even | {0.0: 0.05}) < 1  # clearly better than the others
+
+
+class Blind(OfCube):
+    def tells_apart(self, condition):
+        return "nothing"
+
+
+class Broken(OfCube):
+    def denoiser_at_pose(self, params, image, pose):
+        return lambda scale: lambda x, t: jnp.full_like(x, jnp.nan)
+
+
+@pytest.mark.parametrize("of", [Blind, Broken])
+def test_a_prior_that_cannot_tell_says_so(recipe, cube, picture, of, monkeypatch):
+    monkeypatch.setattr(elevation, "_STEPS", 2)
+    assert elevation.estimate(cube(of=of), picture, recipe) is None

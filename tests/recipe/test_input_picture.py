@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dsd_jax.recipe.input_picture import FILL, box_of, cut_out, frame, prepare, unit_rgba
+from dsd_jax.recipe.cut_out import cut_out
+from dsd_jax.recipe.input_picture import FILL, box_of, frame, prepare, unit_rgba
 
 RED = (200, 30, 10)
 
@@ -83,15 +84,35 @@ def test_a_mask_takes_the_place_of_transparency(save):
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (40, 90, 160)], ids=str)
 def test_on_a_plain_background_it_is_cut_out(save, background):
-    """With noise as of a JPEG, a hole in the object, and a speck beside it."""
+    """With noise as of a JPEG, a part that is nearly as the background, and a speck beside it."""
     rgb = red(ellipse(80, 120, 24, 36), alpha=False, background=background)
-    rgb[36:44, 56:64] = background
+    rgb[36:44, 56:64] = np.clip(np.array(background) - 8, 0, 255)
     rgb[4:7, 4:7] = RED
-    noisy = rgb + np.random.default_rng(0).normal(0, 3, rgb.shape)
-    mask, doubts = cut_out(np.clip(noisy, 0, 255).astype(np.float32) / 255)
+    mask, doubts = cut_out(noisy(rgb))
     assert (mask != ellipse(80, 120, 24, 36)).mean() < 0.002
     assert doubts == []
     assert prepare(save(rgb)).doubts == []
+
+
+def test_the_background_is_seen_through_holes():
+    """Through a handle, but not where a few pixels are as bright as it."""
+    rgb = red(ellipse(80, 120, 24, 36), alpha=False)
+    rgb[36:44, 56:64] = rgb[40:42, 70:72] = 255
+    expected = ellipse(80, 120, 24, 36)
+    expected[36:44, 56:64] = False
+    mask, doubts = cut_out(rgb.astype(np.float32) / 255)
+    np.testing.assert_array_equal(mask, expected)
+    assert doubts == ["holes that look like the background were left open"]
+
+
+def test_a_background_may_be_shaded():
+    """As in a studio: darker at the sides and at the bottom, by far more than a part is allowed."""
+    y, x = np.mgrid[-1:1:80j, -1:1:120j]
+    rgb = red(ellipse(80, 120, 24, 36), alpha=False) * 1.0
+    rgb[~ellipse(80, 120, 24, 36)] = (210 - 30 * y - 40 * x**2)[~ellipse(80, 120, 24, 36), None]
+    mask, doubts = cut_out(noisy(rgb))
+    assert (mask != ellipse(80, 120, 24, 36)).mean() < 0.002
+    assert doubts == []
 
 
 def test_what_is_doubtful_is_said(save):
@@ -109,6 +130,12 @@ def test_what_is_doubtful_is_said(save):
     full = np.full((40, 40), 255, np.uint8)
     (doubt,) = prepare(save(red(ellipse(40, 40))), save(full, "mask.png")).doubts
     assert doubt == "the object fills 100% of the picture"
+
+
+def noisy(rgb):
+    """In [0, 1], with noise as of a JPEG."""
+    noise = np.random.default_rng(0).normal(0, 3, rgb.shape)
+    return np.clip(rgb + noise, 0, 255).astype(np.float32) / 255
 
 
 # ---- formats ------------------------------------------------------------------------------------
