@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = [
     "--preset", "quick", "--steps", "2", "--resolution", "8", "--late-resolution", "8",
     "--samples", "4", "--levels", "2", "--start-levels", "2", "--log2-entries", "8", "--width",
-    "8", "--occupancy-resolution", "8", "--final-samples", "4",
+    "8", "--occupancy-resolution", "8", "--final-samples", "4", "--rounds", "0",
 ]  # fmt: skip
 
 
@@ -28,9 +28,11 @@ def test_variants_are_run_once_and_judged(tiny_prior_folder, tmp_path, capsys):
     assert {"default", "sds 5"} <= set(scores)
     row = scores["default"]["prompts"]["a red house"]
     assert 0 <= row["diversity"] <= 2 and 0 <= row["floaters"] <= 1
-    assert row["accepted"] in (0.0, 0.5, 1.0)
+    assert row["accepted"] in (0.0, 0.5, 1.0) and 0 <= row["fidelity"] <= 1
+    assert {"grain", "holes"} <= set(row)
     table = (out / "table.md").read_text().splitlines()
     assert len(table) == len(scores) + 2 and table[2].startswith("| default | ")
+    assert "| fidelity | direction | one front | grain | holes | floaters |" in table[0]
     with np.load(out / "default" / "a-red-house.npz") as found:
         assert found["views"].shape == (2, 8, 128, 128, 3)
 

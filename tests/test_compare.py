@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = [
     "--steps", "2", "--resolution", "8", "--late-resolution", "8", "--samples", "4", "--levels",
     "2", "--start-levels", "2", "--log2-entries", "8", "--width", "8", "--occupancy-resolution",
-    "8", "--final-samples", "4",
+    "8", "--final-samples", "4", "--rounds", "0",
 ]  # fmt: skip
 
 
@@ -56,6 +56,7 @@ def test_pictures_are_made_once_and_judged(command, tmp_path, capsys):
     assert evaluations == {"ddim": 8, "dsd-star": 8, "dsd-star@3": 6, "sds": 8,
                            "dsd-plain@3": 2 * (1 + 3 + 4 + 5)}  # fmt: skip
     assert rows["sds"]["prompts"]["a red house"]["category"] == "house"
+    assert "| accepted | fidelity | similarity | grain | holes |" in printed
     table = list(csv.DictReader((out / "table.csv").open()))
     assert [row["method"] for row in table] == ["ddim", *names]
     assert float(table[1]["frechet"]) == star["frechet"]

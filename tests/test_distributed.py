@@ -32,7 +32,7 @@ def made() -> dsd.Objects:
         dsd.with_method(dsd.recipes.quick, "sds"),
         steps=6, resolution=8, late_resolution=8, samples=4, levels=2, start_levels=2,
         log2_entries=8, width=8, occupancy_resolution=8, final_samples=4, turntable_frames=2,
-        turntable_resolution=16,
+        turntable_resolution=16, rounds=0,
     )  # fmt: skip
     return dsd.generate(own_prior.Flat(), "a red thing", range(3), recipe)
 

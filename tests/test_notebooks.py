@@ -13,7 +13,11 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 SMALL = {
     "resolution": 8, "late_resolution": 8, "samples": 4, "levels": 2, "start_levels": 2,
     "log2_entries": 8, "occupancy_resolution": 8, "final_samples": 4, "ode_points": 3,
-    "azimuth_bins": 2,
+    "azimuth_bins": 2, "rounds": 0,
+}  # fmt: skip
+REFINED = {
+    "rounds": 1, "fit_steps": 2, "groups": 1, "rays": 64, "fit_samples": 4, "ddim_steps": 2,
+    "target_samples": 4, "target_resolution": 16,
 }  # fmt: skip
 TURN = {"turntable_frames": 2, "turntable_resolution": 16}
 # What is put behind a notebook's cell of parameters so that it takes seconds.
@@ -26,7 +30,7 @@ RECIPE = dsd.changed(dsd.recipes.quick, steps=2, **{SMALL | TURN})
     "01_ode_trajectories": "SEEDS, TOYBOX_SEEDS, POINTS = range(60), range(1), 9",
     "02_score_distillation_in_2d": "SEEDS, TOYBOX_SEEDS, STEPS = range(60), range(2), 4",
     "03_text_to_3d": f"""
-SEEDS, STEPS, FRAMES, SIZE, PULLS, OVERRIDES = range(2), 8, 2, 16, 2, {SMALL}
+SEEDS, STEPS, FRAMES, SIZE, PULLS, OVERRIDES = range(2), 8, 2, 16, 2, {SMALL | REFINED}
 """,
     "04_your_own_method": "SEEDS, TOYBOX_SEEDS, STEPS = range(60), range(2), 3",
     "05_single_view": f"""

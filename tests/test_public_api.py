@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).parent / "examples"
 SMALL = dict(
     steps=24, views=1, resolution=8, late_resolution=8, samples=8, levels=2, start_levels=2,
     log2_entries=8, width=8, occupancy_resolution=8, occupancy_every=4, turntable_frames=2,
-    turntable_resolution=16, final_samples=8, guidance_scale=1.0, colour_std=0.0,
+    turntable_resolution=16, final_samples=8, guidance_scale=1.0, colour_std=0.0, rounds=0,
 )  # fmt: skip
 
 

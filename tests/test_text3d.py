@@ -110,7 +110,8 @@ def test_pictures_and_metrics_say_what_the_issue_asks_for(house):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["interrupted"] is False
     assert 0 <= metrics["diversity"] <= 2
-    assert set(metrics["fidelity"]) == {"category", "accepted", "reason"}
+    assert set(metrics["fidelity"]) == {"category", "accepted", "fidelity", "reason"}
+    assert {"grain", "holes"} <= set(metrics) and 0 <= metrics["mesh_iou"] <= 1
     assert metrics["peak_memory_gb"]["host"] > 0
     assert metrics["planned_memory_gb"]["cache"] > 0
     parts = ("loading", "optimising", "rendering", "meshes")

@@ -4,6 +4,7 @@ Letters: n seeds, v views, h w pixels.
 """
 
 import dataclasses
+import json
 import resource
 import sys
 import time
@@ -27,6 +28,7 @@ from dsd_jax.export.run_folder import SHEET, seed_folder, view_name
 from dsd_jax.export.scenes import describe_field, save_scene
 from dsd_jax.export.video import save_video, turntable_azimuths_deg
 from dsd_jax.files import plain, write_json
+from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.scores import Scores, of_prompt
 from dsd_jax.recipe.recipe import Recipe, method_name
 from dsd_jax.recipe.state import State
@@ -93,6 +95,21 @@ def score(objects: "Objects", views: UInt8[np.ndarray, "n 8 h w 3"]) -> Scores:
         raise ValueError("the picture that these objects were made from is not at hand")
     fields = [objects[i].scene for i in range(len(objects))]
     return picture_scores.of_fields(fields, objects.about.reference, objects.recipe, views)
+
+
+def with_meshes(scores: Scores, seeds: list[int], folder: Path, meshed: list[int]) -> Scores:
+    """`scores`, and "mesh_iou": of the silhouettes of field and mesh, the mean over the 8 views.
+
+    None for seeds without a mesh; for the run the mean of the others, or None.
+    """
+    found = {
+        seed: float(np.mean(json.loads(path.read_text("utf-8"))["silhouette_iou"]))
+        for seed in meshed
+        for path in [seed_folder(folder, seed) / "mesh.json"]
+    }
+    each = [{"mesh_iou": found.get(seed)} for seed in seeds]
+    rows = [own | mesh for own, mesh in zip(scores.seeds, each, strict=True)]
+    return Scores(scores.run | means(each), rows)
 
 
 def summary(objects: "Objects", scores: Scores) -> dict[str, Any]:
@@ -192,7 +209,7 @@ def save(
         scores = objects.scores(views) if first else None
         if wanted:
             shown.describe("meshes")
-        finish_meshes(lambda line: None, shown.say)
+        failed = finish_meshes(lambda line: None, shown.say)
     if scores:
         seconds = {
             "optimising": objects.seconds,
@@ -200,7 +217,8 @@ def save(
             "meshes": time.monotonic() - rendered,
             **(times() if times else {}),
         }
-        metrics = summary(objects, scores) | {
+        meshed = [seed for seed in wanted if seed not in failed]
+        metrics = summary(objects, with_meshes(scores, objects.seeds, folder, meshed)) | {
             "iterations_per_second": shown.steps_per_second,
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }

@@ -9,7 +9,7 @@ is orthonormal), objects are stored as int8 with one scale a column, the rest as
 
 import importlib.resources
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,27 @@ from dsd_jax.metrics.nouns import learn_nouns
 # Directions of a view, as rows of `Bank.view_means`, by azimuth in degrees.
 FRONT, SIDE, BACK = 0, 1, 2
 DIRECTIONS = {0: FRONT, 90: SIDE, 180: BACK, 270: SIDE}
-FORMAT = "dsd_jax judge bank 1"
+# Arrays that are stored as they are.
+_PLAIN = ("alike", "whole", "grain", "holes")
+FORMAT = "dsd_jax judge bank 2"
+
+
+class Limits(NamedTuple):
+    """What an object must reach to be accepted; see `metrics.judge`.
+
+    Attributes:
+        vote: least vote for the category that was asked for.
+        whole: least `Bank.whole` component.
+        sideways, upwards: how far out of the middle at most, see `metrics.framing`.
+        extent, relief: how large, and with how much on it, at least.
+    """
+
+    vote: float
+    whole: float
+    sideways: float
+    upwards: float
+    extent: float
+    relief: float
 
 
 class Bank(NamedTuple):
@@ -38,6 +58,10 @@ class Bank(NamedTuple):
         view_means: mean features, of length 1 each, of a category's objects seen from the front,
             the sides and the back.
         nouns: {noun phrase: category} for `metrics.nouns.category_of`.
+        alike: of each object, the cosine to the nearest other one of its category; nan if alone.
+        whole: the direction of `metrics.wholeness`.
+        grain, holes: of real objects of each category, see `metrics.grain`; nan if unknown.
+        limits: of the verdict.
     """
 
     categories: tuple[str, ...]
@@ -47,6 +71,11 @@ class Bank(NamedTuple):
     fronted: Int[np.ndarray, "e"]
     view_means: Float[np.ndarray, "e 3 d"]
     nouns: dict[str, str]
+    alike: Float[np.ndarray, "o"]
+    whole: Float[np.ndarray, "2f"]
+    grain: Float[np.ndarray, "c"]
+    holes: Float[np.ndarray, "c"]
+    limits: Limits
 
 
 def near_duplicates(
@@ -86,6 +115,9 @@ def build_bank(
     categories: Sequence[str],
     frontless: Bool[np.ndarray, "o"],
     azimuths_deg: Sequence[float],
+    limits: Limits,
+    whole: Float[np.ndarray, "2f"],
+    texture: Mapping[str, Mapping[str, float | None]] | None = None,
     captions: Sequence[str] | None = None,
     dims: int = 256,
     min_fronts: int = 4,
@@ -98,6 +130,8 @@ def build_bank(
         frontless: True where an object counts for no direction, because it looks the same from
             all sides or unlike the rest of its category.
         azimuths_deg: of each view, among them 0, 90 or 270, and 180.
+        limits, whole: what `metrics.calibration` found.
+        texture: {category: {"grain", "holes"}} of `metrics.grain.of_objects`.
         captions: of each object; they teach the bank nouns besides the names of categories.
         dims: d, at most o * v and f.
         min_fronts: a category has directions from this many objects with a front on.
@@ -110,16 +144,39 @@ def build_bank(
     members = [np.flatnonzero((category == c) & directed) for c in range(len(names))]
     fronted = [c for c, objects in enumerate(members) if len(objects) >= min_fronts]
     means = [direction_means(view_features[members[c]], azimuths_deg) for c in fronted]
+    features = unit(object_features(view_features) @ projection).astype(np.float32)
     return Bank(
         categories=names,
         category=category,
-        features=unit(object_features(view_features) @ projection).astype(np.float32),
+        features=features,
         projection=projection,
         fronted=np.array(fronted, np.int32),
         view_means=np.reshape(means, (-1, 3, projection.shape[0])).astype(np.float32) @ projection,
         nouns=learn_nouns(names if captions is None else captions,
                           names if captions is None else categories),
+        alike=nearest_alike(features, category),
+        whole=whole,
+        grain=_of_categories(names, texture or {}, "grain"),
+        holes=_of_categories(names, texture or {}, "holes"),
+        limits=limits,
     )  # fmt: skip
+
+
+def nearest_alike(
+    features: Float[np.ndarray, "o d"], category: Int[np.ndarray, "o"]
+) -> Float[np.ndarray, "o"]:
+    """Cosine of each object to the nearest other one of its category; nan if it is alone."""
+    cosines = cosine_similarity(features, features)
+    cosines[category[:, None] != category] = -np.inf
+    np.fill_diagonal(cosines, -np.inf)
+    best = cosines.max(1)
+    return np.where(np.isfinite(best), best, np.nan).astype(np.float32)
+
+
+def _of_categories(names, texture, score: str) -> Float[np.ndarray, "c"]:
+    """nan where a score is not known."""
+    values = (texture.get(name, {}).get(score) for name in names)
+    return np.array([np.nan if value is None else value for value in values], np.float32)
 
 
 def save_bank(bank: Bank, path: str | Path) -> int:
@@ -134,8 +191,9 @@ def save_bank(bank: Bank, path: str | Path) -> int:
         "projection": bank.projection.astype(np.float16),
         "fronted": bank.fronted.astype(np.int16),
         "view_means": bank.view_means.astype(np.float16),
+        **{name: getattr(bank, name).astype(np.float32) for name in _PLAIN},
     }
-    words = {"categories": bank.categories, "nouns": bank.nouns}
+    words = {"categories": bank.categories, "nouns": bank.nouns, "limits": bank.limits._asdict()}
     metadata = {"format": FORMAT} | {k: json.dumps(v, sort_keys=True) for k, v in words.items()}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
@@ -160,7 +218,10 @@ def load_bank(path: str | Path | None = None) -> Bank:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a judge's bank: {error}") from error
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a judge's bank of format {FORMAT!r}")
+        raise ValueError(
+            f"{path} is of format {metadata.get('format')!r}, not {FORMAT!r}: build it anew with "
+            "experiments/tools/build_judge_bank.py"
+        )
     return Bank(
         categories=tuple(json.loads(metadata["categories"])),
         category=tensors["category"].astype(np.int32),
@@ -169,6 +230,8 @@ def load_bank(path: str | Path | None = None) -> Bank:
         fronted=tensors["fronted"].astype(np.int32),
         view_means=tensors["view_means"].astype(np.float32),
         nouns=json.loads(metadata["nouns"]),
+        limits=Limits(**json.loads(metadata["limits"])),
+        **{name: tensors[name] for name in _PLAIN},
     )
 
 

@@ -9,27 +9,26 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
+from dsd_jax.metrics import judge
 from dsd_jax.metrics.bank import BACK, direction_columns, direction_means
 from dsd_jax.metrics.diversity import cosine_similarity, diversity, object_features, unit
-from dsd_jax.metrics.judge import NEIGHBOURS, looks_like_back, nearest_direction
+from dsd_jax.metrics.judge import looks_like_back, nearest_direction
 
 
-def accepted(
+def votes(
     view_features: Float[np.ndarray, "o v f"],
     categories: Sequence[str],
-    k: int = NEIGHBOURS,
     seen: Float[np.ndarray, "o w f"] | None = None,
-) -> Bool[np.ndarray, "o"]:
-    """True where an object's own category is among those of its k nearest other objects.
+) -> Float[np.ndarray, "o"]:
+    """The vote for each object's own category among the other objects; 0 where it is alone.
 
     `seen` are the views by which an object is judged, if not those by which the others are known.
     """
     known = object_features(view_features)
     similarity = cosine_similarity(known if seen is None else object_features(seen), known)
     np.fill_diagonal(similarity, -np.inf)
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    names = np.asarray(categories)
-    return (names[order] == names[:, None]).any(1)
+    category = np.unique(categories, return_inverse=True)[1]
+    return judge.votes(judge.by_category(similarity, category), category)[0]
 
 
 def direction_scores(
@@ -54,14 +53,17 @@ def table(
     frontless: Bool[np.ndarray, "o"],
     azimuths_deg: Sequence[float],
     *,
+    passes: Bool[np.ndarray, "o"],
+    least_vote: float,
     largest: int = 40,
     directed: Sequence[str] = ("car", "chair", "sofa", "fish"),
     diverse: Sequence[str] = ("house", "chair", "tree", "fish", "car"),
 ) -> dict[str, dict[str, float]]:
     """All scores of real objects, {score: {category: value}}.
 
-    accepted: by the views at azimuth 0, 90, 180, 270 alone; accepted_single_view: each object by
-    its second view, the others by all of theirs; both for the largest categories, with "mean".
+    accepted: share of `passes`, see `metrics.calibration`; accepted_single_view: each object by its
+    second view, which has a vote alone, the others by all of theirs; both for the largest
+    categories, with "mean".
     direction, one_front: `direction_scores`. distance: `metrics.diversity.diversity`, four views.
     Categories with too few objects for a score (2; 3 for directions) are left out of it.
     """
@@ -69,14 +71,14 @@ def table(
     counts = Counter(categories)
     top = [name for name, _ in counts.most_common(largest)]
     four = view_features[:, [view for view, _ in direction_columns(azimuths_deg)]]
-    single = accepted(view_features, categories, seen=view_features[:, 1:2])
+    single = votes(view_features, categories, seen=view_features[:, 1:2]) >= least_vote
     directions = {
         name: direction_scores(view_features[fronted & (names == name)], azimuths_deg)
         for name in directed
         if (fronted & (names == name)).sum() >= 3
     }
     return {
-        "accepted": _by_category(accepted(four, categories), names, top),
+        "accepted": _by_category(passes, names, top),
         "accepted_single_view": _by_category(single, names, top),
         "direction": {name: scores[0] for name, scores in directions.items()},
         "one_front": {name: scores[1] for name, scores in directions.items()},

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
-from dsd_jax.metrics import efficientnet, judge
+from dsd_jax.metrics import efficientnet, grain, judge
 from dsd_jax.metrics.bank import Bank, load_bank
 from dsd_jax.metrics.distributions import coverage, frechet_distance, kernel_distance
 from dsd_jax.metrics.diversity import (
@@ -22,6 +22,7 @@ from dsd_jax.metrics.diversity import (
 from dsd_jax.metrics.features import pixels
 
 NEIGHBOURS = 3
+OF_SEED = ("percentile", "vote", "rival", "whole", "framed", "neighbours")
 
 
 class Scores(NamedTuple):
@@ -37,46 +38,68 @@ class Scores(NamedTuple):
 
 
 def of_prompt(prompt: str, views: UInt8[np.ndarray, "n v h w 3"]) -> Scores:
-    """Diversity between seeds, and fidelity to the prompt as far as the judge knows it.
+    """Diversity between seeds, fidelity to the prompt as far as the judge knows it, and texture.
 
-    Returns for each seed "diversity", the mean cosine distance to the others, "accepted" and
-    "neighbours"; for the run the mean diversity, and "fidelity", see `judge.prompt_fidelity`
-    (where there is no judge, with the reason).
+    Returns for each seed "diversity", the mean cosine distance to the others, what
+    `judge.prompt_fidelity` says of it, "grain" and "holes"; for the run the mean diversity,
+    "fidelity" (where there is no judge, with the reason), "grain" and "holes", see `texture`.
     """
     features = efficientnet.features_in_batches(efficientnet.load_efficientnet(), views)
     try:
-        fidelity = judge.prompt_fidelity(load_bank(), prompt, features)
+        bank = load_bank()
+        fidelity = judge.prompt_fidelity(bank, prompt, features, views)
     except FileNotFoundError as error:
-        fidelity = {"accepted": None, "per_seed": None, "neighbours": None, "reason": str(error)}
+        bank, fidelity = None, {"reason": str(error)}
+    category = fidelity.get("category")
     run = {
         "diversity": diversity(features),
-        "fidelity": {k: fidelity.get(k) for k in ("category", "accepted", "reason")},
+        "fidelity": {k: fidelity.get(k) for k in ("category", "accepted", "fidelity", "reason")},
+        **texture(bank, category, views),
     }
+    told = {"accepted": fidelity.get("per_seed")} | {k: fidelity.get(k) for k in OF_SEED}
     seeds = [
-        {
-            "diversity": own,
-            "accepted": fidelity["per_seed"] and fidelity["per_seed"][i],
-            "neighbours": fidelity["neighbours"] and fidelity["neighbours"][i],
-        }
+        {"diversity": own}
+        | {name: values and values[i] for name, values in told.items()}
+        | texture(bank, category, views[i : i + 1])
         for i, own in enumerate(per_object_diversity(features).tolist())
     ]
     return Scores(run, seeds)
 
 
-def of_objects(bank: Bank, prompt: str, features: Float[np.ndarray, "n v f"]) -> dict[str, Any]:
+def texture(
+    bank: Bank | None, category: str | None, views: Num[np.ndarray, "n v h w 3"]
+) -> dict[str, float | None]:
+    """ "grain", a multiple of that of real objects, and "holes", beyond theirs: of `metrics.grain`.
+
+    None where the category is None, or nothing is to be seen.
+    """
+    if bank is None or category is None:
+        return {"grain": None, "holes": None}
+    index = bank.categories.index(category)
+    return grain.beside_real(views, float(bank.grain[index]), float(bank.holes[index]))
+
+
+def of_objects(
+    bank: Bank,
+    prompt: str,
+    features: Float[np.ndarray, "n v f"],
+    views: Num[np.ndarray, "n v h w 3"],
+) -> dict[str, Any]:
     """Diversity between the seeds and fidelity to the prompt; None where the judge cannot tell.
 
     Returns:
         diversity, vendi: see `metrics.diversity`.
-        accepted: share of seeds with the prompt's category among their 5 nearest.
+        accepted, fidelity: share of seeds that the judge accepts, and their mean percentile.
+        grain, holes: see `texture`.
         similarity: mean cosine to the nearest real object of that category.
         category: what the prompt asks for.
     """
-    verdict = judge.prompt_fidelity(bank, prompt, features)
+    verdict = judge.prompt_fidelity(bank, prompt, features, views)
     category = verdict["category"]
     near = None if category is None else float(judge.similarity(bank, category, features).mean())
     return {"diversity": diversity(features), "vendi": vendi_score(features),
-            "accepted": verdict["accepted"], "similarity": near, "category": category}  # fmt: skip
+            "accepted": verdict["accepted"], "fidelity": verdict["fidelity"], "similarity": near,
+            **texture(bank, category, views), "category": category}  # fmt: skip
 
 
 def against(

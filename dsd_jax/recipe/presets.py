@@ -2,7 +2,7 @@
 
     draft      see whether the prompt works
     quick      what a CPU starts from
-    standard   what an accelerator starts from, refined
+    standard   what an accelerator starts from
     best       more steps and finer pictures
     authors    what the authors' configuration says, for Stable Diffusion (arXiv 2412.06780)
 
@@ -27,22 +27,33 @@ standard = changed(
     fit_steps=150,
     groups=8,
     rays=4096,
+    fit_samples=96,
+    target_samples=96,
     fresh=0.7,
     fit_opaque=0.02,
 )
 
 quick = changed(
-    Recipe(),
-    steps=400,
+    standard,
+    steps=340,
     views=1,
-    t_min=0.15,
-    colour_std=0.0,
+    resolution=32,
+    late_resolution=32,
+    rounds=4,
+    fit_steps=220,
+    groups=3,
+    rays=1024,
+    focus=0.75,
+    fit_samples=32,
+    ddim_steps=8,
+    target_samples=32,
+    target_resolution=64,
     final_samples=48,
     turntable_frames=36,
     turntable_resolution=160,
 )
 
-draft = changed(quick, steps=120, turntable_frames=18, turntable_resolution=128)
+draft = changed(quick, steps=120, rounds=2, turntable_frames=18, turntable_resolution=128)
 
 best = changed(standard, steps=1500, late_resolution=96, samples=48, rounds=8)
 

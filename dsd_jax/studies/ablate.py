@@ -22,8 +22,9 @@ from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.studies.batch import make_objects
 from dsd_jax.studies.variants import VARIANTS, recipe_of
 
-COLUMNS = {"diversity": ".2f", "accepted": ".0%", "direction": ".2f", "one_front": ".2f",
-           "floaters": ".1%", "seconds": ".0f"}  # fmt: skip
+COLUMNS = {"diversity": ".2f", "accepted": ".0%", "fidelity": ".0%", "direction": ".2f",
+           "one_front": ".2f", "grain": ".2f", "holes": ".1%", "floaters": ".1%",
+           "seconds": ".0f"}  # fmt: skip
 
 
 class Ablation(NamedTuple):
@@ -87,7 +88,7 @@ def judged(prompts, found, network, bank) -> dict[str, Any]:
     each = {}
     for prompt, arrays in zip(prompts, found, strict=True):
         features = features_in_batches(network, arrays["views"])
-        row = scores.of_objects(bank, prompt, features)
+        row = scores.of_objects(bank, prompt, features, arrays["views"])
         row |= {"floaters": float(np.median(arrays["floaters"])),
                 "seconds": float(arrays["seconds"])}  # fmt: skip
         category = row.pop("category")

@@ -18,18 +18,20 @@ from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.bank import Bank
 from dsd_jax.metrics.features import efficientnet_lite0
 
-COLUMNS = {"diversity": ".3f", "of_ddim": ".2f", "accepted": ".0%", "similarity": ".3f",
-           "clip": ".3f", "own_rms": ".3f", "other_rms": ".3f", "nearest_own_rms": ".0%",
-           "nearest_own": ".0%", "frechet": ".2f", "kernel": ".4f", "evaluations": ",.0f",
-           "seconds": ".0f"}  # fmt: skip
+COLUMNS = {"diversity": ".3f", "of_ddim": ".2f", "accepted": ".0%", "fidelity": ".0%",
+           "similarity": ".3f", "grain": ".2f", "holes": ".1%", "clip": ".3f", "own_rms": ".3f",
+           "other_rms": ".3f", "nearest_own_rms": ".0%", "nearest_own": ".0%", "frechet": ".2f",
+           "kernel": ".4f", "evaluations": ",.0f", "seconds": ".0f"}  # fmt: skip
 NOTE = """
 Means over {prompts} prompts of {seeds} seeds each. Diversity: mean cosine distance between seeds,
-and over that of DDIM's samples. Fidelity: accepted, the share with the prompt's category among the
-5 nearest real objects; similarity, the cosine to the nearest of that category. Distance to DDIM's
-samples of the same seed (own) and of the others (other): root mean square of colours; and the share
-nearest to its own, by colours (rms) and by features. Frechet and kernel: distance to the set of
-DDIM's samples. Features are EfficientNet-Lite0's. Evaluations: pictures through the UNet, a seed.
-Seconds: all seeds of a prompt, compiling included, the median of prompts, on {devices}.
+and over that of DDIM's samples. Accepted: the share that the judge takes for what was asked.
+Fidelity: the share of real objects of the category that are less alike to their nearest;
+similarity: the cosine to the nearest of them. Grain: over that of real objects; holes: beyond
+theirs. Distance to DDIM's samples of the same seed (own) and of the others (other): root mean
+square of colours; and the share nearest to its own, by colours (rms) and by features. Frechet and
+kernel: distance to the set of DDIM's samples. Features are EfficientNet-Lite0's. Evaluations:
+pictures through the UNet, a seed. Seconds: all seeds of a prompt, compiling included, the median of
+prompts, on {devices}.
 """
 
 Results = Mapping[str, Mapping[str, np.ndarray]]
@@ -55,7 +57,10 @@ def judged(
     base, known, rows = found[reference], features(found[reference]), {}
     for name, results in found.items():
         seen = known if name == reference else features(results)
-        prompts = {prompt: scores.of_objects(bank, prompt, seen[prompt]) for prompt in results}
+        prompts = {
+            prompt: scores.of_objects(bank, prompt, seen[prompt], own["views"])
+            for prompt, own in results.items()
+        }
         for prompt, row in prompts.items():
             views = results[prompt]["views"]
             row |= _counts(results[prompt])

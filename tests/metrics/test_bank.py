@@ -11,6 +11,10 @@ from dsd_jax.metrics.diversity import cosine_similarity
 from dsd_jax.metrics.nouns import category_of
 
 AZIMUTHS = (0, 90, 180, 270)
+ANY = {
+    "limits": banks.Limits(0.2, 0.1, 0.3, 0.4, 0.5, 0.6),
+    "whole": np.arange(80, dtype=np.float32),
+}
 
 
 def synthetic(rng, objects=60, categories=6, width=40, noise=0.5):
@@ -26,7 +30,7 @@ def synthetic(rng, objects=60, categories=6, width=40, noise=0.5):
 @pytest.fixture(scope="module")
 def bank():
     views, names = synthetic(np.random.default_rng(0))
-    return banks.build_bank(views, names, np.zeros(60, bool), AZIMUTHS, dims=24)
+    return banks.build_bank(views, names, np.zeros(60, bool), AZIMUTHS, dims=24, **ANY)
 
 
 def test_near_duplicates_keep_the_first_of_a_chain():
@@ -60,14 +64,14 @@ def test_projection_is_orthonormal_and_keeps_cosines(bank):
     full, small = cosine_similarity(means, means), cosine_similarity(bank.features, bank.features)
     assert np.abs(full - small).max() < 0.02
     with pytest.raises(ValueError, match="dims 41"):
-        banks.build_bank(views, ["a"] * 60, np.zeros(60, bool), AZIMUTHS, dims=41)
+        banks.build_bank(views, ["a"] * 60, np.zeros(60, bool), AZIMUTHS, dims=41, **ANY)
 
 
 def test_symmetric_objects_and_small_categories_have_no_front():
     views, names = synthetic(np.random.default_rng(1))
     symmetric = np.array([name == "thing2" for name in names])
     symmetric[7 : 7 + 6 * 7 : 6] = True  # of the ten of thing1, three keep their front
-    bank = banks.build_bank(views, names, symmetric, AZIMUTHS, dims=8, min_fronts=4)
+    bank = banks.build_bank(views, names, symmetric, AZIMUTHS, dims=8, min_fronts=4, **ANY)
     assert [bank.categories[c] for c in bank.fronted] == ["thing0", "thing3", "thing4", "thing5"]
     members = [i for i, name in enumerate(names) if name == "thing3"]
     expected = banks.direction_means(views[members], AZIMUTHS) @ bank.projection
@@ -76,7 +80,7 @@ def test_symmetric_objects_and_small_categories_have_no_front():
 
 def test_no_fronts_at_all(tmp_path):
     views, names = synthetic(np.random.default_rng(1))
-    bank = banks.build_bank(views, names, np.ones(60, bool), AZIMUTHS, dims=8)
+    bank = banks.build_bank(views, names, np.ones(60, bool), AZIMUTHS, dims=8, **ANY)
     banks.save_bank(bank, tmp_path / "bank.safetensors")
     assert banks.load_bank(tmp_path / "bank.safetensors").view_means.shape == (0, 3, 8)
 
@@ -92,9 +96,11 @@ def test_round_trip(bank, tmp_path):
     np.testing.assert_allclose(read.view_means, bank.view_means, rtol=1e-3, atol=1e-2)
     views, names = synthetic(np.random.default_rng(0))
     for category in set(names):
-        np.testing.assert_array_equal(
-            judge.accepts(read, category, views), judge.accepts(bank, category, views)
-        )
+        votes = (judge.verdict(own, category, views).vote for own in (read, bank))
+        np.testing.assert_allclose(*votes, atol=0.02)
+    assert read.limits == bank.limits
+    for name in ("alike", "whole", "grain", "holes"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(bank, name))
     assert [p.name for p in path.parent.iterdir()] == ["bank.safetensors"]
 
 
@@ -110,6 +116,11 @@ def test_size_of_a_full_bank(tmp_path):
         fronted=np.arange(192),
         view_means=rng.normal(size=(192, 3, 256)),
         nouns={f"noun phrase {i}": f"category {i % 384}" for i in range(1000)},
+        alike=rng.random(2704, np.float32),
+        whole=rng.random(2560, np.float32),
+        grain=rng.random(384, np.float32),
+        holes=rng.random(384, np.float32),
+        limits=banks.Limits(0.2, 0.1, 0.3, 0.4, 0.5, 0.6),
     )
     assert banks.save_bank(bank, tmp_path / "bank.safetensors") < 2 * 2**20
 
@@ -126,6 +137,24 @@ def test_bad_files_are_named(tmp_path):
     save_file({"a": np.zeros(1)}, path)
     with pytest.raises(ValueError, match="format"):
         banks.load_bank(path)
+    save_file({"a": np.zeros(1)}, path, {"format": "dsd_jax judge bank 1"})
+    with pytest.raises(ValueError, match="bank 1', not 'dsd_jax judge bank 2': build it anew"):
+        banks.load_bank(path)
+
+
+def test_nearest_alike_by_hand():
+    features = np.array([[1.0, 0], [0.6, 0.8], [0, 1], [1, 0]])
+    found = banks.nearest_alike(features, np.array([0, 0, 0, 1]))
+    np.testing.assert_allclose(found, [0.6, 0.8, 0.8, np.nan], rtol=1e-6)
+
+
+def test_texture_of_categories():
+    views, names = synthetic(np.random.default_rng(0))
+    texture = {"thing1": {"grain": 0.5, "holes": 0.25}, "thing2": {"grain": None, "holes": None}}
+    bank = banks.build_bank(views, names, np.zeros(60, bool), AZIMUTHS, texture=texture, dims=8,
+                            **ANY)  # fmt: skip
+    np.testing.assert_array_equal(bank.grain, [np.nan, 0.5, *[np.nan] * 4])
+    np.testing.assert_array_equal(bank.holes, [np.nan, 0.25, *[np.nan] * 4])
 
 
 def test_packaged_bank():
@@ -137,6 +166,8 @@ def test_packaged_bank():
     bank = banks.load_bank()
     for prompt, category in (("a house", "house"), ("a red car", "car"), ("two fish", "fish")):
         assert category_of(prompt, bank.nouns) == category
+    for name, grain in (("house", 0.053), ("tree", 0.032)):
+        assert bank.grain[bank.categories.index(name)] == pytest.approx(grain, rel=0.02)
     assert all(judge.has_front(bank, name) for name in ("car", "chair", "sofa", "fish"))
     unity = np.eye(bank.projection.shape[1])
     np.testing.assert_allclose(bank.projection.T @ bank.projection, unity, atol=2e-3)

@@ -44,3 +44,17 @@ def test_where_there_is_nothing_there_is_no_grain():
 def test_of_objects_takes_the_median_of_views():
     views = np.stack([disc(), disc(), disc(0.5)])[None]
     assert grain.of_objects(views) == {"grain": 0.0, "holes": 0.0}
+
+
+def test_beside_real_objects():
+    """A chessboard of +- 0.1 has a grain of 0.8; at half the size it is gone."""
+    view = disc(0.4, 128)
+    board = 0.1 * (-1.0) ** np.add.outer(np.arange(128), np.arange(128))
+    view[grain.silhouette(view)] += board[grain.silhouette(view)][:, None]
+    found = grain.beside_real(view[None, None], 0.2, 0.01)
+    assert found == {"grain": pytest.approx(4), "holes": -0.01}
+    large = np.rint(255 * disc(0.4, 256)).astype(np.uint8)
+    assert grain.at_scale(large[None, None]).shape == (1, 1, 128, 128, 3)
+    assert grain.beside_real(large[None, None], 0.2, 0.0)["grain"] == pytest.approx(0, abs=1e-4)
+    unknown = {"grain": None, "holes": None}
+    assert grain.beside_real(view[None, None], np.nan, np.nan) == unknown

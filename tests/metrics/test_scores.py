@@ -42,10 +42,20 @@ def test_objects_are_judged():
     views = np.stack([axes[0]] * 6 + [axes[1]] * 6)[:, None].repeat(4, 1)
     views = views + 0.05 * rng.normal(size=views.shape).astype(np.float32)
     names = ["car"] * 6 + ["house"] * 6
-    bank = banks.build_bank(views, names, np.zeros(12, bool), (0, 90, 180, 270), dims=8)
-    found = scores.of_objects(bank, "a car", views[4:8])
-    assert found["accepted"] == 0.5 and found["category"] == "car"
+    bank = banks.build_bank(
+        views, names, np.zeros(12, bool), (0, 90, 180, 270), dims=8,
+        limits=banks.Limits(0.5, -1, 1, 1, 0, 0), whole=np.zeros(16, np.float32),
+        texture={"car": {"grain": 0.1, "holes": 0.25}},
+    )  # fmt: skip
+    pictures = np.full((4, 4, 64, 64, 3), 204, np.uint8)
+    pictures[:, :, 16:48, 16:48] = 100
+    found = scores.of_objects(bank, "a car", views[4:8], pictures)
+    assert found["accepted"] == 0.5 and found["category"] == "car" and 0 < found["fidelity"] < 1
+    assert found["grain"] == pytest.approx(0, abs=1e-3) and found["holes"] == -0.25
     assert 0.4 < found["similarity"] < 0.6 and 0.5 < found["diversity"] < 0.8
     assert 1.5 < found["vendi"] < 2.5
-    unknown = scores.of_objects(bank, "a unicorn", views[4:8])
-    assert unknown["accepted"] is None and unknown["similarity"] is None
+    house = scores.of_objects(bank, "a house", views[4:8], pictures)
+    assert house["grain"] is house["holes"] is None
+    unknown = scores.of_objects(bank, "a unicorn", views[4:8], pictures)
+    for name in ("accepted", "similarity", "fidelity", "grain", "holes"):
+        assert unknown[name] is None
