@@ -145,7 +145,7 @@ def test_what_is_compiled_beforehand_is_not_compiled_again(quick_compilation, ru
         field._replace(params=shapes), CAMERAS, SMALL_MESH
     ):
         compile_one()
-    names = {f"jit({name})" for name in ("_density_grid", "_gather", "_peaks", "_views")}
+    names = {f"jit({name})" for name in ("_grid", "_gather", "_peaks", "_views")}
     assert names - {"jit(_peaks)"} <= set(compilations)  # that one may serve another field
     before = len(compilations)
     mesh.make_mesh(field, CAMERAS, SMALL_MESH)

@@ -40,11 +40,13 @@ class Rounds(NamedTuple):
     """A phase whose steps come in rounds.
 
     Attributes:
+        begin: what begins the first round of one seed.
         prepare: what begins a round of one seed, given what all seeds share.
         prepare_every: steps of a round.
         begins: step at which the first round begins.
     """
 
+    begin: Any
     prepare: Any
     prepare_every: int
     begins: int
@@ -63,6 +65,7 @@ class Block(NamedTuple):
     refresh_every: int
     fill: Any
     add: Any
+    begin: Any = None
     prepare: Any = None
     prepare_every: int = 1
     begins: int = 0
@@ -76,6 +79,8 @@ class Block(NamedTuple):
         if self.fill and states.ode is None:
             states = self.fill(states, shared)
         for i in range(start, stop):
+            if self.begin and i == self.begins:
+                states = self.begin(states)
             if self.prepare and (i - self.begins) % self.prepare_every == 0:
                 states = self.prepare(states, shared)
             if i % self.refresh_every == 0:
@@ -96,7 +101,7 @@ class Block(NamedTuple):
             shapes = lowered[0].out_info
         lowered.append(self.refresh.lower(shapes))
         if self.prepare:
-            lowered.append(self.prepare.lower(shapes, shared))
+            lowered += [self.begin.lower(shapes), self.prepare.lower(shapes, shared)]
         with ThreadPoolExecutor() as pool:
             others = [pool.submit(one.compile) for one in lowered]
             step = self.step.lower(shapes, shared)
@@ -149,7 +154,10 @@ def make_block(
         **(
             {}
             if rounds is None
-            else rounds._replace(prepare=given_shared(rounds.prepare))._asdict()
+            else rounds._replace(
+                begin=jit(spread(jax.vmap(rounds.begin), in_specs=(seeds,))),
+                prepare=given_shared(rounds.prepare),
+            )._asdict()
         ),
     )
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from dsd_jax.distillation import TrainedMethod
 from dsd_jax.fields.base import uncompleted
+from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.models import attention, lora
 from dsd_jax.models.config import UNetConfig, VAEConfig
 from dsd_jax.priors.base import Prior
@@ -170,6 +171,8 @@ def _size_of_field(recipe: Recipe) -> tuple[int, int, int]:
 def _fit(recipe: Recipe) -> int:
     """Bytes of the rays of a step of the refinement's fit; none where nothing is refined."""
     numbers, (levels, _, width) = recipe.refine, _size_of_field(recipe)
+    if recipe.surface.solid:
+        levels, width = levels + recipe.surface.distance_levels, width + SurfaceField.hidden_width
     points = numbers.rays * numbers.fit_samples if numbers.rounds else 0
     return int(points * (levels * costs().point_level + width * _POINT_UNIT))
 

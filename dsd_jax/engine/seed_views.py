@@ -122,9 +122,9 @@ def stage_of(states: State, recipe: Recipe) -> Any:
 
 def final_stage(recipe: Recipe) -> Any:
     """The same after the last step."""
-    return _stage(recipe.steps, recipe)
+    return _stage(recipe.total_steps, recipe)
 
 
 def _stage(step: int, recipe: Recipe) -> Any:
     p = annealing.progress(jnp.asarray(step, jnp.int32), recipe)
-    return jax.tree.map(float, recipe.field.stage(p, final=True))
+    return jax.tree.map(float, recipe.scene.field.stage(p, final=True))

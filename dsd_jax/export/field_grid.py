@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dsd_jax.export.scenes import SavedScene
+from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.occupancy import OccupancyGrid, init
 from dsd_jax.rendering.sampling import ray_ball
@@ -22,6 +23,8 @@ from dsd_jax.rendering.scene import GREY, Scene
 from dsd_jax.rendering.volume import chunk_within, render
 
 MAX_CELLS = 128
+# log(1 + density) where a signed distance is 0.
+_LEVEL = 5.0
 # Held by a thread while it uses them: of several that make meshes, one compiles for all.
 DEVICES = Lock()
 
@@ -33,17 +36,21 @@ class ExportedField(NamedTuple):
         apply: (params, points [n, 3]) -> (density [n], albedo [n, 3]), zero outside the unit ball.
         params: any pytree of arrays.
         cells: along an axis of [-1, 1]^3, at the field's own resolution.
+        solid: whether `apply` also tells a signed distance, see `SceneField.distance`.
     """
 
     apply: Callable[[Any, Array], tuple[Array, Array]]
     params: Any
     cells: int
+    solid: bool = False
 
 
 def field_of(saved: SavedScene) -> ExportedField:
     """A saved scene's field, at the stage of its final pictures."""
-    cells = min(saved.scene.field.resolution_at(saved.stage), MAX_CELLS)
-    return ExportedField(SceneField(saved.scene), (saved.params, saved.stage), cells)
+    field = saved.scene.field
+    solid = isinstance(field, SurfaceField) and (saved.stage is None or saved.stage.width > 0)
+    cells = MAX_CELLS if solid else min(field.resolution_at(saved.stage), MAX_CELLS)
+    return ExportedField(SceneField(saved.scene), (saved.params, saved.stage), cells, solid)
 
 
 class SceneField(NamedTuple):
@@ -54,15 +61,21 @@ class SceneField(NamedTuple):
     def __call__(self, params: Any, points: Array) -> tuple[Array, Array]:
         return self.scene.field_fn(*params)(points)
 
+    def distance(self, params: Any, points: Array) -> Array:
+        """Of a field that is a surface: the signed distance."""
+        field: Any = self.scene.field
+        return field.distance(params[0]["field"], points)
 
-@partial(jax.jit, static_argnames=("apply", "cells"))
-def _density_grid(apply, params, cells: int) -> Array:
+
+@partial(jax.jit, static_argnames=("apply", "cells", "solid"))
+def _grid(apply, params, cells: int, solid: bool) -> Array:
     axis = jnp.linspace(-1, 1, cells + 1)
     y, z = jnp.meshgrid(axis, axis, indexing="ij")
 
     def plane(x):
         points = jnp.stack([jnp.full_like(y, x), y, z], -1).reshape(-1, 3)
-        return apply(params, points)[0].reshape(y.shape)
+        found = apply.distance(params, points) if solid else apply(params, points)[0]
+        return found.reshape(y.shape)
 
     return jax.lax.map(plane, axis)
 
@@ -70,13 +83,19 @@ def _density_grid(apply, params, cells: int) -> Array:
 def density_grid(field: ExportedField) -> Float[np.ndarray, "g g g"]:
     """Density at the corners of the field's cells: where its finest level stores what it knows.
 
+    Of a solid field one whose log(1 + density), of which isosurfaces are taken, is linear in the
+    distance: 5 at the surface, and 1 less with every cell further out. What is seen of the field
+    ends a little outside the surface.
+
     Raises ValueError where it is not finite.
     """
     with DEVICES:
-        density = np.asarray(_density_grid(field.apply, field.params, field.cells))
-    if not np.isfinite(density).all():
+        found = np.asarray(_grid(field.apply, field.params, field.cells, field.solid))
+    if not np.isfinite(found).all():
         raise ValueError("the field's density is not finite: its optimisation diverged")
-    return density
+    if not field.solid:
+        return found
+    return np.expm1(np.clip(_LEVEL - found * field.cells / 2, 0, 2 * _LEVEL))
 
 
 def occupancy_of(density: Float[np.ndarray, "g g g"]) -> OccupancyGrid:
@@ -121,6 +140,6 @@ def compilations(
     """What compiles `density_grid` and `field_views`. Of `field.params` only shapes matter."""
     grid, args = jax.eval_shape(partial(init, field.cells)), (field.apply, field.params)
     return [
-        lambda: _density_grid.lower(*args, field.cells).compile(),
+        lambda: _grid.lower(*args, field.cells, field.solid).compile(),
         lambda: _views.lower(*args, grid, cameras, size, samples).compile(),
     ]

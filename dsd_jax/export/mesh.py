@@ -220,6 +220,8 @@ def _surface(field: ExportedField, cameras: Camera, settings: MeshSettings) -> _
     grid = occupancy_of(density)
     rgb, opacity = field_views(field, grid, cameras, settings.view_size, settings.samples)
     radii = CLOSINGS if settings.closing is None else (settings.closing,)
+    if field.solid:  # without pores
+        radii = (settings.closing or 0,)
     mask = opacity > 0.5
     density, closing, threshold = best_surface(density, mask, cameras, radii, settings.threshold)
     vertices, faces, removed = isosurface(density, threshold)

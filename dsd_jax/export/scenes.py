@@ -16,6 +16,7 @@ import jax
 from dsd_jax import __version__
 from dsd_jax.fields.base import Field, completed, uncompleted
 from dsd_jax.fields.radiance import HashGridField
+from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.files import plain, write_json
 from dsd_jax.pytrees import load_tree, named_leaves, save_tree
 from dsd_jax.rendering.cameras import Camera
@@ -25,7 +26,7 @@ from dsd_jax.rendering.volume import Rendering
 _WEIGHTS, _DESCRIPTION = "field.safetensors", "field.json"
 
 # The fields that are read without being given, by what field.json calls their kind.
-KINDS: dict[str, type[Field]] = {"hash_grid": HashGridField}
+KINDS: dict[str, type[Field]] = {"hash_grid": HashGridField, "surface": SurfaceField}
 
 
 class SavedScene(NamedTuple):
@@ -85,12 +86,14 @@ def load_scene(folder: str | Path, field: Any = None) -> SavedScene:
 
 
 def describe_field(field: Field) -> dict[str, Any]:
-    """{"kind": ..., "field": its own numbers (and text) as JSON types}."""
+    """{"kind": ..., "field": its own numbers (and text) as JSON types, a wrapped one's inside}."""
     own, numbers = uncompleted(field), {}
     known = [kind for kind, cls in KINDS.items() if type(own) is cls]
     for part in dataclasses.fields(own) if dataclasses.is_dataclass(own) else ():
+        value = getattr(own, part.name)
         with contextlib.suppress(TypeError):  # what has no place in JSON
-            numbers[part.name] = plain(getattr(own, part.name))
+            wrapped = isinstance(own, SurfaceField) and part.name == "base"
+            numbers[part.name] = describe_field(value) if wrapped else plain(value)
     kind = known[0] if known else f"{type(own).__module__}:{type(own).__qualname__}"
     return {"kind": kind, "field": numbers}
 
@@ -121,7 +124,10 @@ def _known(path: Path, described: dict[str, Any]) -> Field:
     if ":" in str(kind):
         raise ValueError(f"{path} is of a {kind}, which must be given: load_scene(folder, field)")
     with _reading(path):
-        return KINDS[str(kind)](**described["field"])
+        numbers: dict[str, Any] = dict(described["field"])
+        if kind == "surface":
+            numbers["base"] = _known(path, numbers["base"])
+        return KINDS[str(kind)](**numbers)
 
 
 def _same(path: Path, described: dict[str, Any], field: Any) -> Field:

@@ -73,7 +73,8 @@ class Field(Protocol):
 
         Args:
             progress: part of a run's steps that are done, from 0 to 1, perhaps traced. The numbers
-                depend on it, the structure of the pytree does not.
+                depend on it, the structure of the pytree does not. Above 1, up to 2, it is 1 and
+                the part of the refinement's steps.
             final: as results show it.
         """
         return None
@@ -82,8 +83,20 @@ class Field(Protocol):
         """`resolution` at a stage, whose numbers are not traced."""
         return self.resolution
 
+    def settled(self, key: jax.Array, params: Any, stage: Any) -> Any:
+        """The parameters that the refinement starts from.
 
-_OPTIONAL = ("resolution", "parameter_groups", "stage", "resolution_at")
+        Args:
+            stage: that at which distillation ended.
+        """
+        return params
+
+    def penalty(self, params: Any, points: Float[Array, "n 3"]) -> Any:
+        """What the refinement is to keep small beside the distance to its targets, []."""
+        return 0.0
+
+
+_OPTIONAL = ("resolution", "parameter_groups", "stage", "resolution_at", "settled", "penalty")
 
 
 def completed(field: Any) -> Field:
@@ -136,3 +149,9 @@ class _Completed(Field):
 
     def resolution_at(self, stage: Any) -> int:
         return getattr(self.own, "resolution_at", super().resolution_at)(stage)
+
+    def settled(self, key: jax.Array, params: Any, stage: Any) -> Any:
+        return getattr(self.own, "settled", super().settled)(key, params, stage)
+
+    def penalty(self, params: Any, points: Array) -> Any:
+        return getattr(self.own, "penalty", super().penalty)(params, points)

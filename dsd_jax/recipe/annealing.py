@@ -52,5 +52,7 @@ def run_timestep(step, recipe: Recipe, schedule: NoiseSchedule) -> jax.Array:
 
 
 def progress(step, recipe: Recipe) -> jax.Array:
-    """p: part of the steps that are done, 0 .. 1, float32."""
-    return jnp.asarray(step, jnp.float32) / recipe.steps
+    """p: part of the steps that are done, 0 .. 1, float32; and above 1 that of the refinement's."""
+    step = jnp.asarray(step, jnp.float32)
+    refining = jnp.maximum(step - recipe.steps, 0) / max(recipe.total_steps - recipe.steps, 1)
+    return jnp.minimum(step / recipe.steps, 1) + refining

@@ -105,6 +105,38 @@ class OptimiseSettings:
 
 
 @dataclass(frozen=True)
+class SurfaceSettings:
+    """Refinement: matter becomes the inside of a surface, see `fields.surface`."""
+
+    solid: bool = False
+    """Whether it does."""
+    distance_levels: int = 5
+    """Levels of the distance's hash grid."""
+    width_first: float = 0.03
+    """Width of the surface, in world units, at the first step of the refinement."""
+    width_last: float = 0.01
+    """The same at the last one."""
+    eikonal: float = 0.05
+    """Weight of gradients of length 1."""
+    curvature: float = 2e-4
+    """Weight of folds."""
+    closing: int = 2
+    """Pores up to twice so many 32nds of the radius wide are closed at the start."""
+    settle_steps: int = 300
+    """Steps of the fit to distillation's shape at the start."""
+
+    def __post_init__(self):
+        at_least_one(self, "surface", ("distance_levels", "settle_steps"))
+        if not 0 < self.width_last <= self.width_first:
+            raise ValueError(
+                "--surface.width-last must lie above 0 and not above --surface.width-first, not "
+                f"{self.width_last} and {self.width_first}"
+            )
+        if self.closing < 0:
+            raise ValueError(f"--surface.closing must be at least 0, not {self.closing}")
+
+
+@dataclass(frozen=True)
 class RefineSettings:
     """Refinement after distillation, see `recipe.refine`: rounds of targets and a fit to them."""
 

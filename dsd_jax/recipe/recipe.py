@@ -13,11 +13,13 @@ from typing import Any
 from dsd_jax.distillation import DSD, METHODS, Method, ViewNoise
 from dsd_jax.fields.base import Field, completed, uncompleted
 from dsd_jax.fields.radiance import HashGridField
+from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.recipe.fitting_parts import (
     OptimiseSettings,
     ReferenceSettings,
     RefineSettings,
     RegulariseSettings,
+    SurfaceSettings,
 )
 from dsd_jax.recipe.parts import (
     CameraSettings,
@@ -52,6 +54,7 @@ class Recipe:
     reference: ReferenceSettings = ReferenceSettings()
     optimise: OptimiseSettings = OptimiseSettings()
     refine: RefineSettings = RefineSettings()
+    surface: SurfaceSettings = SurfaceSettings()
     results: ResultSettings = ResultSettings()
 
     def __post_init__(self):
@@ -67,9 +70,27 @@ class Recipe:
     @property
     def scene(self) -> Scene:
         """The field before its background; a random background is shown as grey."""
+        return self.scene_of(None)
+
+    def scene_of(self, refining: bool | None) -> Scene:
+        """The same for programs that know whether they refine; the parameters are the same."""
         background: Any = self.render.background
         shown: Background = "grey" if background == "random" else background
-        return Scene(self.field, shown)
+        numbers = self.surface
+        if not (numbers.solid and self.refine.rounds):
+            return Scene(self.field, shown)
+        field = SurfaceField(
+            self.field,
+            refining,
+            levels=numbers.distance_levels,
+            width_first=numbers.width_first,
+            width_last=numbers.width_last,
+            eikonal=numbers.eikonal,
+            curvature=numbers.curvature,
+            closing=numbers.closing,
+            settle_steps=numbers.settle_steps,
+        )
+        return Scene(field, shown)
 
     @property
     def total_steps(self) -> int:

@@ -22,19 +22,21 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from dsd_jax.priors.base import Prior
 from dsd_jax.recipe.fitting_parts import RefineSettings
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State, grouped_adam, step_key
-from dsd_jax.recipe.targets import Targets, make_targets
+from dsd_jax.recipe.targets import Targets, make_targets, stage_of
 from dsd_jax.recipe.viewpoints import Shared, viewpoint_at
 from dsd_jax.rendering import occupancy
 from dsd_jax.rendering.cameras import pixel_rays
 
 # Softens the corner of the absolute difference at 0, in units of colour.
 _CORNER = 0.01
+# Rays of a step that give a point for the field's own penalty.
+_PENALISED = 256
 
 
 def optimiser(recipe: Recipe) -> optax.GradientTransformation:
@@ -44,19 +46,28 @@ def optimiser(recipe: Recipe) -> optax.GradientTransformation:
     return grouped_adam(recipe, rates, refine.rounds * refine.fit_steps, refine.fit_final_rate)
 
 
-def make_prepare(prior: Prior, recipe: Recipe) -> Callable[[State, Shared], State]:
-    """What begins a round of one seed: (state, shared) -> the state with new targets.
+def make_begin(recipe: Recipe) -> Callable[[State], State]:
+    """What begins the refinement of one seed: the field settles, the optimiser starts anew."""
 
-    Before the first round the optimiser starts anew.
-    """
+    def begin(state: State) -> State:
+        scene, key = recipe.scene_of(True), jax.random.fold_in(_key(state), 3)
+        stage = recipe.field.stage(1.0, final=True)
+        field = scene.field.settled(key, state.params["field"], stage)
+        params = {**state.params, "field": field}
+        opt_state = optimiser(recipe).init(params)
+        return dataclasses.replace(state, params=params, opt_state=opt_state)
+
+    return begin
+
+
+def make_prepare(prior: Prior, recipe: Recipe) -> Callable[[State, Shared], State]:
+    """What begins a round of one seed: (state, shared) -> the state with new targets."""
 
     def prepare(state: State, shared: Shared) -> State:
-        done = state.step - recipe.steps
-        index, key = done // recipe.refine.fit_steps, jax.random.fold_in(_key(state), 0)
-        fresh = optimiser(recipe).init(state.params)
-        opt_state = jax.tree.map(lambda a, b: jnp.where(done == 0, a, b), fresh, state.opt_state)
+        index = (state.step - recipe.steps) // recipe.refine.fit_steps
+        key = jax.random.fold_in(_key(state), 0)
         targets = make_targets(prior, recipe, shared, state, key, index)
-        return dataclasses.replace(state, opt_state=opt_state, targets=targets)
+        return dataclasses.replace(state, targets=targets)
 
     return prepare
 
@@ -84,7 +95,7 @@ def make_refresh(recipe: Recipe) -> Callable[[State], State]:
     """Renewal of one seed's occupancy grid, all of the field in use."""
 
     def refresh(state: State) -> State:
-        field_fn = recipe.scene.field_fn(state.params, recipe.field.stage(1.0, final=True))
+        field_fn = recipe.scene_of(True).field_fn(state.params, stage_of(recipe, state))
         grid = occupancy.update(state.occupancy, field_fn, jax.random.fold_in(_key(state), 2))
         return dataclasses.replace(state, occupancy=grid)
 
@@ -92,9 +103,12 @@ def make_refresh(recipe: Recipe) -> Callable[[State], State]:
 
 
 def _loss(recipe: Recipe, state: State, key, pictured: bool, params) -> tuple[Array, Array]:
-    """Charbonnier distance of r random rays to the targets, and a little entropy of opacity."""
-    refine, targets = recipe.refine, state.targets
-    keys = jax.random.split(key, 3)
+    """Charbonnier distance of r random rays to the targets, and a little entropy of opacity.
+
+    And the field's own penalty, where the rays' samples are and around.
+    """
+    refine, targets, scene = recipe.refine, state.targets, recipe.scene_of(True)
+    keys = jax.random.split(key, 4)
     m, s = targets.rgb.shape[:2]
     pixel = _pixels(keys[0], targets, m - pictured, refine)
     view, row, column = pixel // (s * s), pixel // s % s, pixel % s
@@ -102,11 +116,13 @@ def _loss(recipe: Recipe, state: State, key, pictured: bool, params) -> tuple[Ar
         of_picture = jax.random.uniform(keys[2], view.shape) < refine.picture_share
         view = jnp.where(of_picture, m - 1, view)
     _, cameras = viewpoint_at(targets.azimuth, targets.elevation, recipe.camera)
-    rendering = recipe.scene.render_rays(
+    origins, directions = pixel_rays(cameras, view, row, column, s)
+    rendering = scene.render_rays(
         params,
-        *pixel_rays(cameras, view, row, column, s),
+        origins,
+        directions,
         keys[1],
-        stage=recipe.field.stage(1.0, final=True),
+        stage=stage_of(recipe, state),
         samples_per_ray=refine.fit_samples,
         occupancy=state.occupancy,
     )
@@ -114,7 +130,18 @@ def _loss(recipe: Recipe, state: State, key, pictured: bool, params) -> tuple[Ar
     distance = jnp.mean(jnp.sqrt(jnp.square(rendering.rgb - wanted) + _CORNER**2)) - _CORNER
     p = jnp.clip(rendering.opacity, 1e-3, 1 - 1e-3)
     entropy = -jnp.mean(p * jnp.log(p) + (1 - p) * jnp.log1p(-p))
-    return distance + refine.fit_opaque * entropy, jnp.mean(rendering.opacity)
+    points = _points(keys[3], origins, directions, rendering.distances)
+    own = scene.field.penalty(params["field"], points)
+    return distance + refine.fit_opaque * entropy + own, jnp.mean(rendering.opacity)
+
+
+def _points(key, origins, directions, distances) -> Float[Array, "k 3"]:
+    """A random sample of some rays, and as many points from anywhere in the box."""
+    keys, count = jax.random.split(key, 2), min(_PENALISED, len(origins))
+    chosen = jax.random.randint(keys[0], (count,), 0, distances.shape[1])
+    along = jnp.take_along_axis(distances[:count], chosen[:, None], 1)
+    anywhere = jax.random.uniform(keys[1], (count, 3), minval=-1, maxval=1)
+    return jnp.concatenate([origins[:count] + along * directions[:count], anywhere])
 
 
 def _pixels(key, targets: Targets, views: int, refine: RefineSettings) -> Int[Array, " r"]:

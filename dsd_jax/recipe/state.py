@@ -137,7 +137,7 @@ def grouped_adam(
         return optax.adam(schedule, numbers.beta1, numbers.beta2, numbers.adam_eps)
 
     each: dict[Hashable, optax.GradientTransformation] = {n: adam(r) for n, r in rates.items()}
-    return optax.multi_transform(each, lambda params: _groups(recipe.field, params))
+    return optax.multi_transform(each, lambda params: _groups(recipe.scene.field, params))
 
 
 def _groups(field: Field, params: Any) -> Any:

@@ -44,7 +44,7 @@ def make_refresh(recipe: Recipe) -> Callable[[State], State]:
 
     def refresh(state: State) -> State:
         key = jax.random.fold_in(step_key(state.seed, state.step), 1)
-        field_fn = recipe.scene.field_fn(state.params, _stage(recipe, state))
+        field_fn = recipe.scene_of(False).field_fn(state.params, _stage(recipe, state))
         grid = occupancy.update(state.occupancy, field_fn, key)
         return dataclasses.replace(state, occupancy=grid)
 
@@ -104,7 +104,7 @@ def _step(prior: Prior, recipe: Recipe, state: State, shared: Shared) -> tuple[S
 
 def _stage(recipe: Recipe, state: State) -> Any:
     """What of the field is in use at a state's step."""
-    return recipe.field.stage(annealing.progress(state.step, recipe))
+    return recipe.scene.field.stage(annealing.progress(state.step, recipe))
 
 
 def penalties(
@@ -183,7 +183,7 @@ def _render(
     normals = analytic_normals if recipe.regularise.convexity else normals
 
     def view(camera, key, background):
-        return recipe.scene.render(
+        return recipe.scene_of(False).render(
             params,
             camera,
             key,

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from dsd_jax import ode
 from dsd_jax.priors.base import Prior
-from dsd_jax.recipe import kept_ode
+from dsd_jax.recipe import annealing, kept_ode
 from dsd_jax.recipe.fitting_parts import RefineSettings
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.reference import resized
@@ -89,6 +89,12 @@ def make_targets(prior: Prior, recipe: Recipe, shared: Shared, state: State, key
     return found if shared.reference is None else _with_picture(found, shared.reference)
 
 
+def stage_of(recipe: Recipe, state: State):
+    """What of the field is in use at a state's step of the refinement."""
+    begun = jnp.maximum(state.step, recipe.steps + 1)
+    return recipe.scene.field.stage(annealing.progress(begun, recipe), final=True)
+
+
 def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0) -> Targets:
     """The targets of group i: v views evenly around the object, of one elevation."""
     refine, cameras, v = recipe.refine, recipe.camera, recipe.refine.group_views
@@ -111,10 +117,10 @@ def _render(prior: Prior, recipe: Recipe, state: State, camera: Camera) -> Rende
     """The object from one camera, without randomness."""
     size = recipe.refine.target_resolution or prior.image_size
     samples = recipe.refine.target_samples
-    return recipe.scene.render(
+    return recipe.scene_of(True).render(
         state.params,
         camera,
-        stage=recipe.field.stage(1.0, final=True),
+        stage=stage_of(recipe, state),
         height=size,
         width=size,
         samples_per_ray=samples,

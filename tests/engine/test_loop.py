@@ -168,7 +168,7 @@ def test_phases_follow_one_another():
 
 
 def test_rounds_are_prepared_at_their_first_step():
-    """Rounds of 3 steps from step 4 on, the occupancy grid every second step."""
+    """Rounds of 3 steps from step 4 on, begun once; the occupancy grid every second step."""
     calls = []
 
     def noted(name):
@@ -182,9 +182,10 @@ def test_rounds_are_prepared_at_their_first_step():
         return states + 1, {"loss": jnp.zeros(1)}
 
     add = lambda a, b: a  # noqa: E731
-    block = loop.Block(step, noted("refresh"), 2, None, add, noted("prepare"), 3, 4)
+    block = loop.Block(step, noted("refresh"), 2, None, add, noted("begin"), noted("prepare"), 3, 4)
     states, _ = block(4, 4, 11, None)
     assert states == 11
     assert [at for name, at in calls if name == "prepare"] == [4, 7, 10]
     assert [at for name, at in calls if name == "refresh"] == [4, 6, 8, 10]
-    assert calls[:2] == [("prepare", 4), ("refresh", 4)]
+    assert calls[:3] == [("begin", 4), ("prepare", 4), ("refresh", 4)]
+    assert [name for name, _ in calls].count("begin") == 1

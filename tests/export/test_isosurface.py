@@ -42,6 +42,8 @@ def test_a_ball_is_round_closed_and_turned_outwards():
     assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
 
     few, fewer = isosurface.simplify(vertices, faces, 300)
+    assert isosurface.is_closed(vertices, faces) and isosurface.is_closed(few, fewer)
+    assert not isosurface.is_closed(few, fewer[1:])
     assert 250 < len(fewer) <= 300
     normals = isosurface.vertex_normals(few, fewer)
     radial = few - [0.1, 0.2, 0]

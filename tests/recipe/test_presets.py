@@ -96,7 +96,8 @@ def test_the_recipe_of_a_picture():
         "regularise.total_variation": 100.0, "render.background": "white",
         "condition.view_prompts": "none",
     }  # fmt: skip
-    assert of_picture(with_method(quick, "sds")).method == SDS(guidance_scale=2.0)
+    rescaled = SDS(guidance_scale=2.0, guidance_rescale=0.3)
+    assert of_picture(with_method(quick, "sds")).method == rescaled
     assert of_picture(quick, 40.0) == found
 
 

@@ -12,6 +12,7 @@ from examples.own_prior import Flat
 
 from dsd_jax.engine import generate, loop
 from dsd_jax.engine.device_mesh import place, seed_mesh
+from dsd_jax.engine.seed_views import stage_of
 from dsd_jax.engine.task import make_task
 from dsd_jax.priors.base import completed
 from dsd_jax.recipe import presets, refine
@@ -124,13 +125,11 @@ def test_targets_are_clean_pictures_of_the_prompt(task, recipe, noise):
     assert ((after.targets.elevation >= low) & (after.targets.elevation <= high)).all()
 
 
-def test_the_optimiser_starts_anew_before_the_first_round_alone(task, recipe, unbroken):
-    prepare = jax.jit(refine.make_prepare(task.prior, recipe))
+def test_the_optimiser_starts_anew_and_a_plain_field_stays_as_it_is(recipe, unbroken):
     used = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), unbroken)
-    for step, anew in ((STEPS, True), (STEPS + FIT, False)):
-        after = prepare(dataclasses.replace(used, step=jnp.asarray(step)), task.shared)
-        moments = [np.abs(leaf).max() for leaf in jax.tree.leaves(after.opt_state)]
-        assert (max(moments) == 0) == anew
+    after = jax.jit(refine.make_begin(recipe))(used)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(after.opt_state)) == 0
+    jax.tree.map(np.testing.assert_array_equal, after.params, used.params)
 
 
 def test_the_object_comes_nearer_to_its_targets(task, recipe):
@@ -169,6 +168,29 @@ def test_broken_off_and_resumed_it_is_the_unbroken_run(task, blocks, unbroken, u
     assert until <= int(half.step[0]) < int(unbroken.step[0])
     again = run(task, blocks, half)
     jax.tree.map(np.testing.assert_array_equal, again, unbroken)
+
+
+def test_a_surface_is_resumed_as_well_and_becomes_one(task, recipe):
+    """From the step on which the refinement begins; its width shrinks, its colours become red."""
+    solid = changed(recipe, solid=True, distance_levels=2, settle_steps=8)
+    task = make_task(Flat(), "a red thing", solid)
+    blocks = generate.make_blocks(task, seed_mesh(1, jax.local_devices()[:1]))
+    states = generate.initial_states(task, [0])
+    plain = init_state(0, task.prior.latent_shape, recipe)
+    same = jax.tree.map(lambda a, b: bool((a[0] == b).all()), states.params["field"]["base"],
+                        plain.params["field"])  # fmt: skip
+    assert jax.tree.all(same), "the field it wraps starts as without it"
+    whole = run(task, blocks, states)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        half = run(task, blocks, generate.initial_states(task, [0]), STEPS + 2)
+    jax.tree.map(np.testing.assert_array_equal, run(task, blocks, half), whole)
+    stages = [stage_of(states, solid) for states in (half, whole)]
+    assert solid.surface.width_first > stages[0].width > stages[1].width
+    assert stages[1].width == pytest.approx(solid.surface.width_last)
+    params = jax.tree.map(lambda leaf: leaf[0], whole.params)
+    density, _ = solid.scene.field_fn(params, stages[1])(jnp.zeros((1, 3)))
+    assert density[0] > 50, "it is solid inside"
 
 
 def test_a_seed_alone_is_the_seed_among_others(task, unbroken):
