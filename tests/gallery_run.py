@@ -12,6 +12,9 @@ from dsd_jax.files import write_json
 
 PROMPT = "a </script><script>alert(1)</script> \"red\" & 'big' house, 家 /*SCRIPT*/"
 
+GEOMETRY = {"bump_deg": 12.3, "bump": 1.24, "creased_share": 0.5, "creased": 2.0, "parts": 2,
+            "watertight": False, "self_intersecting": 1234, "clay": True}  # fmt: skip
+
 
 def red_tetrahedron() -> Model:
     corners = np.array([[-0.5, 0, -0.5], [0.5, 0, -0.5], [0, 0, 0.5], [0, 1, 0]])
@@ -33,7 +36,8 @@ def make_run(folder: Path, seeds=range(16), prompt: str = PROMPT) -> Path:
     })  # fmt: skip
     scores = {
         str(seed): {"steps": 7, "diversity": 0.5 - 0.01 * seed, "accepted": seed % 3 > 0,
-                    "neighbours": ["house", "rock", "house"]}
+                    "neighbours": ["house", "rock", "house"],
+                    "geometry": None if seed == seeds[-1] else GEOMETRY}
         for seed in seeds
     }  # fmt: skip
     write_json(folder / "metrics.json", {
@@ -45,6 +49,8 @@ def make_run(folder: Path, seeds=range(16), prompt: str = PROMPT) -> Path:
         own = folder / f"seed_{seed:04d}"
         for azimuth in range(0, 360, 45):
             save_png(own / "views" / f"az{azimuth:03d}.png", np.full((8, 8, 3), 0.8))
+            if seed != seeds[-1]:
+                save_png(own / "clay" / f"az{azimuth:03d}.png", np.full((8, 8, 3), 0.5))
         shutil.copy(folder / "turntable.mp4", own)
         (own / "field.safetensors").write_bytes(b"field")
         if seed != seeds[-1]:

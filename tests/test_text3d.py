@@ -87,13 +87,13 @@ def test_every_file_is_written(house):
     events = {name for name in written if name.startswith("events.out.tfevents")}
     assert len(events) == 1
     assert written - events == {
-        "config.json", "metrics.json", "seeds.png", "log.jsonl", "index.html",
+        "config.json", "metrics.json", "seeds.png", "clay.png", "log.jsonl", "index.html",
     } | {
         f"seed_{seed:04d}/{name}"
         for seed in (0, 1)
         for name in (
             "turntable.mp4", "field.json", "field.safetensors", "mesh.glb", "mesh.json", "mesh.js",
-            *(f"views/az{azimuth}.png" for azimuth in AZIMUTHS),
+            *(f"{kind}/az{azimuth}.png" for kind in ("views", "clay") for azimuth in AZIMUTHS),
         )
     }  # fmt: skip
 
@@ -112,6 +112,7 @@ def test_pictures_and_metrics_say_what_the_issue_asks_for(house):
     assert 0 <= metrics["diversity"] <= 2
     assert set(metrics["fidelity"]) == {"category", "accepted", "fidelity", "reason"}
     assert {"grain", "holes"} <= set(metrics) and 0 <= metrics["mesh_iou"] <= 1
+    assert metrics["geometry"]["bump"] > 0 and metrics["seeds"]["1"]["geometry"]["parts"] >= 1
     assert metrics["peak_memory_gb"]["host"] > 0
     assert metrics["planned_memory_gb"]["cache"] > 0
     parts = ("loading", "optimising", "rendering", "meshes")

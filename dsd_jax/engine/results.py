@@ -4,7 +4,6 @@ Letters: n seeds, v views, h w pixels.
 """
 
 import dataclasses
-import json
 import resource
 import sys
 import time
@@ -20,6 +19,7 @@ from jaxtyping import UInt8
 
 import dsd_jax
 from dsd_jax.engine import hosts, picture_scores
+from dsd_jax.engine.mesh_scores import with_meshes
 from dsd_jax.engine.seed_views import SeedRenderer, seed_renderer, shoot, stage_of
 from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.mesh import exporting
@@ -28,7 +28,6 @@ from dsd_jax.export.run_folder import SHEET, seed_folder, view_name
 from dsd_jax.export.scenes import describe_field, save_scene
 from dsd_jax.export.video import save_video, turntable_azimuths_deg
 from dsd_jax.files import plain, write_json
-from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.scores import Scores, of_prompt
 from dsd_jax.recipe.recipe import Recipe, method_name
 from dsd_jax.recipe.state import State
@@ -95,21 +94,6 @@ def score(objects: "Objects", views: UInt8[np.ndarray, "n 8 h w 3"]) -> Scores:
         raise ValueError("the picture that these objects were made from is not at hand")
     fields = [objects[i].scene for i in range(len(objects))]
     return picture_scores.of_fields(fields, objects.about.reference, objects.recipe, views)
-
-
-def with_meshes(scores: Scores, seeds: list[int], folder: Path, meshed: list[int]) -> Scores:
-    """`scores`, and "mesh_iou": of the silhouettes of field and mesh, the mean over the 8 views.
-
-    None for seeds without a mesh; for the run the mean of the others, or None.
-    """
-    found = {
-        seed: float(np.mean(json.loads(path.read_text("utf-8"))["silhouette_iou"]))
-        for seed in meshed
-        for path in [seed_folder(folder, seed) / "mesh.json"]
-    }
-    each = [{"mesh_iou": found.get(seed)} for seed in seeds]
-    rows = [own | mesh for own, mesh in zip(scores.seeds, each, strict=True)]
-    return Scores(scores.run | means(each), rows)
 
 
 def summary(objects: "Objects", scores: Scores) -> dict[str, Any]:
@@ -211,14 +195,15 @@ def save(
             shown.describe("meshes")
         failed = finish_meshes(lambda line: None, shown.say)
     if scores:
+        meshed = [seed for seed in wanted if seed not in failed]
+        scores = with_meshes(scores, objects.seeds, folder, meshed, cameras)
         seconds = {
             "optimising": objects.seconds,
             "rendering": rendered - began,
             "meshes": time.monotonic() - rendered,
             **(times() if times else {}),
         }
-        meshed = [seed for seed in wanted if seed not in failed]
-        metrics = summary(objects, with_meshes(scores, objects.seeds, folder, meshed)) | {
+        metrics = summary(objects, scores) | {
             "iterations_per_second": shown.steps_per_second,
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }

@@ -150,6 +150,7 @@ def _seed(run: Path, seed: int, scores, embed: bool, models: bool) -> dict[str, 
         **_fidelity(scores),
         "details": _details(folder, scores),
         "views": [],
+        "clay": [],
         "downloads": [],
     }
     if embed:
@@ -158,8 +159,7 @@ def _seed(run: Path, seed: int, scores, embed: bool, models: bool) -> dict[str, 
         if has_mesh:
             found["packed"] = _packed(folder)
         return found
-    views = [(f"{folder.name}/views/{view_name(azimuth)}", azimuth) for azimuth in AZIMUTHS_DEG]
-    found["views"] = [view for view in views if (run / view[0]).is_file()]
+    found["views"], found["clay"] = _pictures(folder, "views"), _pictures(folder, "clay")
     found["poster"] = found["views"][0][0] if found["views"] else None
     found["video"] = f"{folder.name}/turntable.mp4"
     if has_mesh:
@@ -169,6 +169,13 @@ def _seed(run: Path, seed: int, scores, embed: bool, models: bool) -> dict[str, 
         for name, text in _DOWNLOADS.items() if name in there
     ]  # fmt: skip
     return found
+
+
+def _pictures(folder: Path, kind: str) -> list[tuple[str, float]]:
+    """(file, azimuth in degrees) of a seed's pictures, as far as they are there."""
+    found = [(folder / kind / view_name(azimuth), azimuth) for azimuth in AZIMUTHS_DEG]
+    return [(f"{folder.name}/{kind}/{file.name}", azimuth) for file, azimuth in found
+            if file.is_file()]  # fmt: skip
 
 
 def _fidelity(scores) -> dict[str, Any]:
@@ -200,6 +207,22 @@ def _details(folder: Path, scores) -> list[tuple[str, str]]:
         rows.append(("faces", f"{mesh['faces']:,}"))
         rows.append(("mesh, silhouettes", f"IoU {_mean(mesh['silhouette_iou']):.2f}"))
         rows.append(("mesh, colours", f"{_mean(mesh['psnr_db']):.1f} dB"))
+    return rows + _geometry(scores.get("geometry") or {})
+
+
+def _geometry(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of what is known of a mesh's geometry."""
+    if not found:
+        return []
+    bump, creased = f"{found['bump_deg']:.0f}°", f"{found['creased_share']:.0%}"
+    if found["bump"] is not None:
+        bump += f", {found['bump']:.1f} × real ones"
+        creased += f", {found['creased']:.1f} × real ones"
+    parts = f"{found['parts']}, {'' if found['watertight'] else 'not '}watertight"
+    cut = f"{found['self_intersecting']:,}"
+    rows = [("bump", bump), ("creased", creased), ("parts", parts), ("faces that cut", cut)]
+    if found["clay"] is not None:
+        rows.append(("as clay", "✓ accepted" if found["clay"] else "not accepted"))
     return rows
 
 

@@ -33,8 +33,8 @@ KEPT_SHARE = 0.02
 _PLATEAU = 0.001
 # Of fast_simplification: at 7, its default, it tears closed surfaces now and then.
 _AGGRESSION = 5
-# Grid points this near the isosurface, in log(1 + density), are moved away: vertices on a grid point
-# would be of one place.
+# Grid points this near the isosurface, in log(1 + density), are moved away: vertices on a grid
+# point would be of one place.
 _APART = 0.02
 # Of the triangles that are allowed, in the order of trial.
 _SHARES = (0.995, 0.98, 0.965, 0.95, 0.93, 0.91, 0.88)

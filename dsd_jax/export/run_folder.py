@@ -1,14 +1,14 @@
 """Names of a run's folder and files, and JSON that anything can read.
 
-runs/a-red-house-1a2b3c4d/config.json, metrics.json, seeds.png
-runs/a-red-house-1a2b3c4d/seed_0003/turntable.mp4, views/az045.png
+runs/a-red-house-1a2b3c4d/config.json, metrics.json, seeds.png, clay.png
+runs/a-red-house-1a2b3c4d/seed_0003/turntable.mp4, views/az045.png, clay/az045.png
 """
 
 from pathlib import Path
 
 from dsd_jax.files import config_hash, slug
 
-SHEET = "seeds.png"
+SHEET, CLAY_SHEET = "seeds.png", "clay.png"
 
 
 def run_folder(out: str | Path, prompt: str, config: object) -> Path:

@@ -24,7 +24,9 @@ from dsd_jax.metrics.nouns import learn_nouns
 FRONT, SIDE, BACK = 0, 1, 2
 DIRECTIONS = {0: FRONT, 90: SIDE, 180: BACK, 270: SIDE}
 # Arrays that are stored as they are.
-_PLAIN = ("alike", "whole", "grain", "holes")
+# Scores of real objects, of each category.
+_OF_CATEGORY = ("grain", "holes", "bump_deg", "creased_share", "accepted")
+_PLAIN = ("alike", "whole", *_OF_CATEGORY)
 FORMAT = "dsd_jax judge bank 2"
 
 
@@ -61,6 +63,8 @@ class Bank(NamedTuple):
         alike: of each object, the cosine to the nearest other one of its category; nan if alone.
         whole: the direction of `metrics.wholeness`.
         grain, holes: of real objects of each category, see `metrics.grain`; nan if unknown.
+        bump_deg, creased_share: likewise, see `metrics.geometry`.
+        accepted: likewise, share of them that this bank accepts, each left out in turn.
         limits: of the verdict.
     """
 
@@ -75,6 +79,9 @@ class Bank(NamedTuple):
     whole: Float[np.ndarray, "2f"]
     grain: Float[np.ndarray, "c"]
     holes: Float[np.ndarray, "c"]
+    bump_deg: Float[np.ndarray, "c"]
+    creased_share: Float[np.ndarray, "c"]
+    accepted: Float[np.ndarray, "c"]
     limits: Limits
 
 
@@ -117,7 +124,7 @@ def build_bank(
     azimuths_deg: Sequence[float],
     limits: Limits,
     whole: Float[np.ndarray, "2f"],
-    texture: Mapping[str, Mapping[str, float | None]] | None = None,
+    real: Mapping[str, Mapping[str, float | None]] | None = None,
     captions: Sequence[str] | None = None,
     dims: int = 256,
     min_fronts: int = 4,
@@ -131,7 +138,7 @@ def build_bank(
             all sides or unlike the rest of its category.
         azimuths_deg: of each view, among them 0, 90 or 270, and 180.
         limits, whole: what `metrics.calibration` found.
-        texture: {category: {"grain", "holes"}} of `metrics.grain.of_objects`.
+        real: {category: {"grain": ...}}, any of the scores of categories that a bank holds.
         captions: of each object; they teach the bank nouns besides the names of categories.
         dims: d, at most o * v and f.
         min_fronts: a category has directions from this many objects with a front on.
@@ -156,9 +163,8 @@ def build_bank(
                           names if captions is None else categories),
         alike=nearest_alike(features, category),
         whole=whole,
-        grain=_of_categories(names, texture or {}, "grain"),
-        holes=_of_categories(names, texture or {}, "holes"),
         limits=limits,
+        **{score: _of_categories(names, real or {}, score) for score in _OF_CATEGORY},
     )  # fmt: skip
 
 
@@ -173,9 +179,9 @@ def nearest_alike(
     return np.where(np.isfinite(best), best, np.nan).astype(np.float32)
 
 
-def _of_categories(names, texture, score: str) -> Float[np.ndarray, "c"]:
+def _of_categories(names, real, score: str) -> Float[np.ndarray, "c"]:
     """nan where a score is not known."""
-    values = (texture.get(name, {}).get(score) for name in names)
+    values = (real.get(name, {}).get(score) for name in names)
     return np.array([np.nan if value is None else value for value in values], np.float32)
 
 
@@ -183,6 +189,8 @@ def save_bank(bank: Bank, path: str | Path) -> int:
     """Write `bank` as one safetensors file; returns its size in bytes."""
     from safetensors.numpy import save
 
+    plain = {name: getattr(bank, name) for name in _PLAIN}
+    known = {name: own for name, own in plain.items() if not np.isnan(own).all()}
     scale = np.maximum(np.abs(bank.features).max(0), 1e-12) / 127.0
     tensors = {
         "category": bank.category.astype(np.int16),
@@ -191,7 +199,7 @@ def save_bank(bank: Bank, path: str | Path) -> int:
         "projection": bank.projection.astype(np.float16),
         "fronted": bank.fronted.astype(np.int16),
         "view_means": bank.view_means.astype(np.float16),
-        **{name: getattr(bank, name).astype(np.float32) for name in _PLAIN},
+        **{name: own.astype(np.float32) for name, own in known.items()},
     }
     words = {"categories": bank.categories, "nouns": bank.nouns, "limits": bank.limits._asdict()}
     metadata = {"format": FORMAT} | {k: json.dumps(v, sort_keys=True) for k, v in words.items()}
@@ -200,17 +208,18 @@ def save_bank(bank: Bank, path: str | Path) -> int:
     return Path(path).stat().st_size
 
 
-def load_bank(path: str | Path | None = None) -> Bank:
-    """The bank at `path`, by default the one inside the package.
+def load_bank(path: str | Path | None = None, name: str = "bank") -> Bank:
+    """The bank at `path`, by default the one inside the package: "bank", or "clay".
 
     Raises FileNotFoundError, or ValueError if the file is not a bank.
     """
     from safetensors import SafetensorError, safe_open
 
     if path is None:
-        path = Path(str(importlib.resources.files("dsd_jax"))) / "assets/judge/bank.safetensors"
+        path = Path(str(importlib.resources.files("dsd_jax"))) / f"assets/judge/{name}.safetensors"
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no judge's bank at {path}: experiments/tools/build_judge_bank.py")
+        tools = "experiments/tools/build_judge_bank.py, or build_clay_bank.py"
+        raise FileNotFoundError(f"no judge's bank at {path}: {tools}")
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
@@ -222,8 +231,10 @@ def load_bank(path: str | Path | None = None) -> Bank:
             f"{path} is of format {metadata.get('format')!r}, not {FORMAT!r}: build it anew with "
             "experiments/tools/build_judge_bank.py"
         )
+    categories = tuple(json.loads(metadata["categories"]))
+    unknown = np.full(len(categories), np.nan, np.float32)
     return Bank(
-        categories=tuple(json.loads(metadata["categories"])),
+        categories=categories,
         category=tensors["category"].astype(np.int32),
         features=unit(tensors["features"] * tensors["scale"]).astype(np.float32),
         projection=tensors["projection"].astype(np.float32),
@@ -231,7 +242,7 @@ def load_bank(path: str | Path | None = None) -> Bank:
         view_means=tensors["view_means"].astype(np.float32),
         nouns=json.loads(metadata["nouns"]),
         limits=Limits(**json.loads(metadata["limits"])),
-        **{name: tensors[name] for name in _PLAIN},
+        **{name: tensors.get(name, unknown) for name in _PLAIN},
     )
 
 

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from dsd_jax.metrics.geometry import welded
+
 _OCTANTS = np.array(list(itertools.product((-1, 1), repeat=3)))
 
 Triangles = Float[np.ndarray, "f 3 3"]
@@ -42,6 +44,33 @@ def exploded(
     extent = np.abs(triangles).max((0, 1))
     triangles, colours = _moved(triangles, colours, gap * _OCTANTS * extent)
     return triangles / (1 + gap), colours
+
+
+def crumpled(triangles: Triangles, rng: np.random.Generator) -> Triangles:
+    """Paper: cut until no edge is longer than 0.04 to 0.12, and every corner moved at random."""
+    longest = rng.uniform(0.04, 0.12)
+    vertices, faces = _cut(triangles, longest)
+    step = longest * rng.uniform(0.12, 0.3)
+    return (vertices + step * rng.normal(size=vertices.shape))[faces]
+
+
+def lumpy(triangles: Triangles, rng: np.random.Generator, waves: int = 24) -> Triangles:
+    """Dough: moved by a smooth random field, of waves 0.15 to 0.5 long and about 0.03 high."""
+    vertices, faces = _cut(triangles, 0.05)
+    toward = rng.normal(size=(3, waves))
+    toward *= 2 * np.pi / rng.uniform(0.15, 0.5) / np.linalg.norm(toward, axis=0)
+    field = np.sin(vertices @ toward + rng.uniform(0, 2 * np.pi, waves))
+    height = rng.uniform(0.02, 0.04) / np.sqrt(waves / 2)
+    return (vertices + height * field @ rng.normal(size=(waves, 3)))[faces]
+
+
+def _cut(triangles: Triangles, longest: float):
+    """Vertices and faces of the same surface, without edges that are longer."""
+    from trimesh.remesh import subdivide_to_size
+
+    mesh = welded(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3))
+    cut = welded(*subdivide_to_size(mesh.vertices, mesh.faces, longest, max_iter=16))
+    return cut.vertices, cut.faces
 
 
 def clipped(
@@ -150,3 +179,5 @@ def _shrunk(view: np.ndarray, height: float, width: float) -> np.ndarray:
 IN_3D = {"half": half, "shuffled": shuffled, "exploded": exploded}
 IN_PICTURES = {"noise": noise, "plain": plain, "card": card, "overlapping": overlapping,
                "quartered": quartered, "empty": empty}  # fmt: skip
+# Of triangles alone, which lose their colours.
+AS_CLAY = {"crumpled": crumpled, "lumpy": lumpy}

@@ -56,22 +56,24 @@ def calibrate(
     framed: Framing,
     broken: Mapping[str, Broken],
     near: float = 0.95,
+    taught: Sequence[str] = TAUGHT,
 ) -> Calibration:
     """Limits of the verdict, and what they come to.
 
     Args:
         framed: of the real objects.
-        broken: by kind, those of `TAUGHT` among them. Of each, its source and the source's near
+        broken: by kind, those of `taught` among them. Of each, its source and the source's near
             duplicates (a cosine above `near`) are left out of the reference.
+        taught: kinds from which it is learnt what is not whole.
     """
     category = np.unique(categories, return_inverse=True)[1]
     known = object_features(view_features)
     evidence = wholeness.evidence(view_features)
-    taught = np.concatenate([wholeness.evidence(broken[kind].features) for kind in TAUGHT])
-    source = np.concatenate([broken[kind].source for kind in TAUGHT])
+    pieces = np.concatenate([wholeness.evidence(broken[kind].features) for kind in taught])
+    source = np.concatenate([broken[kind].source for kind in taught])
     judged = np.concatenate([wholeness.evidence(own.features) for own in broken.values()])
     origin = np.concatenate([own.source for own in broken.values()])
-    real_whole, broken_whole = wholeness.left_out(evidence, taught, source, judged, origin)
+    real_whole, broken_whole = wholeness.left_out(evidence, pieces, source, judged, origin)
     vote, other_vote = _real_votes(known, category)
     asked = (np.bincount(category) > 1)[category]
     limits = Limits(0.0, *_limits(real_whole, framed))
@@ -86,8 +88,8 @@ def calibrate(
         start += len(own.source)
         enough = _broken_votes(known, category, own, near) >= limits.vote
         shares[kind] = float((whole & enough & judge.within(own.framing, limits)).mean())
-    toward = wholeness.direction(evidence, taught)
-    middle = (evidence.mean(0) + taught.mean(0)) / 2 @ toward
+    toward = wholeness.direction(evidence, pieces)
+    middle = (evidence.mean(0) + pieces.mean(0)) / 2 @ toward
     return Calibration(limits._replace(whole=limits.whole + float(middle)), toward, passes, shares)
 
 

@@ -10,7 +10,7 @@ from dsd_jax.distillation import DSD, Method, result
 from dsd_jax.engine.generate import about, initial_states
 from dsd_jax.engine.objects import Objects
 from dsd_jax.engine.plan import make_plan
-from dsd_jax.engine.results import recipe_config, score, summary, with_meshes
+from dsd_jax.engine.results import recipe_config, score, summary
 from dsd_jax.fields.base import Field
 from dsd_jax.files import write_json
 from dsd_jax.metrics.scores import Scores
@@ -37,18 +37,6 @@ def test_each_seed_gets_its_own_scores_and_steps(task):
     lost = Objects(about(task)._replace(pictured=True), plan, chunks, {})
     with pytest.raises(ValueError, match="the picture that these objects were made from is not at"):
         score(lost, None)
-
-
-def test_meshes_are_scored_beside_their_fields(tmp_path):
-    """Seed 4 has a mesh from before, and none now."""
-    for seed, iou in ((3, [0.8, 1.0]), (4, [0.1, 0.1]), (7, [0.5, 0.7])):
-        (tmp_path / f"seed_{seed:04d}").mkdir()
-        write_json(tmp_path / f"seed_{seed:04d}" / "mesh.json", {"silhouette_iou": iou})
-    scores = Scores({"diversity": 0.5}, [{"accepted": own} for own in (True, False, None)])
-    found = with_meshes(scores, [7, 4, 3], tmp_path, [3, 7])
-    assert found.run == {"diversity": 0.5, "mesh_iou": pytest.approx(0.75)}
-    assert [own["mesh_iou"] for own in found.seeds] == [pytest.approx(0.6), None, 0.9]
-    assert with_meshes(scores, [7, 4, 3], tmp_path, []).run["mesh_iou"] is None
 
 
 def test_a_recipe_in_json(tmp_path):

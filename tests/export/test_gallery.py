@@ -38,13 +38,18 @@ def test_a_page_tells_the_run(run):
         "diversity": "0.49", "judge's neighbours": "house 2, rock 1", "steps": "7",
         "mesh.glb": "0.0 MB", "faces": "4",
         "mesh, silhouettes": "IoU 0.95", "mesh, colours": "30.5 dB",
+        "bump": "12°, 1.2 × real ones", "creased": "50%, 2.0 × real ones",
+        "parts": "2, not watertight", "faces that cut": "1,234",
+        "as clay": "✓ accepted",
     }  # fmt: skip
     assert [text for text, _, _ in second["downloads"]] == ["GLB", "video", "field"]
     assert second["downloads"][0][2] == "a-red-house-1a2b3c4d_seed_0001.glb"
     files = [second["video"], second["poster"], second["model"]]
-    files += [view for view, _ in second["views"]] + [href for _, href, _ in second["downloads"]]
-    assert len(files) == 14 and all((run / file).is_file() for file in files)
-    assert "model" not in told["seeds"][15] and not (run / "seed_0015" / "mesh.js").exists()
+    files += [view for view, _ in second["views"] + second["clay"]]
+    files += [href for _, href, _ in second["downloads"]]
+    assert len(files) == 22 and all((run / file).is_file() for file in files)
+    last = told["seeds"][15]
+    assert "model" not in last and not last["clay"] and not (run / "seed_0015" / "mesh.js").exists()
 
 
 def test_it_is_small_and_asks_for_nothing(run):
@@ -79,7 +84,8 @@ def test_a_page_that_holds_all(run, tmp_path):
     video = (run / "turntable.mp4").read_bytes()
     assert base64.b64decode(first["video"].removeprefix("data:video/mp4;base64,")) == video
     assert gzip.decompress(base64.b64decode(first["packed"])) == (run / "mesh.glb").read_bytes()
-    assert "packed" not in last and not first["downloads"] and not first["views"]
+    assert "packed" not in last and not first["downloads"]
+    assert not first["views"] and not first["clay"]
     small = gallery_page(run, models=False)
     assert len(small) < 80_000 and "packed" not in shown(small)["seeds"][0]
 

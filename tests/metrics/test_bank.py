@@ -99,7 +99,7 @@ def test_round_trip(bank, tmp_path):
         votes = (judge.verdict(own, category, views).vote for own in (read, bank))
         np.testing.assert_allclose(*votes, atol=0.02)
     assert read.limits == bank.limits
-    for name in ("alike", "whole", "grain", "holes"):
+    for name in ("alike", "whole", "grain", "holes", "bump_deg", "creased_share", "accepted"):
         np.testing.assert_array_equal(getattr(read, name), getattr(bank, name))
     assert [p.name for p in path.parent.iterdir()] == ["bank.safetensors"]
 
@@ -120,6 +120,9 @@ def test_size_of_a_full_bank(tmp_path):
         whole=rng.random(2560, np.float32),
         grain=rng.random(384, np.float32),
         holes=rng.random(384, np.float32),
+        bump_deg=rng.random(384, np.float32),
+        creased_share=rng.random(384, np.float32),
+        accepted=rng.random(384, np.float32),
         limits=banks.Limits(0.2, 0.1, 0.3, 0.4, 0.5, 0.6),
     )
     assert banks.save_bank(bank, tmp_path / "bank.safetensors") < 2 * 2**20
@@ -148,13 +151,14 @@ def test_nearest_alike_by_hand():
     np.testing.assert_allclose(found, [0.6, 0.8, 0.8, np.nan], rtol=1e-6)
 
 
-def test_texture_of_categories():
+def test_scores_of_categories():
     views, names = synthetic(np.random.default_rng(0))
-    texture = {"thing1": {"grain": 0.5, "holes": 0.25}, "thing2": {"grain": None, "holes": None}}
-    bank = banks.build_bank(views, names, np.zeros(60, bool), AZIMUTHS, texture=texture, dims=8,
+    real = {"thing1": {"grain": 0.5, "bump_deg": 0.25}, "thing2": {"grain": None, "holes": None}}
+    bank = banks.build_bank(views, names, np.zeros(60, bool), AZIMUTHS, real=real, dims=8,
                             **ANY)  # fmt: skip
     np.testing.assert_array_equal(bank.grain, [np.nan, 0.5, *[np.nan] * 4])
-    np.testing.assert_array_equal(bank.holes, [np.nan, 0.25, *[np.nan] * 4])
+    np.testing.assert_array_equal(bank.bump_deg, [np.nan, 0.25, *[np.nan] * 4])
+    assert np.isnan(bank.holes).all()
 
 
 def test_packaged_bank():

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import trimesh
 
-from dsd_jax.metrics import broken
+from dsd_jax.metrics import broken, geometry
 
 
 def area(triangles):
@@ -76,3 +77,14 @@ def test_broken_in_pictures():
     quarters = coloured[8:24, 8:24].reshape(2, 8, 2, 8).mean((1, 3))
     assert sorted(quarters.ravel()) == [0, 0, 1, 1]
     assert not made["empty"].any()
+
+
+@pytest.mark.parametrize("kind", broken.AS_CLAY)
+def test_broken_as_clay(kind):
+    """A box loses its flat sides and stays in one piece, about where it was."""
+    box = trimesh.creation.box().triangles
+    found = broken.AS_CLAY[kind](box, np.random.default_rng(0))
+    mesh = geometry.welded(found.reshape(-1, 3), np.arange(3 * len(found)).reshape(-1, 3))
+    assert geometry.parts(mesh) == 1 and mesh.is_watertight
+    assert 0.5 < np.abs(found).max() < 0.7 and mesh.edges_unique_length.max() < 0.25
+    assert geometry.relief(mesh).bump_deg > 2 * 1.93  # that of the box

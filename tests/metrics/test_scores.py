@@ -45,7 +45,7 @@ def test_objects_are_judged():
     bank = banks.build_bank(
         views, names, np.zeros(12, bool), (0, 90, 180, 270), dims=8,
         limits=banks.Limits(0.5, -1, 1, 1, 0, 0), whole=np.zeros(16, np.float32),
-        texture={"car": {"grain": 0.1, "holes": 0.25}},
+        real={"car": {"grain": 0.1, "holes": 0.25}},
     )  # fmt: skip
     pictures = np.full((4, 4, 64, 64, 3), 204, np.uint8)
     pictures[:, :, 16:48, 16:48] = 100

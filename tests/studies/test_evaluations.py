@@ -111,5 +111,6 @@ def test_targets_of_the_refinement_are_counted(prior):
     unrefined = make_task(prior, "a red house", changed(recipe, rounds=0))
     more = evaluations.in_3d(task, optimise) - evaluations.in_3d(unrefined, optimise)
     assert more == 2 * 3 * 4 * (5 + 5)
-    alone = make_task(prior, "a red house", changed(recipe, views=1))
-    assert targets.predictions(alone.prior, alone.recipe) == 3 * 4 * (5 + 3 + 5 + 10)
+    assert targets.predictions(prior, changed(recipe, views=1)) == 3 * 4 * (5 + 5)
+    pairs = changed(recipe, group_views=2)
+    assert targets.predictions(prior, pairs) == 3 * 2 * (5 + 3 + 5 + 10)

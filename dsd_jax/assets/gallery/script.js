@@ -213,6 +213,7 @@ async function show(tile) {
   $("details").replaceChildren(...rows);
   large.querySelector(".downloads").replaceChildren(...links(seed));
   $("views").replaceChildren(...seed.views.map(viewButton));
+  $("clay").replaceChildren(...seed.clay.map(viewButton));
   $("model").replaceChildren();
   if (!large.open) large.showModal();
   tiles.forEach((other) => turn(other, other.turning));
