@@ -35,12 +35,12 @@ standard = changed(
 
 quick = changed(
     standard,
-    steps=340,
+    steps=320,
     views=1,
     resolution=32,
     late_resolution=32,
-    rounds=4,
-    fit_steps=220,
+    rounds=3,
+    fit_steps=200,
     groups=3,
     rays=1024,
     focus=0.75,

@@ -43,7 +43,7 @@ def test_a_recipe_in_json(tmp_path):
     path = tmp_path / "config.json"
     write_json(path, recipe_config(quick))
     found = json.loads(path.read_text())
-    assert found["steps"] == 340 and found["render"]["samples"] == 32
+    assert found["steps"] == 320 and found["render"]["samples"] == 32
     assert found["method"]["name"] == "dsd" and found["method"]["eta_at"] is None
     assert found["field"]["kind"] == "hash_grid" and found["field"]["levels"] == 6
 
