@@ -107,8 +107,8 @@ def categories(prior: Prior, bank: Bank, network, data: Objects, out: Path) -> d
     save_png(out / "samples_40x8.png", contact_sheet(images[:, :, 0], labels=None, tile=64))
     features = features_in_batches(network, images)
     accepted = {
-        name: float(judge.accepts(bank, name, rows).mean())
-        for name, rows in zip(names, features, strict=True)
+        name: float(judge.verdict(bank, name, rows, views).accepted.mean())
+        for name, rows, views in zip(names, features, images, strict=True)
         if name in bank.categories
     }
     spread = {name: diversity(features[names.index(name)]) for name in DIVERSE if name in names}

@@ -276,7 +276,7 @@ def main(settings: Settings) -> None:
         judge.AZIMUTHS_DEG,
         limits=found.limits,
         whole=found.whole,
-        texture={name: grain.summary(seen.texture[own]) for name, own in members.items()},
+        real={name: grain.summary(seen.texture[own]) for name, own in members.items()},
         captions=[objects.caption[i] for i in seen.source],
         dims=settings.dims,
     )
