@@ -51,11 +51,6 @@ class Rounds(NamedTuple):
     prepare_every: int
     begins: int
 
-    @property
-    def when(self) -> dict[str, int]:
-        """Its steps."""
-        return {"prepare_every": self.prepare_every, "begins": self.begins}
-
 
 class Block(NamedTuple):
     """Compiled programs for n seeds, which make some steps of all of them; see `make_block`."""

@@ -171,7 +171,7 @@ def _size_of_field(recipe: Recipe) -> tuple[int, int, int]:
 def _fit(recipe: Recipe) -> int:
     """Bytes of the rays of a step of the refinement's fit; none where nothing is refined."""
     numbers, (levels, _, width) = recipe.refine, _size_of_field(recipe)
-    if recipe.surface.solid:
+    if recipe.becomes_surface:
         levels, width = levels + recipe.surface.distance_levels, width + SurfaceField.hidden_width
     points = numbers.rays * numbers.fit_samples if numbers.rounds else 0
     return int(points * (levels * costs().point_level + width * _POINT_UNIT))

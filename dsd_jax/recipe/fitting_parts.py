@@ -106,10 +106,8 @@ class OptimiseSettings:
 
 @dataclass(frozen=True)
 class SurfaceSettings:
-    """Refinement: matter becomes the inside of a surface, see `fields.surface`."""
+    """`refine.shape` "surface": see `fields.surface`."""
 
-    solid: bool = False
-    """Whether it does."""
     distance_levels: int = 5
     """Levels of the distance's hash grid."""
     width_first: float = 0.03
@@ -142,6 +140,8 @@ class RefineSettings:
 
     rounds: int = 0
     """Rounds; 0 leaves refinement out."""
+    shape: Literal["density", "surface"] = "density"
+    """What is fitted: the density as distillation left it, or a surface around it."""
     fit_steps: int = 100
     """Steps of the fit in each round."""
     t_first: float = 0.8

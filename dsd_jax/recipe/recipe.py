@@ -77,7 +77,7 @@ class Recipe:
         background: Any = self.render.background
         shown: Background = "grey" if background == "random" else background
         numbers = self.surface
-        if not (numbers.solid and self.refine.rounds):
+        if not self.becomes_surface:
             return Scene(self.field, shown)
         field = SurfaceField(
             self.field,
@@ -91,6 +91,11 @@ class Recipe:
             settle_steps=numbers.settle_steps,
         )
         return Scene(field, shown)
+
+    @property
+    def becomes_surface(self) -> bool:
+        """Whether the refinement fits a surface."""
+        return self.refine.rounds > 0 and self.refine.shape == "surface"
 
     @property
     def total_steps(self) -> int:

@@ -226,7 +226,7 @@ def test_what_is_no_field_is_refused_in_one_line():
     cells=st.integers(2, 5),
     seed=st.integers(0, 2**32 - 1),
     background=st.sampled_from(["grey", "white", "colour", "directional"]),
-    grown=st.none() | st.floats(0, 1, width=32),
+    grown=st.none() | st.floats(0.125, 1, width=32) | st.just(0.0),
 )
 def test_a_scene_of_voxels_renders_and_comes_back_from_disk(cells, seed, background, grown):
     own = Voxels(cells) if grown is None else Growing(cells)

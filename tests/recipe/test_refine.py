@@ -172,7 +172,7 @@ def test_broken_off_and_resumed_it_is_the_unbroken_run(task, blocks, unbroken, u
 
 def test_a_surface_is_resumed_as_well_and_becomes_one(task, recipe):
     """From the step on which the refinement begins; its width shrinks, its colours become red."""
-    solid = changed(recipe, solid=True, distance_levels=2, settle_steps=8)
+    solid = changed(recipe, shape="surface", distance_levels=2, settle_steps=8)
     task = make_task(Flat(), "a red thing", solid)
     blocks = generate.make_blocks(task, seed_mesh(1, jax.local_devices()[:1]))
     states = generate.initial_states(task, [0])
