@@ -185,7 +185,7 @@ def save(
     hosts.wait("fields")
     began = time.monotonic()
     wanted = objects.seeds if meshes and first else []
-    cameras, field = mesh_cameras(objects.recipe), objects.recipe.field
+    cameras, field = mesh_cameras(objects.recipe), objects.recipe.scene.field
     with exporting(folder, wanted, cameras, field=field) as finish_meshes:
         views = _write_views(objects, folder, shown)
         rendered = time.monotonic()

@@ -49,7 +49,7 @@ def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects
     together: dict[int, list[int]] = {}
     for seed in seeds:
         together.setdefault(steps[seed], []).append(seed)
-    chunks = [(own, _states(folder, own, at, recipe.field)) for at, own in together.items()]
+    chunks = [(own, _states(folder, own, at, recipe.scene.field)) for at, own in together.items()]
     stopped, devices = int(bool(metrics.get("interrupted"))), jax.local_devices()[:1]
     objects = Objects(about, seed_mesh(len(seeds), devices), chunks, latest, stopped)
     run = {name: value for name, value in metrics.items() if name != "seeds"}

@@ -8,8 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dsd_jax.export.field_grid import field_of
+from dsd_jax.export.scenes import SavedScene, load_scene, save_scene
 from dsd_jax.fields.base import Field
+from dsd_jax.fields.radiance import HashGridField
 from dsd_jax.fields.surface import SurfaceField, SurfaceStage, laplace_density
+from dsd_jax.rendering.scene import Scene
 
 ALONG = np.linspace(0.0, 0.8, 9)
 
@@ -112,3 +116,15 @@ def test_parameters_have_groups(settled):
     groups = FIELD.parameter_groups(settled)
     assert jax.tree.structure(groups) == jax.tree.structure(settled)
     assert {*jax.tree.leaves(groups["distance"])} == {"grid", "mlp"}
+
+
+def test_it_comes_back_from_disk_with_what_it_wraps(tmp_path):
+    field = SurfaceField(HashGridField(levels=2, log2_entries=8), levels=2, log2_entries=8)
+    scene = Scene(field)
+    stage = jax.tree.map(float, field.stage(1.5, final=True))
+    save_scene(tmp_path, SavedScene(scene, scene.init(jax.random.key(0)), stage))
+    for loaded in (load_scene(tmp_path), load_scene(tmp_path, field)):
+        assert loaded.scene == scene and loaded.stage == stage
+        assert field_of(loaded).solid
+    with pytest.raises(ValueError, match="is of another field: surface, not hash_grid"):
+        load_scene(tmp_path, field.base)
