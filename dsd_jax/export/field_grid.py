@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dsd_jax.export.scenes import SavedScene
+from dsd_jax.fields.solids import on_grid
 from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.occupancy import OccupancyGrid, init
@@ -69,15 +70,10 @@ class SceneField(NamedTuple):
 
 @partial(jax.jit, static_argnames=("apply", "cells", "solid"))
 def _grid(apply, params, cells: int, solid: bool) -> Array:
-    axis = jnp.linspace(-1, 1, cells + 1)
-    y, z = jnp.meshgrid(axis, axis, indexing="ij")
+    def value(points):
+        return apply.distance(params, points) if solid else apply(params, points)[0]
 
-    def plane(x):
-        points = jnp.stack([jnp.full_like(y, x), y, z], -1).reshape(-1, 3)
-        found = apply.distance(params, points) if solid else apply(params, points)[0]
-        return found.reshape(y.shape)
-
-    return jax.lax.map(plane, axis)
+    return on_grid(value, cells)
 
 
 def density_grid(field: ExportedField) -> Float[np.ndarray, "g g g"]:

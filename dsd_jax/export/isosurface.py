@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dsd_jax.export.field_grid import DEVICES
 from dsd_jax.fields.hash_grid import encode
+from dsd_jax.fields.solids import KEPT_SHARE
 from dsd_jax.rendering.agreement import iou
 from dsd_jax.rendering.cameras import Camera, rays
 from dsd_jax.rendering.occupancy import init, is_met
@@ -27,8 +28,6 @@ from dsd_jax.rendering.sampling import ray_ball
 # Pores and gaps up to twice so many cells wide are closed, if silhouettes agree (nearly) as well.
 CLOSINGS = (0, 1, 2, 3)
 _CLOSING_COST = 0.002
-# Pieces with less than this share of the largest piece's grid points float, and are left out.
-KEPT_SHARE = 0.02
 # Silhouettes that agree so nearly as well as the best ones count as equal to them.
 _PLATEAU = 0.001
 # Of fast_simplification: at 7, its default, it tears closed surfaces now and then.

@@ -11,6 +11,7 @@ small contributions. The inner loop is in `interpolation`; `folding` is what it 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -148,3 +149,12 @@ class HashGrid(nn.Module):
             for i, r in enumerate(resolutions)
         ]
         return encode(tables, points, resolutions, open_levels)
+
+
+def grid_or_mlp(params: Any) -> Any:
+    """Learning rates of a module around one `HashGrid`: its tables are "grid", all else "mlp"."""
+
+    def group(path, leaf):
+        return "grid" if "HashGrid_0" in [entry.key for entry in path] else "mlp"
+
+    return jax.tree_util.tree_map_with_path(group, params)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dsd_jax.fields.base import Field, FieldFn
-from dsd_jax.fields.hash_grid import HashGrid, level_resolutions
+from dsd_jax.fields.hash_grid import HashGrid, grid_or_mlp, level_resolutions
 
 
 def truncated_exp(x: jax.Array) -> jax.Array:
@@ -194,11 +194,7 @@ class HashGridField(Field):
 
     def parameter_groups(self, params: dict[str, Any]) -> Any:
         """The tables of the hash grid are "grid", all else is "mlp"."""
-
-        def group(path, leaf):
-            return "grid" if "HashGrid_0" in [entry.key for entry in path] else "mlp"
-
-        return jax.tree_util.tree_map_with_path(group, params)
+        return grid_or_mlp(params)
 
     def stage(self, progress: Any, final: bool = False) -> Stage:
         """Levels open from `start_levels` at the start linearly to all at `levels_until`.

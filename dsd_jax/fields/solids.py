@@ -3,12 +3,28 @@
 Letters: g grid points along an axis of the box [-1, 1]^3 (x, y, z). Lengths are in world units.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 # Pieces with less than this share of the largest piece's grid points are left out.
 KEPT_SHARE = 0.02
+
+
+def on_grid(
+    function: Callable[[Float[Array, "n 3"]], Float[Array, "n"]], cells: int
+) -> Float[Array, "g g g"]:
+    """A function of points at the corners of so many cells along an axis, plane by plane."""
+    axis = jnp.linspace(-1, 1, cells + 1)
+    y, z = jnp.meshgrid(axis, axis, indexing="ij")
+
+    def plane(x):
+        points = jnp.stack([jnp.full_like(y, x), y, z], -1).reshape(-1, 3)
+        return function(points).reshape(y.shape)
+
+    return jax.lax.map(plane, axis)
 
 
 def solid_of(dense: Bool[Array, "g g g"], closing: int) -> Bool[Array, "g g g"]:
@@ -51,7 +67,7 @@ def signed_distance(solid: Bool[Array, "g g g"]) -> Float[Array, "g g g"]:
     return jnp.clip(steps * cell, -3.5, 3.5)
 
 
-def smoothed(values: Float[Array, "g g g"], times: int = 1) -> Float[Array, "g g g"]:
+def smoothed(values: Float[Array, "g g g"]) -> Float[Array, "g g g"]:
     """A mean over each point and its neighbours, of weights 1/4, 1/2, 1/4 along each axis."""
 
     def along(values, axis):
@@ -62,7 +78,7 @@ def smoothed(values: Float[Array, "g g g"], times: int = 1) -> Float[Array, "g g
         ]
         return 0.25 * parts[0] + 0.5 * parts[1] + 0.25 * parts[2]
 
-    for axis in times * (0, 1, 2):
+    for axis in range(3):
         values = along(values, axis)
     return values
 
@@ -107,11 +123,11 @@ def _over_neighbours(combine, values, outside, axes=(0, 1, 2)):
 def _rounded(mask: Bool[Array, "g g g"], radius: int) -> Bool[Array, "g g g"]:
     """The mask grown by about a ball: by turns to all 26 neighbours and to the six."""
     for i in range(radius):
-        mask = _grown(mask) if i % 2 else _boxed(mask)
+        mask = _grown(mask) if i % 2 else boxed(mask)
     return mask
 
 
-def _boxed(mask: Bool[Array, "g g g"]) -> Bool[Array, "g g g"]:
+def boxed(mask: Bool[Array, "g g g"]) -> Bool[Array, "g g g"]:
     """The mask and its 26 neighbours."""
     for axis in range(3):
         mask = _over_neighbours(jnp.logical_or, mask, False, (axis,))

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from dsd_jax.fields import solids
 from dsd_jax.fields.base import Field
-from dsd_jax.fields.hash_grid import HashGrid, encode, level_resolutions
+from dsd_jax.fields.hash_grid import HashGrid, encode, grid_or_mlp, level_resolutions
 
 # Of the fit of the distance to that of the density's shape: points a step, learning rate.
 _POINTS, _RATE = 4096, 0.01
@@ -136,11 +136,7 @@ class SurfaceField(Field):
 
     def parameter_groups(self, params: dict[str, Any]) -> dict[str, Any]:
         """Those of `base`; of the distance the tables are "grid", all else is "mlp"."""
-
-        def group(path, leaf):
-            return "grid" if "HashGrid_0" in [entry.key for entry in path] else "mlp"
-
-        distance = jax.tree_util.tree_map_with_path(group, params["distance"])
+        distance = grid_or_mlp(params["distance"])
         return {"base": self.base.parameter_groups(params["base"]), "distance": distance}
 
     def stage(self, progress: Any, final: bool = False) -> Any:
@@ -181,14 +177,10 @@ class SurfaceField(Field):
         Args:
             stage: of the base.
         """
-        axis = jnp.linspace(-1, 1, self.cells + 1)
-        y, z = jnp.meshgrid(axis, axis, indexing="ij")
-
-        def plane(x):
-            points = jnp.stack([jnp.full_like(y, x), y, z], -1).reshape(-1, 3)
-            return self.base.apply(params["base"], points, stage)[0].reshape(y.shape)
-
-        solid = solids.solid_of(jax.lax.map(plane, axis) > self.threshold, self.closing)
+        density = solids.on_grid(
+            lambda points: self.base.apply(params["base"], points, stage)[0], self.cells
+        )
+        solid = solids.solid_of(density > self.threshold, self.closing)
         shape = solids.smoothed(solids.signed_distance(solid))
         fitted = self._fitted(key, params["distance"], shape)
         some = jnp.any(solid)

@@ -30,7 +30,7 @@ from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State, grouped_adam, step_key
 from dsd_jax.recipe.targets import Targets, make_targets, stage_of
 from dsd_jax.recipe.viewpoints import Shared, viewpoint_at
-from dsd_jax.rendering import occupancy
+from dsd_jax.rendering import occupancy, regularisers
 from dsd_jax.rendering.cameras import pixel_rays
 
 # Softens the corner of the absolute difference at 0, in units of colour.
@@ -128,8 +128,7 @@ def _loss(recipe: Recipe, state: State, key, pictured: bool, params) -> tuple[Ar
     )
     wanted = targets.rgb[view, row, column].astype(jnp.float32) / 255
     distance = jnp.mean(jnp.sqrt(jnp.square(rendering.rgb - wanted) + _CORNER**2)) - _CORNER
-    p = jnp.clip(rendering.opacity, 1e-3, 1 - 1e-3)
-    entropy = -jnp.mean(p * jnp.log(p) + (1 - p) * jnp.log1p(-p))
+    entropy = regularisers.opaque(rendering)
     points = _points(keys[3], origins, directions, rendering.distances)
     own = scene.field.penalty(params["field"], points)
     return distance + refine.fit_opaque * entropy + own, jnp.mean(rendering.opacity)

@@ -22,7 +22,7 @@ from dsd_jax.recipe.fitting_parts import RefineSettings
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.reference import resized
 from dsd_jax.recipe.state import State
-from dsd_jax.recipe.viewpoints import Reference, Shared, guided, viewpoint_at, visible
+from dsd_jax.recipe.viewpoints import Reference, Shared, guided, viewpoints_around, visible
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.volume import Rendering, chunk_within
 
@@ -97,20 +97,16 @@ def stage_of(recipe: Recipe, state: State):
 
 def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0) -> Targets:
     """The targets of group i: v views evenly around the object, of one elevation."""
-    refine, cameras, v = recipe.refine, recipe.camera, recipe.refine.group_views
+    refine, v = recipe.refine, recipe.refine.group_views
     keys = jax.random.split(key, 3)
     first = (i + jax.random.uniform(keys[0])) / refine.groups * (2 * jnp.pi / v)
-    low, high = jnp.deg2rad(cameras.elevation_min_deg), jnp.deg2rad(cameras.elevation_max_deg)
-    elevation = jax.random.uniform(keys[1], (), minval=low, maxval=high)
-    azimuth = first + jnp.arange(v) * (2 * jnp.pi / v)
-    elevation = jnp.broadcast_to(elevation, azimuth.shape)
-    viewpoints, camera = viewpoint_at(azimuth, elevation, cameras)
+    viewpoints, camera = viewpoints_around(first, keys[1], v, recipe.camera)
     seen = jax.lax.map(partial(_render, prior, recipe, state), camera)
     x = jax.vmap(partial(prior.encode, shared.prior))(seen.rgb)
     clean = _cleaned(prior, recipe, shared, state, keys[2], x, viewpoints, t0)
     pictures = jax.lax.map(partial(prior.decode, shared.prior), clean)
     worth = jax.vmap(_worth)(pictures, seen.rgb, seen.opacity)
-    return Targets(_bytes(pictures), worth, azimuth, elevation)
+    return Targets(_bytes(pictures), worth, viewpoints.azimuth, viewpoints.elevation)
 
 
 def _render(prior: Prior, recipe: Recipe, state: State, camera: Camera) -> Rendering:

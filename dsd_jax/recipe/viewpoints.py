@@ -61,10 +61,17 @@ class Shared(NamedTuple):
 def sample_viewpoints(key: jax.Array, cameras: CameraSettings) -> tuple[Viewpoint, Camera]:
     """Random viewpoints with leading axis v, evenly spread in azimuth, of one elevation."""
     azimuth_key, elevation_key = jax.random.split(key)
-    turn = jnp.arange(cameras.views) * (2 * jnp.pi / cameras.views)
-    azimuth = jax.random.uniform(azimuth_key, (), maxval=2 * jnp.pi) + turn
+    first = jax.random.uniform(azimuth_key, (), maxval=2 * jnp.pi)
+    return viewpoints_around(first, elevation_key, cameras.views, cameras)
+
+
+def viewpoints_around(
+    first: Any, key: jax.Array, views: int, cameras: CameraSettings
+) -> tuple[Viewpoint, Camera]:
+    """So many, evenly spread in azimuth from `first` on, of one random elevation."""
+    azimuth = first + jnp.arange(views) * (2 * jnp.pi / views)
     low, high = jnp.deg2rad(cameras.elevation_min_deg), jnp.deg2rad(cameras.elevation_max_deg)
-    elevation = jax.random.uniform(elevation_key, (), minval=low, maxval=high)
+    elevation = jax.random.uniform(key, (), minval=low, maxval=high)
     return viewpoint_at(azimuth, jnp.broadcast_to(elevation, azimuth.shape), cameras)
 
 

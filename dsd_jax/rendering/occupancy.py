@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from dsd_jax.fields.solids import boxed
+
 
 class OccupancyGrid(NamedTuple):
     """State of the grid; vmap over seeds gives every leaf a leading axis.
@@ -59,16 +61,7 @@ def update(
     seen = jnp.max(density.reshape(points_per_cell, -1), 0).reshape(grid.density.shape)
     kept = jnp.maximum(decay * grid.density, jax.lax.stop_gradient(seen).astype(jnp.float32))
     matter = 1 - jnp.exp(-kept * 2 / cells) > threshold
-    return OccupancyGrid(kept, _dilate(matter))
-
-
-def _dilate(mask: Bool[Array, "g g g"]) -> Bool[Array, "g g g"]:
-    """Also mark the 26 neighbours of marked cells."""
-    for axis in range(3):
-        padded = jnp.pad(mask, [(1, 1) if a == axis else (0, 0) for a in range(3)])
-        parts = [jax.lax.slice_in_dim(padded, k, k + mask.shape[axis], axis=axis) for k in range(3)]
-        mask = parts[0] | parts[1] | parts[2]
-    return mask
+    return OccupancyGrid(kept, boxed(matter))
 
 
 def occupied_at(grid: OccupancyGrid, points: Float[Array, "n 3"]) -> Bool[Array, "n"]:
