@@ -8,6 +8,7 @@ What looks solid in pictures may be a sponge, pictures cannot tell. So pores are
 morphological closing of the grid, which leaves convex surfaces where they are.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -32,6 +33,8 @@ _CLOSING_COST = 0.002
 _PLATEAU = 0.001
 # Of fast_simplification: at 7, its default, it tears closed surfaces now and then.
 _AGGRESSION = 5
+# It keeps its mesh in global variables: two threads at once would get each other's.
+_REDUCING = threading.Lock()
 # Grid points this near the isosurface, in log(1 + density), are moved away: vertices on a grid
 # point would be of one place.
 _APART = 0.02
@@ -246,9 +249,10 @@ def _reduced(vertices, faces, most: int, share: float):
     import fast_simplification
 
     part = 1 - most * share / len(faces)
-    reduced = fast_simplification.simplify(
-        vertices.astype(np.float64), faces.astype(np.int32), part, agg=_AGGRESSION
-    )
+    with _REDUCING:
+        reduced = fast_simplification.simplify(
+            vertices.astype(np.float64), faces.astype(np.int32), part, agg=_AGGRESSION
+        )
     if len(reduced[1]) > most:
         raise ValueError(f"{len(faces)} faces could not be reduced to {most}; allow more of them")
     return reduced[0], reduced[1]

@@ -1,8 +1,11 @@
 """Surfaces of fields whose shape is known."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import trimesh
 from scipy.interpolate import interpn
 
 from dsd_jax.export import isosurface
@@ -149,3 +152,11 @@ def test_what_is_not_there_is_said():
         isosurface.isosurface(density, 200.0)
     with pytest.raises(ValueError, match="not finite: its optimisation diverged"):
         density_grid(of([0, 0, 0, 0.5, np.nan]))
+
+
+def test_meshes_made_at_the_same_time_are_each_their_own():
+    spheres = [trimesh.creation.icosphere(5, radius=1 + i) for i in range(6)] * 3
+    with ThreadPoolExecutor(4) as pool:
+        made = pool.map(lambda m: isosurface.simplify(m.vertices, m.faces, 4000), spheres)
+    radii = [np.linalg.norm(vertices, axis=1).mean() for vertices, _ in made]
+    np.testing.assert_allclose(radii, [1.0 + i for i in range(6)] * 3, rtol=0.01)
