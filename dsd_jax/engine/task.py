@@ -98,7 +98,7 @@ def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
     if angle_deg is None:
         angle_deg = _estimated_deg(prior, Reference(jnp.zeros(()), rgb, mask), recipe)
     angle = jnp.asarray(math.radians(angle_deg), jnp.float32)
-    condition = prior.condition(Picture(rgb, angle))
+    condition = prior.condition(Picture(rgb, angle, mask))
     depth, normal = (
         None if part is None else jnp.asarray(part) for part in (picture.depth, picture.normal)
     )

@@ -55,20 +55,30 @@ def pieces(solid: Bool[Array, "g g g"]) -> Int[Array, "g g g"]:
     return _until_still(spread, jnp.where(solid, first, 0))
 
 
-def signed_distance(solid: Bool[Array, "g g g"]) -> Float[Array, "g g g"]:
-    """Distance to the surface half-way between solid grid points and others; negative inside.
+def halved(dense: Bool[Array, "2g-1 2g-1 2g-1"]) -> Bool[Array, "g g g"]:
+    """Every other grid point, dense where one within a step of it is: nothing thin is lost."""
+    return jax.lax.reduce_window(
+        dense, False, jax.lax.bitwise_or, (3, 3, 3), (2, 2, 2), [(1, 1)] * 3
+    )
+
+
+def signed_distance(solid: Bool[Array, "g g g"], rim: float = 0.5) -> Float[Array, "g g g"]:
+    """Distance to the surface `rim` of a step beyond the solid grid points; negative inside.
 
     Exact but for the grid (Felzenszwalb and Huttenlocher 2012, axis by axis, by brute force). The
     diagonal of the box where all or nothing is solid.
     """
     cell = 2.0 / (solid.shape[0] - 1)
     outside, inside = (jnp.sqrt(_squared(mask)) for mask in (solid, ~solid))
-    steps = jnp.where(solid, 0.5 - inside, outside - 0.5)
+    steps = jnp.where(solid, 1 - rim - inside, outside - rim)
     return jnp.clip(steps * cell, -3.5, 3.5)
 
 
 def smoothed(values: Float[Array, "g g g"]) -> Float[Array, "g g g"]:
-    """A mean over each point and its neighbours, of weights 1/4, 1/2, 1/4 along each axis."""
+    """A mean over each point and its neighbours, of weights 1/4, 1/2, 1/4 along each axis.
+
+    Where that would change a value's sign it stays, so that nothing thin is lost.
+    """
 
     def along(values, axis):
         edge = [(1, 1) if a == axis else (0, 0) for a in range(3)]
@@ -78,9 +88,10 @@ def smoothed(values: Float[Array, "g g g"]) -> Float[Array, "g g g"]:
         ]
         return 0.25 * parts[0] + 0.5 * parts[1] + 0.25 * parts[2]
 
+    found = values
     for axis in range(3):
-        values = along(values, axis)
-    return values
+        found = along(found, axis)
+    return jnp.where((found < 0) == (values < 0), found, values)
 
 
 def _outside(solid: Bool[Array, "g g g"]) -> Bool[Array, "g g g"]:

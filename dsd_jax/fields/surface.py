@@ -26,6 +26,9 @@ from dsd_jax.fields.hash_grid import HashGrid, encode, grid_or_mlp, level_resolu
 
 # Of the fit of the distance to that of the density's shape: points a step, learning rate.
 _POINTS, _RATE = 4096, 0.01
+# Where the surface lies beyond the outermost solid grid points, in steps; `solids.halved` makes
+# what is solid a quarter of a step larger.
+_RIM = 0.25
 # Share of the points that lie near the surface, and how near.
 _NEAR_SHARE, _NEAR = 0.75, 0.15
 
@@ -87,7 +90,7 @@ class SurfaceField(Field):
     growth: float = 1.6
     hidden_width: int = 32
     width_first: float = 0.03
-    width_last: float = 0.01
+    width_last: float = 0.005
     eikonal: float = 0.05
     curvature: float = 2e-4
     threshold: float = 10.0
@@ -171,17 +174,17 @@ class SurfaceField(Field):
     def settled(self, key: jax.Array, params: dict[str, Any], stage: Any) -> dict[str, Any]:
         """The parameters whose distance is that of the base's shape: what is solid starts from.
 
-        The density on a grid, above `threshold`, its gaps and hollows closed; the distance to it;
-        a short fit. Where nothing is so dense, the sphere of the start stays.
+        The density on a grid of half a cell, above `threshold`, its gaps and hollows closed; the
+        distance to it; a short fit. Where nothing is so dense, the sphere of the start stays.
 
         Args:
             stage: of the base.
         """
         density = solids.on_grid(
-            lambda points: self.base.apply(params["base"], points, stage)[0], self.cells
+            lambda points: self.base.apply(params["base"], points, stage)[0], 2 * self.cells
         )
-        solid = solids.solid_of(density > self.threshold, self.closing)
-        shape = solids.smoothed(solids.signed_distance(solid))
+        solid = solids.solid_of(solids.halved(density > self.threshold), self.closing)
+        shape = solids.smoothed(solids.signed_distance(solid, _RIM))
         fitted = self._fitted(key, params["distance"], shape)
         some = jnp.any(solid)
         distance = jax.tree.map(partial(jnp.where, some), fitted, params["distance"])

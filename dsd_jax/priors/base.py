@@ -4,7 +4,8 @@ A prior knows by itself whether it has a camera, reads a prompt or a picture, an
 together; nothing above asks for its class. What it must have is `Prior` without `Defaults`; what it
 lacks of these `completed` adds.
 
-Letters: h w c a latent, H W an image, v views, s side of a picture. Angles in radians.
+Letters: h w c a latent, H W k an image, of 3 channels or 4 (see `Defaults.sees_opacity`), v views,
+s side of a picture. Angles in radians.
 """
 
 import math
@@ -49,10 +50,12 @@ class Picture(NamedTuple):
     Attributes:
         rgb: in [0, 1], on white.
         elevation: [] radians, of the camera that took it, which stands at azimuth 0.
+        opacity: where the object is; a prior that `sees_opacity` needs it.
     """
 
     rgb: Float[Array, "s s 3"]
     elevation: Float[Array, ""]
+    opacity: Float[Array, "s s"] | None = None
 
 
 class Defaults(Protocol):
@@ -67,6 +70,14 @@ class Defaults(Protocol):
     @property
     def denoises_together(self) -> bool:
         """Whether views with a leading axis are denoised together, each knowing the others."""
+        return False
+
+    @property
+    def sees_opacity(self) -> bool:
+        """Whether images have a fourth channel: how much of the background the object hides.
+
+        Their colours are those before the background, as without it.
+        """
         return False
 
     @property
@@ -133,11 +144,11 @@ class Prior(Defaults, Protocol):
         """What the methods are given as `params`, as it is or as a copy on devices."""
         ...
 
-    def encode(self, params: Any, image: Float[Array, "H W 3"]) -> Float[Array, "h w c"]:
+    def encode(self, params: Any, image: Float[Array, "H W k"]) -> Float[Array, "h w c"]:
         """Latent of an image in [0, 1] of any size; differentiable in `image`."""
         ...
 
-    def decode(self, params: Any, x: Float[Array, "h w c"]) -> Float[Array, "H W 3"]:
+    def decode(self, params: Any, x: Float[Array, "h w c"]) -> Float[Array, "H W k"]:
         """Image of a latent."""
         ...
 

@@ -62,6 +62,11 @@ class Prior:
         return side, side, self.networks.unet.config.out_channels
 
     @property
+    def sees_opacity(self) -> bool:
+        """Whether its autoencoder's pictures have opacity."""
+        return latent.sees_opacity(self.networks.vae)
+
+    @property
     def depends_on_elevation(self) -> bool:
         """It takes no picture."""
         return False
@@ -71,14 +76,14 @@ class Prior:
         """Whether the network can be told where the cameras of several views stand."""
         return self.networks.unet.config.camera_dim is not None
 
-    def encode(self, params, image: Float[Array, "H W 3"]) -> Float[Array, "h w c"]:
+    def encode(self, params, image: Float[Array, "H W k"]) -> Float[Array, "h w c"]:
         """Latent of an image in [0, 1] of any size, resized bilinearly to `image_size`.
 
         The posterior's mean times the scaling factor, float32; differentiable in `image`.
         """
         return latent.encode(self.networks.vae, params["vae"], image, self.image_size)
 
-    def decode(self, params, x: Float[Array, "h w c"]) -> Float[Array, "H W 3"]:
+    def decode(self, params, x: Float[Array, "h w c"]) -> Float[Array, "H W k"]:
         """Image of a latent, clipped to [0, 1], float32."""
         return latent.decode(self.networks.vae, params["vae"], x)
 

@@ -120,15 +120,20 @@ class Prior(Defaults):
         return side, side, self.networks.unet.config.out_channels
 
     @property
+    def sees_opacity(self) -> bool:
+        """Whether its autoencoder's pictures have opacity."""
+        return latent.sees_opacity(self.networks.vae)
+
+    @property
     def depends_on_elevation(self) -> bool:
         """Whether it is told from what elevation the image was taken, beside the move."""
         return self.pose_kind == "elevation"
 
-    def encode(self, params, image: Float[Array, "H W 3"]) -> Float[Array, "h w c"]:
+    def encode(self, params, image: Float[Array, "H W k"]) -> Float[Array, "h w c"]:
         """Latent to be denoised of an image in [0, 1], as `latent.encode` makes it."""
         return latent.encode(self.networks.vae, params["vae"], image, self.image_size)
 
-    def decode(self, params, x: Float[Array, "h w c"]) -> Float[Array, "H W 3"]:
+    def decode(self, params, x: Float[Array, "h w c"]) -> Float[Array, "H W k"]:
         """Image of a latent, clipped to [0, 1], float32."""
         return latent.decode(self.networks.vae, params["vae"], x)
 
@@ -145,24 +150,29 @@ class Prior(Defaults):
             told: the picture.
             negative_prompt, view_prompts: of priors that read prompts; without effect.
 
-        Raises ValueError for a prompt.
+        Raises ValueError for a prompt, or where it needs the picture's opacity.
         """
         if not isinstance(told, Picture):
             raise ValueError(
                 f"{self.folder} is of the Zero-1-to-3 family, which takes an image and not a prompt"
             )
-        image = _encode_image(self, jnp.asarray(told.rgb))
+        picture = jnp.asarray(told.rgb)
+        if self.sees_opacity:
+            if told.opacity is None:
+                raise ValueError(f"{self.folder} sees opacity: the picture needs its own")
+            picture = jnp.concatenate([picture, jnp.asarray(told.opacity)[..., None]], -1)
+        image = _encode_image(self, picture)
         return dataclasses.replace(image, elevation=jnp.asarray(told.elevation, jnp.float32))
 
-    def encode_image(self, params, image: Float[Array, "H W 3"]) -> ImageConditioning:
+    def encode_image(self, params, image: Float[Array, "H W k"]) -> ImageConditioning:
         """What the prior sees of an image in [0, 1] of any size, on white, float32; jittable.
 
         The image is resized bilinearly to `image_size` for both of its parts; its elevation counts
         as 0.
         """
         size, encoder = self.image_size, self.networks.image_encoder
-        image = jax.image.resize(image, (size, size, 3), "bilinear")
-        seen = preprocess(image, encoder.config.image_size)[None]
+        image = jax.image.resize(image, (size, size, image.shape[-1]), "bilinear")
+        seen = preprocess(image[..., :3], encoder.config.image_size)[None]
         embedding = encoder.apply({"params": params["image_encoder"]}, seen)
         z = latent.encode_unscaled(self.networks.vae, params["vae"], image, size)
         return ImageConditioning(jnp.asarray(embedding, jnp.float32), z)
@@ -277,5 +287,5 @@ def _prior(pipeline: ImagePipeline, folder: Path, pose_kind: str, fov_deg: float
 
 
 @jax.jit
-def _encode_image(prior: Prior, rgb: Float[Array, "s s 3"]) -> ImageConditioning:
-    return prior.encode_image(prior.params, rgb)
+def _encode_image(prior: Prior, picture: Float[Array, "s s k"]) -> ImageConditioning:
+    return prior.encode_image(prior.params, picture)

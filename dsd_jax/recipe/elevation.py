@@ -80,7 +80,7 @@ def mismatches(prior: Prior, picture: Reference, recipe: Recipe) -> dict[float, 
     for at_deg in CANDIDATES_DEG:
         at = jnp.deg2rad(jnp.float32(at_deg))
         if views is None or prior.depends_on_elevation:
-            condition = prior.condition(Picture(picture.rgb, at))
+            condition = prior.condition(Picture(picture.rgb, at, picture.mask))
             if prior.tells_apart(condition) != "cameras":
                 return None
             views = draw(prior.params, condition, at)
@@ -106,7 +106,7 @@ def draw_views(
         viewpoint, _ = viewpoint_at(move[1], elevation + move[0], recipe.camera)
         denoiser = prior.denoiser_at(params, condition, viewpoint)(recipe.method.guidance_scale)
         x = ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
-        return jax.image.resize(prior.decode(params, x), (_SIZE, _SIZE, 3), "linear")
+        return jax.image.resize(prior.decode(params, x)[..., :3], (_SIZE, _SIZE, 3), "linear")
 
     return jax.lax.map(one, jnp.deg2rad(jnp.asarray(MOVES_DEG)))
 

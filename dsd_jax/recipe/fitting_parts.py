@@ -112,7 +112,7 @@ class SurfaceSettings:
     """Levels of the distance's hash grid."""
     width_first: float = 0.03
     """Width of the surface, in world units, at the first step of the refinement."""
-    width_last: float = 0.01
+    width_last: float = 0.005
     """The same at the last one."""
     eikonal: float = 0.05
     """Weight of gradients of length 1."""

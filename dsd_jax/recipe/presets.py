@@ -24,6 +24,7 @@ standard = changed(
     **{"method.guidance_rescale": 0.3},
     opaque=1.0,
     rounds=6,
+    shape="surface",
     fit_steps=150,
     groups=8,
     rays=4096,

@@ -105,11 +105,12 @@ def make_refresh(recipe: Recipe) -> Callable[[State], State]:
 def _loss(recipe: Recipe, state: State, key, pictured: bool, params) -> tuple[Array, Array]:
     """Charbonnier distance of r random rays to the targets, and a little entropy of opacity.
 
-    And the field's own penalty, where the rays' samples are and around.
+    Where targets tell opacity, it counts like a colour. And the field's own penalty, where the
+    rays' samples are and around. Returns the loss and the mean opacity.
     """
     refine, targets, scene = recipe.refine, state.targets, recipe.scene_of(True)
     keys = jax.random.split(key, 4)
-    m, s = targets.rgb.shape[:2]
+    m, s = targets.rgba.shape[:2]
     pixel = _pixels(keys[0], targets, m - pictured, refine)
     view, row, column = pixel // (s * s), pixel // s % s, pixel % s
     if pictured:
@@ -126,12 +127,18 @@ def _loss(recipe: Recipe, state: State, key, pictured: bool, params) -> tuple[Ar
         samples_per_ray=refine.fit_samples,
         occupancy=state.occupancy,
     )
-    wanted = targets.rgb[view, row, column].astype(jnp.float32) / 255
-    distance = jnp.mean(jnp.sqrt(jnp.square(rendering.rgb - wanted) + _CORNER**2)) - _CORNER
+    wanted = targets.rgba[view, row, column].astype(jnp.float32) / 255
+    hidden = jnp.where(targets.told[view], rendering.opacity - wanted[:, 3], 0)
+    distance = _charbonnier(rendering.rgb - wanted[:, :3]) + _charbonnier(hidden)
     entropy = regularisers.opaque(rendering)
     points = _points(keys[3], origins, directions, rendering.distances)
     own = scene.field.penalty(params["field"], points)
     return distance + refine.fit_opaque * entropy + own, jnp.mean(rendering.opacity)
+
+
+def _charbonnier(apart: Array) -> Array:
+    """Mean absolute difference, smooth at 0."""
+    return jnp.mean(jnp.sqrt(jnp.square(apart) + _CORNER**2)) - _CORNER
 
 
 def _points(key, origins, directions, distances) -> Float[Array, "k 3"]:

@@ -20,7 +20,7 @@ from dsd_jax.recipe.fitting_parts import RegulariseSettings
 from dsd_jax.recipe.parts import RenderSettings
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State, noise_key, optimiser, step_key
-from dsd_jax.recipe.viewpoints import Reference, Shared, sample_viewpoints
+from dsd_jax.recipe.viewpoints import Reference, Shared, as_seen, sample_viewpoints
 from dsd_jax.rendering import occupancy, regularisers, surface_noise
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.shading import PointLight, sample_light
@@ -75,16 +75,16 @@ def _step(prior: Prior, recipe: Recipe, state: State, shared: Shared) -> tuple[S
         if shared.reference is not None:
             distance, parts = _as_pictured(recipe, params, state, shared.reference, keys[2])
             penalty, terms = penalty + distance, terms | parts
-        return (renderings.rgb, penalty), (terms, renderings)
+        return (as_seen(prior, renderings), penalty), (terms, renderings)
 
-    (rgb, penalty), pull_back, (terms, renderings) = jax.vjp(seen, state.params, has_aux=True)
+    (pictures, penalty), pull_back, (terms, renderings) = jax.vjp(seen, state.params, has_aux=True)
     noise = state.seed_noise
     if recipe.view_noise == "attached":
         noise = surface_noise.of_views(noise_key(state.seed), renderings, camera, noise)
-    grad_rgb, grad_x, method, logs = _pull(
-        prior, recipe, shared, keys[3], rgb, noise, state, viewpoints
+    grad_pictures, grad_x, method, logs = _pull(
+        prior, recipe, shared, keys[3], pictures, noise, state, viewpoints
     )
-    (grads,) = pull_back((grad_rgb / recipe.camera.views, jnp.ones_like(penalty)))
+    (grads,) = pull_back((grad_pictures / recipe.camera.views, jnp.ones_like(penalty)))
     updates, opt_state = optimiser(recipe).update(grads, state.opt_state, state.params)
     metrics = {
         "loss": 0.5 * jnp.mean(jnp.square(grad_x)),
@@ -208,30 +208,30 @@ def _render(
 
 
 def _pull(
-    prior: Prior, recipe: Recipe, shared: Shared, key, rgb, noise, state: State,
+    prior: Prior, recipe: Recipe, shared: Shared, key, pictures, noise, state: State,
     viewpoints: Viewpoint,
 ):  # fmt: skip
-    """The gradients on rendered views rgb [v, H, W, 3] and on their latents.
+    """The gradients on rendered views [v, H, W, k] and on their latents.
 
     Also the state of the network that the method trains, after a step on them, and what is logged.
     In latents it is the method's gradient through the encoder. In pictures it is the distance to
     the one-step prediction that this gradient implies, decoded, under the same weight:
 
-        x - xhat = s_t gradient / weight_t,    gradient on rgb = weight_t / s_t (rgb - D(xhat)).
+        x - xhat = s_t gradient / weight_t,    on a picture y: weight_t / s_t (y - D(xhat)).
     """
     t = annealing.run_timestep(state.step, recipe, prior.schedule)
     encode, share = jax.vmap(partial(prior.encode, shared.prior)), recipe.optimise.image_space
-    x, pull_encoder = (encode(rgb), None) if share == 1 else jax.vjp(encode, rgb)
+    x, pull_encoder = (encode(pictures), None) if share == 1 else jax.vjp(encode, pictures)
     seen = method_step.Seen(t, state.step, state.method, state.ode, viewpoints)
     grad_x, logs = method_step.gradient(prior, recipe, shared, key, x, noise, seen)
     train_key = jax.random.fold_in(key, 2)
     method, learned = method_step.train(prior, recipe, shared, train_key, x, seen)
-    grad_rgb = jnp.zeros_like(rgb)
+    grad_pictures = jnp.zeros_like(pictures)
     if pull_encoder is not None:
-        grad_rgb += (1 - share) * pull_encoder(grad_x)[0]
+        grad_pictures += (1 - share) * pull_encoder(grad_x)[0]
     if share:
         strength = recipe.method.weight(prior.schedule, t) / prior.schedule.s(t)
         target = jax.vmap(partial(prior.decode, shared.prior))(x - grad_x / strength)
-        target = jax.image.resize(target, rgb.shape, "linear")
-        grad_rgb += share * strength * (rgb - target)
-    return grad_rgb, grad_x, method, logs | learned
+        target = jax.image.resize(target, pictures.shape, "linear")
+        grad_pictures += share * strength * (pictures - target)
+    return grad_pictures, grad_x, method, logs | learned

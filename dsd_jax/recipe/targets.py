@@ -22,7 +22,14 @@ from dsd_jax.recipe.fitting_parts import RefineSettings
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.reference import resized
 from dsd_jax.recipe.state import State
-from dsd_jax.recipe.viewpoints import Reference, Shared, guided, viewpoints_around, visible
+from dsd_jax.recipe.viewpoints import (
+    Reference,
+    Shared,
+    as_seen,
+    guided,
+    viewpoints_around,
+    visible,
+)
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.volume import Rendering, chunk_within
 
@@ -37,13 +44,16 @@ class Targets:
     """What a round fits the field to.
 
     Attributes:
-        rgb: [m, s, s, 3] pictures.
+        rgba: [m, s, s, 4] pictures, and how much of the background is hidden.
+        told: [m] whether that is known: of the picture, and of what a prior draws that
+            `sees_opacity`.
         worth: [m, s, s] where a ray is worth more than elsewhere: at matter, in what is rendered
             or wanted, and around it.
         azimuth, elevation: [m] radians, from where.
     """
 
-    rgb: UInt8[Array, "m s s 3"]
+    rgba: UInt8[Array, "m s s 4"]
+    told: Bool[Array, " m"]
     worth: Bool[Array, "m s s"]
     azimuth: Float[Array, " m"]
     elevation: Float[Array, " m"]
@@ -54,8 +64,8 @@ def no_targets(prior: Prior, recipe: Recipe, pictured: bool) -> Targets | None:
     if not recipe.refine.rounds:
         return None
     m, s = recipe.refine.groups * recipe.refine.group_views + pictured, prior.image_size
-    rgb, worth = jnp.zeros((m, s, s, 3), jnp.uint8), jnp.zeros((m, s, s), bool)
-    return Targets(rgb, worth, jnp.zeros(m), jnp.zeros(m))
+    rgba, worth = jnp.zeros((m, s, s, 4), jnp.uint8), jnp.zeros((m, s, s), bool)
+    return Targets(rgba, jnp.zeros(m, bool), worth, jnp.zeros(m), jnp.zeros(m))
 
 
 def t_start(round_index, refine: RefineSettings, schedule) -> jax.Array:
@@ -102,11 +112,14 @@ def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0) -> T
     first = (i + jax.random.uniform(keys[0])) / refine.groups * (2 * jnp.pi / v)
     viewpoints, camera = viewpoints_around(first, keys[1], v, recipe.camera)
     seen = jax.lax.map(partial(_render, prior, recipe, state), camera)
-    x = jax.vmap(partial(prior.encode, shared.prior))(seen.rgb)
+    x = jax.vmap(partial(prior.encode, shared.prior))(as_seen(prior, seen))
     clean = _cleaned(prior, recipe, shared, state, keys[2], x, viewpoints, t0)
     pictures = jax.lax.map(partial(prior.decode, shared.prior), clean)
+    if not prior.sees_opacity:
+        pictures = jnp.pad(pictures, [(0, 0)] * 3 + [(0, 1)])
     worth = jax.vmap(_worth)(pictures, seen.rgb, seen.opacity)
-    return Targets(_bytes(pictures), worth, viewpoints.azimuth, viewpoints.elevation)
+    told = jnp.full(v, prior.sees_opacity)
+    return Targets(_bytes(pictures), told, worth, viewpoints.azimuth, viewpoints.elevation)
 
 
 def _render(prior: Prior, recipe: Recipe, state: State, camera: Camera) -> Rendering:
@@ -126,12 +139,12 @@ def _render(prior: Prior, recipe: Recipe, state: State, camera: Camera) -> Rende
 
 
 def _worth(picture, rgb, opacity) -> Bool[Array, "s s"]:
-    """Where a ray of a target [s, s, 3] is worth more than elsewhere.
+    """Where a ray of a target [s, s, 4] is worth more than elsewhere.
 
     At matter, where the target differs from what is rendered [h, h, 3], and around both.
     """
     rgb, opacity = resized(rgb, picture.shape[:2]), resized(opacity[..., None], picture.shape[:2])
-    changed = jnp.max(jnp.abs(picture - rgb), -1) > _CHANGED
+    changed = jnp.max(jnp.abs(picture[..., :3] - rgb), -1) > _CHANGED
     found, side = changed | (opacity[..., 0] > _SEEN), 2 * _AROUND + 1
     return jax.lax.reduce_window(found, False, jax.lax.bitwise_or, (side, side), (1, 1), "SAME")
 
@@ -196,10 +209,11 @@ def _kept_serves(prior: Prior, recipe: Recipe) -> bool:
 
 def _with_picture(targets: Targets, picture: Reference) -> Targets:
     """The targets, and the picture that the object is made of as the last one."""
-    size = targets.rgb.shape[1:3]
-    rgb = _bytes(resized(picture.rgb, size))
+    size = targets.rgba.shape[1:3]
+    rgba = jnp.concatenate([picture.rgb, picture.mask[..., None]], -1)
     return Targets(
-        jnp.concatenate([targets.rgb, rgb[None]]),
+        jnp.concatenate([targets.rgba, _bytes(resized(rgba, size))[None]]),
+        jnp.append(targets.told, True),
         jnp.concatenate([targets.worth, jnp.ones((1, *size), bool)]),
         jnp.append(targets.azimuth, 0.0),
         jnp.append(targets.elevation, picture.elevation),
@@ -218,5 +232,5 @@ def predictions(prior: Prior, recipe: Recipe) -> int:
     return refine.groups * refine.group_views * found
 
 
-def _bytes(rgb: Float[Array, "*n s s 3"]) -> UInt8[Array, "*n s s 3"]:
-    return jnp.rint(jnp.clip(rgb, 0.0, 1.0) * 255).astype(jnp.uint8)
+def _bytes(pictures: Float[Array, "*n s s 4"]) -> UInt8[Array, "*n s s 4"]:
+    return jnp.rint(jnp.clip(pictures, 0.0, 1.0) * 255).astype(jnp.uint8)

@@ -15,6 +15,7 @@ from dsd_jax.guidance import DenoiserAt, rescaled
 from dsd_jax.priors.base import Prior, Viewpoint, angle_from_front
 from dsd_jax.recipe.parts import CameraSettings
 from dsd_jax.rendering.cameras import Camera, orbit
+from dsd_jax.rendering.volume import Rendering
 
 # Up to so far from the picture's own view a view shows what the picture shows ...
 VISIBLE_DEG = 60.0
@@ -56,6 +57,13 @@ class Shared(NamedTuple):
     condition: Any
     negative: Any = None
     reference: Reference | None = None
+
+
+def as_seen(prior: Prior, rendering: Rendering) -> Float[Array, "*v h w k"]:
+    """Renderings as the prior takes pictures: colours, and opacity where it sees that."""
+    if not prior.sees_opacity:
+        return rendering.rgb
+    return jnp.concatenate([rendering.rgb, rendering.opacity[..., None]], -1)
 
 
 def sample_viewpoints(key: jax.Array, cameras: CameraSettings) -> tuple[Viewpoint, Camera]:

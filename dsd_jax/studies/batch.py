@@ -134,7 +134,7 @@ def sample_views(
             latents = end(shared, noise, angles)
         else:
             latents = jax.lax.map(lambda own: end(shared, noise, own), angles)
-        images = jax.lax.map(lambda x: prior.decode(shared.prior, x), latents)
+        images = jax.lax.map(lambda x: prior.decode(shared.prior, x)[..., :3], latents)
         return jax.image.resize(images, (len(azimuths_deg), size, size, 3), "bilinear")
 
     return np.stack([to_uint8(sample(task.shared, own)) for own in noise])

@@ -49,23 +49,25 @@ class Result(NamedTuple):
 
 
 class CoordinateNetwork(nn.Module):
-    """Points [n, 2] in [-1, 1] -> logits of colours [n, 3], by sines of random waves and an MLP.
+    """Points [n, 2] in [-1, 1] -> logits of k channels [n, k], by sines of random waves and an MLP.
 
     Fourier features (Tancik et al. 2020, arXiv 2006.10739).
     """
 
+    channels: int = 3
     waves: int = 64
     scale: float = 6.0
     width: int = 64
 
     @nn.compact
-    def __call__(self, points: Float[Array, "n 2"]) -> Float[Array, "n 3"]:
+    def __call__(self, points: Float[Array, "n 2"]) -> Float[Array, "n k"]:
         directions = jax.random.normal(jax.random.key(0), (2, self.waves)) * self.scale
         phase = points @ directions
         hidden = jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], -1)
         for _ in range(2):
             hidden = nn.relu(nn.Dense(self.width)(hidden))
-        return nn.Dense(3, bias_init=nn.initializers.constant(float(logit(GREY))))(hidden)
+        bias = nn.initializers.constant(float(logit(GREY)))
+        return nn.Dense(self.channels, bias_init=bias)(hidden)
 
 
 def recipe_by(recipe: Recipe, name: str, **values: Any) -> Recipe:
@@ -120,7 +122,7 @@ def ddim(image: ImageTask, seeds, steps: int) -> Float[Array, "n H W 3"]:
     def sample(shared, noise):
         denoiser = image.denoiser_at(shared)(image.recipe.method.guidance_scale)
         end = ode.integrate(denoiser, schedule, noise, grid, grid[-1])
-        return prior.decode(shared.prior, end.xhat_t)
+        return prior.decode(shared.prior, end.xhat_t)[..., :3]
 
     return jax.lax.map(partial(sample, image.shared), image.noises(seeds))
 
@@ -219,18 +221,18 @@ def _run(image: ImageTask, seeds, start, descent: Descent, on_step) -> Result:
 
 def _variable(image: ImageTask) -> tuple[Any, Callable[[Shared, Any], jax.Array]]:
     """What is optimised at the start, and (shared, variable) -> x [h, w, c]."""
-    prior, side = image.prior, image.prior.image_size
+    prior, side, channels = image.prior, image.prior.image_size, 3 + image.prior.sees_opacity
     if image.space == "latents":
         return jnp.zeros(prior.latent_shape), lambda shared, params: params
     if image.space == "pixels":
-        grey = jnp.full((side, side, 3), float(logit(GREY)))
+        grey = jnp.full((side, side, channels), float(logit(GREY)))
         return grey, lambda shared, p: prior.encode(shared.prior, nn.sigmoid(p))
-    network, line = CoordinateNetwork(), jnp.linspace(-1, 1, side)
+    network, line = CoordinateNetwork(channels), jnp.linspace(-1, 1, side)
     points = jnp.stack(jnp.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
 
     def latent(shared, params):
         logits = jnp.asarray(network.apply({"params": params}, points))
-        return prior.encode(shared.prior, nn.sigmoid(logits).reshape(side, side, 3))
+        return prior.encode(shared.prior, nn.sigmoid(logits).reshape(side, side, channels))
 
     return network.init(jax.random.key(1), points[:1])["params"], latent
 
@@ -240,7 +242,7 @@ def _pictures(image: ImageTask, latents: Float[Array, "n k h w c"]) -> Result:
     decode = jax.jit(image.prior.decode)
     flat = latents.reshape(-1, *latents.shape[2:])
     images = jnp.stack([decode(image.shared.prior, x) for x in flat])
-    images = images.reshape(*latents.shape[:2], *images.shape[1:])
+    images = images[..., :3].reshape(*latents.shape[:2], *images.shape[1:3], 3)
     return Result(images[:, -1], images)
 
 

@@ -64,7 +64,7 @@ def sample(
         denoiser = below(denoiser_at, t_high)(guidance)
         x = ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
         x = x if together else x[None]
-        return jnp.clip(jax.vmap(partial(prior.decode, params))(x), 0, 1)
+        return jnp.clip(jax.vmap(partial(prior.decode, params))(x)[..., :3], 0, 1)
 
     @jax.jit
     def all_seeds(params, text):

@@ -73,7 +73,7 @@ def sample(
         def one(pose, noise):
             denoiser = prior.denoiser_at_pose(params, image, pose)(guidance)
             x = ode.integrate(denoiser, prior.schedule, noise, grid, grid[-1]).xhat_t
-            return prior.decode(params, x)
+            return prior.decode(params, x)[..., :3]
 
         return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(poses, noise)
 

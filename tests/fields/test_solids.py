@@ -56,6 +56,22 @@ def test_distances_are_those_of_scipy():
     np.testing.assert_allclose(DISTANCE(jnp.asarray(mask)), wanted, atol=1e-5)
 
 
+def test_the_rim_says_how_far_beyond_solid_points_the_surface_lies():
+    plane = jnp.asarray(np.arange(5)[:, None, None] + np.zeros((5, 5, 5)) < 2)
+    found = solids.signed_distance(plane, 0.25)[:, 2, 2]
+    np.testing.assert_allclose(found, (np.arange(5) - 1.25) / 2, atol=1e-6)
+
+
+def test_nothing_thin_is_lost_between_grid_points():
+    """A wire of one fine grid point, at an odd one, is there on the coarse grid; and smoothed."""
+    fine = jnp.asarray(box(13, (5, 5), (0, 12), (7, 7)))
+    coarse = np.asarray(solids.halved(fine))
+    assert coarse[2:4, :, 3:5].all() and coarse.sum() == 4 * 7
+    wire = jnp.asarray(box(7, (3, 3), (0, 6), (3, 3)))
+    smooth = np.asarray(solids.smoothed(solids.signed_distance(wire)))
+    np.testing.assert_array_equal(smooth < 0, np.asarray(wire))
+
+
 def test_of_nothing_all_is_far_outside():
     found = np.asarray(DISTANCE(jnp.zeros((5, 5, 5), bool)))
     assert np.isfinite(found).all() and found.min() > 3.4

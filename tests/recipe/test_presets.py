@@ -71,6 +71,7 @@ def differences(recipe, other):
 REFINED = {
     "method.guidance_rescale": 0.3, "regularise.opaque": 1.0, "refine.rounds": 6,
     "refine.fit_steps": 150, "refine.groups": 8, "refine.rays": 4096, "refine.fresh": 0.7,
+    "refine.shape": "surface",
     "refine.fit_opaque": 0.02, "refine.fit_samples": 96, "refine.target_samples": 96,
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from dsd_jax.recipe import targets as round_targets
 from dsd_jax.recipe.fitting_parts import RefineSettings
 from dsd_jax.recipe.recipe import changed
 from dsd_jax.recipe.state import init_state, without_ode
-from dsd_jax.recipe.viewpoints import Reference, viewpoint_at
+from dsd_jax.recipe.viewpoints import Reference, Shared, viewpoint_at
 from dsd_jax.rendering.cameras import pixel_rays, rays
 from dsd_jax.schedule import NoiseSchedule
 
@@ -34,7 +34,7 @@ def recipe():
         presets.quick, steps=STEPS, resolution=8, late_resolution=8, samples=8, levels=2,
         start_levels=2, log2_entries=8, width=8, occupancy_resolution=8, occupancy_every=4,
         density_floor=0.0, guidance_scale=1.0, rounds=ROUNDS, fit_steps=FIT, rays=64,
-        groups=2, fit_samples=8, target_samples=8, ddim_steps=4, refresh_every=4,
+        shape="density", groups=2, fit_samples=8, target_samples=8, ddim_steps=4, refresh_every=4,
     )  # fmt: skip
 
 
@@ -116,8 +116,9 @@ def test_targets_are_clean_pictures_of_the_prompt(task, recipe, noise):
     state = init_state(3, prior.latent_shape, recipe, targets=targets)
     state = dataclasses.replace(state, step=jnp.asarray(STEPS))
     after = jax.jit(refine.make_prepare(prior, recipe))(state, task.shared)
-    assert after.targets.rgb.shape == (8, 4, 4, 3) and after.targets.rgb.dtype == np.uint8
-    red = np.asarray(after.targets.rgb, float).mean((0, 1, 2))
+    assert after.targets.rgba.shape == (8, 4, 4, 4) and after.targets.rgba.dtype == np.uint8
+    assert not after.targets.told.any()
+    red = np.asarray(after.targets.rgba[..., :3], float).mean((0, 1, 2))
     assert red[0] > 230 and red[1] < 25 and red[2] < 25
     turn = np.diff(np.asarray(after.targets.azimuth).reshape(2, 4), axis=1)
     np.testing.assert_allclose(turn, np.pi / 2, atol=1e-5)
@@ -135,9 +136,9 @@ def test_the_optimiser_starts_anew_and_a_plain_field_stays_as_it_is(recipe, unbr
 def test_the_object_comes_nearer_to_its_targets(task, recipe):
     prior, targets = task.prior, round_targets.no_targets(task.prior, recipe, False)
     state = init_state(0, prior.latent_shape, recipe, targets=targets)
-    blue = jnp.zeros_like(targets.rgb).at[..., 2].set(255)
+    blue = jnp.zeros_like(targets.rgba).at[..., 2].set(255)
     state = dataclasses.replace(
-        state, targets=dataclasses.replace(targets, rgb=blue),
+        state, targets=dataclasses.replace(targets, rgba=blue),
         opt_state=refine.optimiser(recipe).init(state.params),
     )  # fmt: skip
     step, losses = jax.jit(refine.make_step(recipe)), []
@@ -153,10 +154,31 @@ def test_a_picture_is_one_of_the_targets(recipe):
     picture = Reference(jnp.asarray(0.2), jnp.full((8, 8, 3), 0.5), jnp.ones((8, 8)))
     targets = round_targets.no_targets(completed(Flat()), recipe, False)
     with_it = round_targets._with_picture(targets, picture)
-    assert with_it.rgb.shape[0] == 9 and (with_it.rgb[-1] == 128).all()
+    assert (
+        with_it.rgba.shape[0] == 9 and (with_it.rgba[-1] == jnp.asarray([128, 128, 128, 255])).all()
+    )
+    assert with_it.told.tolist() == 8 * [False] + [True]
     assert with_it.azimuth[-1] == 0 and float(with_it.elevation[-1]) == pytest.approx(0.2)
     like = round_targets.no_targets(completed(Flat()), recipe, True)
     assert jax.tree.map(jnp.shape, like) == jax.tree.map(jnp.shape, with_it)
+
+
+def test_where_targets_tell_opacity_it_counts_like_a_colour(recipe):
+    """White matter before white: only its opacity tells whether it belongs to the object."""
+    white = changed(recipe, background="white", fit_opaque=0.0)
+    state = init_state(0, completed(Flat()).latent_shape, white)
+    step = jax.jit(refine.make_step(white))
+    lost = {}
+    for solid, told in ((0, True), (255, True), (255, False)):
+        targets = round_targets.no_targets(completed(Flat()), white, False)
+        rgba = jnp.full_like(targets.rgba, 255).at[..., 3].set(solid)
+        targets = dataclasses.replace(targets, rgba=rgba, told=jnp.full_like(targets.told, told))
+        state = dataclasses.replace(state, targets=targets, step=jnp.asarray(STEPS))
+        _, metrics = step(state, Shared(None, None))
+        lost[solid, told], seen = float(metrics["loss"]), float(metrics["opacity"])
+    assert lost[255, False] < min(lost[0, True], lost[255, True]) and 0.01 < seen < 0.99
+    told = lost[255, True] - lost[0, True]
+    assert told == pytest.approx(1 - 2 * seen, abs=0.03)
 
 
 @pytest.mark.parametrize("until", [STEPS, STEPS + 2])
@@ -202,7 +224,8 @@ def test_a_seed_alone_is_the_seed_among_others(task, unbroken):
 
 def test_rays_go_where_they_are_worth_most():
     worth = jnp.zeros((2, 4, 4), bool).at[1, 2, 3].set(True).at[0, 1, 0].set(True)
-    place = round_targets.Targets(jnp.zeros((2, 4, 4, 3), jnp.uint8), worth, *jnp.zeros((2, 2)))
+    rgba, told = jnp.zeros((2, 4, 4, 4), jnp.uint8), jnp.zeros(2, bool)
+    place = round_targets.Targets(rgba, told, worth, *jnp.zeros((2, 2)))
     numbers = RefineSettings(rays=4000, focus=0.75)
     drawn = np.asarray(refine._pixels(jax.random.key(0), place, 2, numbers))
     shares = np.bincount(drawn, minlength=32) / len(drawn)
