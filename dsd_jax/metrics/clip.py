@@ -87,7 +87,7 @@ def _networks(folder: Path, dtype) -> tuple[ClipVision, ClipText]:
 
 def param_shapes(vision: ClipVision, text: ClipText) -> dict:
     """A jax.ShapeDtypeStruct for each parameter of `Clip.params`."""
-    ids = jnp.zeros((1, 1), jnp.int32)
+    ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     width, e = text.config.hidden_size, vision.config.projection_dim
     return vision_shapes(vision) | {
         "text_model": jax.eval_shape(text.init, jax.random.key(0), ids)["params"],

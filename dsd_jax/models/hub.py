@@ -1,7 +1,7 @@
 """Download of a pipeline in diffusers layout from the Hugging Face hub, into the client's cache.
 
 Only JSON, the tokenizer and safetensors are fetched, never pickles. Of a network's weights one kind
-is taken: the fp16 variant if the repository has it, which halves the download.
+is taken: the variant fp16 or bf16 if the repository has it, which halves the download.
 """
 
 import contextlib
@@ -59,6 +59,7 @@ def fetch(repo_id: str, revision: str | None = None) -> Path:
     folder = _download(repo_id, revision, small + indices)
     try:
         (zero123 if takes_image else weights).read_networks(folder)
+        weights.read_scheduler(folder)
     except ValueError as error:
         raise ValueError(str(error).replace(str(folder), repo_id)) from None
     large = [
@@ -96,7 +97,7 @@ def _choose_weights(repo_id: str, names: list[str], required, parts) -> list[str
             )
     chosen = []
     for part in parts:
-        found = [name for name in weights_names(part, fp16_first=True) if name in names]
+        found = [name for name in weights_names(part, half_first=True) if name in names]
         if not found:
             raise ValueError(
                 f"{repo_id} has no safetensors for its {part}, and pickles can run code and are "

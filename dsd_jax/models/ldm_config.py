@@ -15,11 +15,23 @@ Those of published models are in `configs/`; one of them serves a file that has 
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from dsd_jax.models.config import check_fixed, require
+from dsd_jax.models import foreign
+from dsd_jax.models.config_limits import VAE_BOUNDS
+from dsd_jax.models.entries import (
+    check_fixed,
+    check_flags,
+    check_numbers,
+    is_whole,
+    levels_of,
+    require,
+    shown,
+)
 from dsd_jax.models.ldm_names import ENCODERS, UNET
 from dsd_jax.models.tensor_files import Shape, read_json, stored_shapes
+from dsd_jax.schedule import NoiseSchedule
 
 CONFIGS = Path(__file__).parent / "configs"
 POSES = ("distance", "elevation")
@@ -66,23 +78,30 @@ def read_config(file: Path) -> dict:
         place = _recognised(file, place)
     config = read_json(place)
     parts = ("unet", "vae", "text_encoder", "scheduler")
-    if isinstance(config, dict) and "image_encoder" in config:
+    if "image_encoder" in config:
         parts = ("unet", "vae", "image_encoder", "scheduler")
         if config.setdefault("pose", POSES[0]) not in POSES:
             raise ValueError(f"{place}: pose needs one of {', '.join(POSES)}")
-    if not isinstance(config, dict) or {*config} - {"pose"} != {*parts}:
+    if {*config} - {"pose"} != {*parts}:
         raise ValueError(f"{place} needs the entries {', '.join(parts)}, and no others")
     for part in parts:
         if not isinstance(config[part], dict):
-            raise ValueError(f"{place}: {part} needs named entries, got {config[part]!r}")
+            raise ValueError(f"{place}: {part} needs named entries, got {shown(config[part])}")
     return config
 
 
 def _recognised(file: Path, place: Path) -> Path:
     """The file of `configs/` that suits a checkpoint; says which."""
-    name, alike = recognise(stored_shapes(file), file.stem)
+    shapes = stored_shapes(file)
+    name, alike = recognise(shapes, file.stem)
     if name is None:
         ready = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.json")))
+        what = foreign.layout(shapes)
+        if what is not None and "latent-diffusion layout" not in what:
+            raise ValueError(
+                f"{file} is {what}; a single file has to be a whole checkpoint in the original "
+                "latent-diffusion layout"
+            )
         raise FileNotFoundError(
             f"{place} is missing: it has to describe the model {file.name}, which is none that is "
             f"known here by its tensors; write it, or copy one of {CONFIGS} there ({ready})"
@@ -138,16 +157,12 @@ def vae_config(config: dict) -> dict:
     required = ("ch", "ch_mult", "scale_factor", *_VAE_NUMBERS)
     _check_entries("vae", config, required, ("dropout", *_VAE_FIXED))
     check_fixed("vae", config, _VAE_FIXED)
-    scale = config["scale_factor"]
-    if not isinstance(scale, int | float) or not scale > 0:
-        raise ValueError(f"vae config: scale_factor needs a positive number, got {scale!r}")
-    factors = config["ch_mult"]
-    if not isinstance(factors, list) or not factors:
-        raise ValueError(f"vae config: ch_mult needs a list of integers, got {factors!r}")
+    check_numbers("vae", config, {"scale_factor": VAE_BOUNDS["scaling_factor"]})
+    factors = levels_of("vae", "ch_mult", config["ch_mult"])
     (base,) = _integers("vae", "ch", [config["ch"]])
     return {
         "block_out_channels": [base * n for n in _integers("vae", "ch_mult", factors)],
-        "scaling_factor": scale,
+        "scaling_factor": config["scale_factor"],
         **_renamed("vae", config, _VAE_NUMBERS),
     }
 
@@ -158,14 +173,14 @@ def text_encoder_config(config: dict) -> dict:
     kind = config["kind"]
     if kind not in ("clip", "openclip"):
         raise ValueError(
-            f"text_encoder config: kind = {kind!r} is not supported, only clip and openclip"
+            f"text_encoder config: kind = {shown(kind)} is not supported, only clip and openclip"
         )
     entries = _renamed("text_encoder", config, _TEXT_NUMBERS)
     entries["num_hidden_layers"] -= kind == "openclip"
     width, vocabulary = entries["hidden_size"], entries["vocab_size"]
     return {
         **entries,
-        **_mlp(config, width, kind == "clip"),
+        **_mlp("text_encoder", config, width, kind == "clip"),
         "bos_token_id": vocabulary - 2,
         "eos_token_id": vocabulary - 1,
         "projection_dim": width,
@@ -176,20 +191,24 @@ def image_encoder_config(config: dict) -> dict:
     """The entries of transformers' image_encoder/config.json, from those of the JSON file."""
     _check_entries("image_encoder", config, _IMAGE_NUMBERS, ("mlp_ratio", "quick_gelu"))
     entries = _renamed("image_encoder", config, _IMAGE_NUMBERS)
-    return {**entries, **_mlp(config, entries["hidden_size"], True)}
+    return {**entries, **_mlp("image_encoder", config, entries["hidden_size"], True)}
 
 
 def scheduler_config(config: dict) -> dict:
-    """Itself, after a check that nothing is missing that a schedule depends on."""
+    """Itself, after a check that it is whole. Raises as `NoiseSchedule.from_config` does."""
     require("scheduler", config, _SCHEDULE)
+    NoiseSchedule.from_config(config)
     return config
 
 
-def _mlp(config: dict, width: int, quick_gelu: bool) -> dict:
+def _mlp(part: str, config: dict, width: int, quick_gelu: bool) -> dict:
     """Width and activation of an encoder's layers; `quick_gelu` is the default."""
+    entries = {"mlp_ratio": 4, "quick_gelu": quick_gelu, **config}
+    check_numbers(part, entries, {"mlp_ratio": (0.01, 100.0)})
+    check_flags(part, entries, ["quick_gelu"])
     return {
-        "intermediate_size": int(width * config.get("mlp_ratio", 4)),
-        "hidden_act": "quick_gelu" if config.get("quick_gelu", quick_gelu) else "gelu",
+        "intermediate_size": int(width * entries["mlp_ratio"]),
+        "hidden_act": "quick_gelu" if entries["quick_gelu"] else "gelu",
     }
 
 
@@ -206,8 +225,8 @@ def _renamed(part: str, config: dict, table: dict[str, str]) -> dict[str, int]:
     return {ours: _integers(part, name, [config[name]])[0] for name, ours in table.items()}
 
 
-def _integers(part: str, name: str, values: list) -> list[int]:
+def _integers(part: str, name: str, values: Sequence) -> Sequence[int]:
     for value in values:
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{part} config: {name} needs a positive integer, got {value!r}")
+        if not is_whole(value) or value < 1:
+            raise ValueError(f"{part} config: {name} needs a positive integer, got {shown(value)}")
     return values

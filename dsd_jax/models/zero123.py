@@ -114,7 +114,7 @@ def load_folder(folder, dtype=jnp.float32, param_dtype=None) -> ImagePipeline:
     `dtype` is the type the networks compute in. Raises as `models.weights.load_pipeline` does.
     """
     folder = Path(folder)
-    networks = read_networks(folder, dtype)
+    networks, scheduler = read_networks(folder, dtype), read_scheduler(folder)
     shapes = param_shapes(networks)
     param_dtype = jnp.dtype(dtype if param_dtype is None else param_dtype)
     folders = {part: part for part in shapes}
@@ -122,7 +122,7 @@ def load_folder(folder, dtype=jnp.float32, param_dtype=None) -> ImagePipeline:
     params = {
         part: read_part(folder, folders[part], tree, param_dtype) for part, tree in shapes.items()
     }
-    return ImagePipeline(networks, params, read_scheduler(folder))
+    return ImagePipeline(networks, params, scheduler)
 
 
 def read_networks(folder: Path, dtype=jnp.float32) -> ImageNetworks:

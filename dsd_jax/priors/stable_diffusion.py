@@ -249,12 +249,6 @@ def from_flax_pipeline(pipeline, params) -> Prior:
 
 
 def _prior(pipeline: Pipeline, folder: Path, tokenizer: Tokenizer | None = None) -> Prior:
-    unet, vae = pipeline.networks.unet.config, pipeline.networks.vae.config
-    if unet.out_channels != vae.latent_channels:
-        raise ValueError(
-            f"{folder}: the unet predicts {unet.out_channels} channels, "
-            f"the vae has {vae.latent_channels}"
-        )
     schedule = NoiseSchedule.from_config(pipeline.scheduler)
     params = jax.device_put(pipeline.params)
     return Prior(params, schedule, pipeline.networks, folder, tokenizer)
