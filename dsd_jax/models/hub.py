@@ -12,11 +12,11 @@ from pathlib import Path
 from dsd_jax.models import weights, zero123
 from dsd_jax.models.networks import Networks
 from dsd_jax.models.tensor_files import shards
+from dsd_jax.models.tokenizer import has_tokenizer, read_tokenizer
 from dsd_jax.models.weights import weights_file, weights_names
 
 _ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9](?:[\w.-]*\w)?", re.ASCII)
 _REQUIRED = ("model_index.json", "scheduler/scheduler_config.json")
-_TOKENIZER = ("tokenizer/vocab.json", "tokenizer/merges.txt")
 _OPTIONAL = re.compile(r"tokenizer/[^/]+\.(?:json|txt)|words\.json")
 
 _TIMEOUT = 10.0  # seconds until the hub counts as not to be reached
@@ -54,12 +54,20 @@ def fetch(repo_id: str, revision: str | None = None) -> Path:
     takes_image = zero123.is_image_model(names)
     required = _required(takes_image)
     chosen = _choose_weights(repo_id, names, required, _parts(takes_image, names))
+    inside = [name.removeprefix("tokenizer/") for name in names if name.startswith("tokenizer/")]
+    if not takes_image and not has_tokenizer(inside):
+        raise ValueError(
+            f"{repo_id} has no tokenizer: neither tokenizer/tokenizer.json nor vocab.json and "
+            "merges.txt"
+        )
     small = [name for name in names if name in required or _OPTIONAL.fullmatch(name)]
     indices = [name for name in chosen if name.endswith(".json")]
     folder = _download(repo_id, revision, small + indices)
     try:
         (zero123 if takes_image else weights).read_networks(folder)
         weights.read_scheduler(folder)
+        if not takes_image:
+            read_tokenizer(folder / "tokenizer")
     except ValueError as error:
         raise ValueError(str(error).replace(str(folder), repo_id)) from None
     large = [
@@ -74,7 +82,7 @@ def _required(takes_image: bool) -> tuple[str, ...]:
     """Names of the small files that a repository has to have."""
     networks = (zero123.ImageNetworks if takes_image else Networks)._fields
     configs = (f"{part}/config.json" for part in networks)
-    return (*_REQUIRED, *configs, *(() if takes_image else _TOKENIZER))
+    return (*_REQUIRED, *configs)
 
 
 def _parts(takes_image: bool, names: list[str]) -> tuple[str, ...]:

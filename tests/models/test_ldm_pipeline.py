@@ -192,7 +192,7 @@ def test_names_in_the_vae(ours, theirs):
 
 def test_the_file_is_a_prior(tiny_sd, tensors, write_checkpoint, tmp_path):
     file = write_checkpoint(tensors)
-    with pytest.raises(FileNotFoundError, match=r"tokenizer/vocab\.json is missing") as error:
+    with pytest.raises(FileNotFoundError, match="prompts need a tokenizer") as error:
         load_prior(file)
     assert "\n" not in str(error.value)
     shutil.copytree(tiny_sd / "tokenizer", tmp_path / "tokenizer")
