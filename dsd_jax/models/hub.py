@@ -27,7 +27,7 @@ def is_repo_id(name: str) -> bool:
     return bool(_ID.fullmatch(name))
 
 
-def fetch(repo_id: str, revision: str | None = None) -> Path:
+def fetch(repo_id: str, revision: str | None = None, pose: str | None = None) -> Path:
     """The folder of a repository in the hub's cache, complete for `weights.load_pipeline`.
 
     Or for `zero123.load_folder`, if it has an image encoder and no text encoder.
@@ -37,6 +37,7 @@ def fetch(repo_id: str, revision: str | None = None) -> Path:
     Args:
         repo_id: "owner/name".
         revision: branch, tag or commit; None is the default branch.
+        pose: as in `zero123.pose_of`.
 
     Raises:
         ValueError: no such repository or revision, access not granted, not a pipeline that is
@@ -66,7 +67,9 @@ def fetch(repo_id: str, revision: str | None = None) -> Path:
     try:
         (zero123 if takes_image else weights).read_networks(folder)
         weights.read_scheduler(folder)
-        if not takes_image:
+        if takes_image:
+            zero123.pose_of(folder, pose)
+        else:
             read_tokenizer(folder / "tokenizer")
     except ValueError as error:
         raise ValueError(str(error).replace(str(folder), repo_id)) from None

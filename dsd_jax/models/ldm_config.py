@@ -11,7 +11,9 @@
     pose            with it, optional: what its last number is, "distance" (the default) or
                     "elevation" (Stable Zero123), see `priors.zero123.pose_vector`
     scheduler       as in scheduler_config.json of a diffusers folder
-Those of published models are in `configs/`; one of them serves a file that has none beside it.
+Those of published models are in `configs/`; one of them serves a file that has none beside it, and
+whose tensors it alone describes. Of two that look the same to the tensors, the file's metadata or
+the caller decides.
 """
 
 import logging
@@ -30,13 +32,23 @@ from dsd_jax.models.entries import (
     shown,
 )
 from dsd_jax.models.ldm_names import ENCODERS, UNET
-from dsd_jax.models.tensor_files import Shape, read_json, stored_shapes
+from dsd_jax.models.tensor_files import Shape, read_json, stored_metadata, stored_shapes
 from dsd_jax.schedule import NoiseSchedule
 
 CONFIGS = Path(__file__).parent / "configs"
 POSES = ("distance", "elevation")
-# Of configurations whose tensors look alike, these are for files that are called so.
-_CALLED = {"stable-diffusion-v2": "768", "stable-zero123": "stable"}
+LAST_NUMBER = (
+    "say --pose distance for Zero-1-to-3 and Zero123-XL, --pose elevation for Stable Zero123 "
+    '(load_prior(..., pose="elevation") in Python)'
+)
+# What the metadata of a file may say of its prediction type (ModelSpec's keys and values).
+_PREDICTIONS = {
+    "modelspec.prediction_type": {"v": "v_prediction", "epsilon": "epsilon"},
+    "modelspec.architecture": {
+        "stable-diffusion-v2-768-v": "v_prediction",
+        "stable-diffusion-v2-512": "epsilon",
+    },
+}
 
 # {entry of the JSON file: its name in diffusers' or transformers' config.json}
 _VAE_NUMBERS = {
@@ -65,23 +77,26 @@ _VAE_FIXED = {"attn_resolutions": [], "attn_type": "vanilla", "double_z": True}
 _SCHEDULE = ("prediction_type", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end")
 
 
-def read_config(file: Path) -> dict:
+def read_config(file: Path, pose: str | None = None) -> dict:
     """The JSON file beside a checkpoint, or one of `configs/` if it recognises the tensors.
 
+    Args:
+        pose: what the entry of that name has to say, if a user said so.
+
     Raises FileNotFoundError for a missing checkpoint, or JSON file; ValueError for one that cannot
-    be read, or that lacks one of its parts.
+    be read, that lacks one of its parts, or that is not the one asked for; and for a file whose
+    tensors suit several models.
     """
     place = file.with_suffix(".json")
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing")
     if not place.is_file():
-        place = _recognised(file, place)
+        place = _recognised(file, place, pose)
     config = read_json(place)
     parts = ("unet", "vae", "text_encoder", "scheduler")
     if "image_encoder" in config:
         parts = ("unet", "vae", "image_encoder", "scheduler")
-        if config.setdefault("pose", POSES[0]) not in POSES:
-            raise ValueError(f"{place}: pose needs one of {', '.join(POSES)}")
+        config["pose"] = checked_pose(place, config.get("pose"), pose) or POSES[0]
     if {*config} - {"pose"} != {*parts}:
         raise ValueError(f"{place} needs the entries {', '.join(parts)}, and no others")
     for part in parts:
@@ -90,11 +105,31 @@ def read_config(file: Path) -> dict:
     return config
 
 
-def _recognised(file: Path, place: Path) -> Path:
+def checked_pose(place: Path, said: object, asked: str | None) -> str | None:
+    """The kind of pose that the file `place` says, or that is asked for, None for neither.
+
+    Raises ValueError for what is none of `POSES`, and where the two differ.
+    """
+    for name in (said, asked):
+        if name is not None and name not in POSES:
+            raise ValueError(f"{place}: pose needs one of {', '.join(POSES)}, got {shown(name)}")
+    if said is not None and asked not in (None, said):
+        raise ValueError(f"{place} says that pose is {said}, not {asked}")
+    return asked if said is None else str(said)
+
+
+def _recognised(file: Path, place: Path, pose: str | None) -> Path:
     """The file of `configs/` that suits a checkpoint; says which."""
     shapes = stored_shapes(file)
-    name, alike = recognise(shapes, file.stem)
-    if name is None:
+    names = _as_told(recognise(shapes), _prediction(file), pose)
+    if len(names) > 1:
+        posed = any("pose" in read_json(CONFIGS / f"{name}.json") for name in names)
+        ask = f"{LAST_NUMBER}, or " if posed else ""
+        raise ValueError(
+            f"{file}: its tensors suit {' and '.join(names)} alike; {ask}copy the one of "
+            f"{CONFIGS} that it is to {place}"
+        )
+    if not names:
         ready = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.json")))
         what = foreign.layout(shapes)
         if what is not None and "latent-diffusion layout" not in what:
@@ -106,26 +141,37 @@ def _recognised(file: Path, place: Path) -> Path:
             f"{place} is missing: it has to describe the model {file.name}, which is none that is "
             f"known here by its tensors; write it, or copy one of {CONFIGS} there ({ready})"
         )
-    other = f" ({' or '.join(alike)} looks the same)" if alike else ""
     logging.getLogger(__name__).warning(
-        "%s: no %s beside it, read as %s%s", file, place.name, name, other
+        "%s: no %s beside it, read as %s", file, place.name, names[0]
     )
-    return CONFIGS / f"{name}.json"
+    return CONFIGS / f"{names[0]}.json"
 
 
-def recognise(shapes: dict[str, Shape], called: str) -> tuple[str | None, list[str]]:
-    """The configuration in `configs/` whose model has tensors of these {name: shape}, or None.
+def _as_told(names: list[str], prediction: str | None, pose: str | None) -> list[str]:
+    """Those of `names` in `configs/` that agree with what is known beside the tensors."""
+    found = []
+    for name in names:
+        config = read_json(CONFIGS / f"{name}.json")
+        own = config["scheduler"]["prediction_type"]
+        if prediction in (None, own) and pose in (None, config.get("pose", pose)):
+            found.append(name)
+    return found
 
-    Also the others that these tensors do not exclude; `called`, the name of the file, decides.
-    """
-    fitting = [
+
+def _prediction(file: Path) -> str | None:
+    """The prediction type that a checkpoint's metadata names."""
+    metadata = stored_metadata(file)
+    told = (values.get(metadata.get(key, "")) for key, values in _PREDICTIONS.items())
+    return next((prediction for prediction in told if prediction), None)
+
+
+def recognise(shapes: dict[str, Shape]) -> list[str]:
+    """The configurations in `configs/` whose models have tensors of these {name: shape}."""
+    return [
         path.stem
         for path in sorted(CONFIGS.glob("*.json"))
         if all(shapes.get(name) == shape for name, shape in _marks(read_json(path)).items())
     ]
-    suitable = [n for n in fitting if n not in _CALLED or _CALLED[n] in called.lower()]
-    chosen = max(suitable, key=lambda n: n in _CALLED, default=None)
-    return chosen, [name for name in fitting if name != chosen]
 
 
 def _marks(config: dict) -> dict[str, Shape | None]:

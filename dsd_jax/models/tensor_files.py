@@ -92,6 +92,12 @@ def stored_shapes(file: Path) -> dict[str, Shape]:
     return {name: place.shape for name, place in _stored(file).items()}
 
 
+def stored_metadata(file: Path) -> dict[str, str]:
+    """What a safetensors file says of itself. Raises as `read_params` does."""
+    with _opened(file, file) as tensors:
+        return tensors.metadata() or {}
+
+
 def check(place, expected: dict[str, Shape], found: dict[str, Shape]) -> None:
     """Raises ValueError, with `place` before it, for the first tensor that does not fit.
 

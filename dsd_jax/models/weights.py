@@ -124,16 +124,22 @@ def read_networks(folder: Path, dtype=jnp.float32) -> Networks:
         raise ValueError(f"{folder}: {error}") from None
 
 
-def read_configs(folder: Path, parts: Iterable[str]) -> dict[str, dict]:
-    """{part: what its config.json says, as diffusers or transformers would have it}.
-
-    Raises FileNotFoundError for what is missing, ValueError for what is not supported.
-    """
+def read_index(folder: Path) -> dict:
+    """The entries of a folder's model_index.json. Raises as `read_configs` does."""
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(
             f"{folder} is not a diffusers folder (it has no model_index.json); "
             "pass the folder that holds unet/, vae/ and text_encoder/"
         )
+    return read_json(folder / "model_index.json")
+
+
+def read_configs(folder: Path, parts: Iterable[str]) -> dict[str, dict]:
+    """{part: what its config.json says, as diffusers or transformers would have it}.
+
+    Raises FileNotFoundError for what is missing, ValueError for what is not supported.
+    """
+    read_index(folder)
     configs = {part: read_json(home(folder, part) / part / "config.json") for part in parts}
     if ldm.is_port(configs["unet"]):
         try:
