@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from dsd_jax.models.config_limits import (
     MAX_TRANSFORMERS,
     TEXT_BOUNDS,
+    TOKEN_ID_BOUNDS,
+    TOKEN_IDS,
     UNET_BOUNDS,
     UNET_FIXED,
     VAE_BOUNDS,
@@ -240,6 +242,8 @@ class ClipTextConfig:
 
     def __post_init__(self):
         _check_clip("text_encoder", self, TEXT_BOUNDS)
+        given = [name for name in TOKEN_IDS if getattr(self, name) is not None]
+        check_numbers("text_encoder", vars(self), dict.fromkeys(given, TOKEN_ID_BOUNDS))
 
     def to_dict(self) -> dict:
         """The entries of text_encoder/config.json."""

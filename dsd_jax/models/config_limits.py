@@ -66,4 +66,6 @@ CLIP_BOUNDS = {
     "projection_dim": (1, 65536),
 }
 TEXT_BOUNDS = {"vocab_size": (1, 2**21), "max_position_embeddings": (1, 4096), **CLIP_BOUNDS}
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")  # absent, or within these bounds
+TOKEN_ID_BOUNDS = (-1, 2**31)
 VISION_BOUNDS = {"image_size": (1, 4096), "patch_size": (1, 1024), **CLIP_BOUNDS}

@@ -41,11 +41,11 @@ def read_params(file: Path, expected: dict, names: Callable, dtype) -> dict:
     not finite.
     """
     places = _stored(file)
-    stored = names(set(places))
-    if expected and not any(key in stored for key in expected):
+    if expected and not any(key in places for key in expected):
         what = foreign.layout(places) or "another model's"
         wanted = next(iter(expected))
         raise ValueError(f"{file} is {what}: it has none of the tensors needed, such as {wanted}")
+    stored = names(set(places))
     check(
         file,
         {key: keys.torch_shape(path, leaf.shape) for key, (path, leaf) in expected.items()},
@@ -105,16 +105,16 @@ def check(place, expected: dict[str, Shape], found: dict[str, Shape]) -> None:
     """
     for name, shape in expected.items():
         if name not in found:
-            raise ValueError(f"{place}: tensor {name} {list(shape)} is missing")
+            raise ValueError(f"{place}: tensor {name:.200} {list(shape)} is missing")
         if found[name] != shape:
             raise ValueError(
-                f"{place}: tensor {name} has shape {list(found[name])}, the configuration "
-                f"asks for {list(shape)}"
+                f"{place}: tensor {name:.200} has shape {shown(list(found[name]))}, the "
+                f"configuration asks for {list(shape)}"
             )
     for name in sorted(found):
         if name not in expected:
             raise ValueError(
-                f"{place}: tensor {name} {list(found[name])} has no place in the model"
+                f"{place}: tensor {name:.200} {shown(list(found[name]))} has no place in the model"
             )
 
 
@@ -194,12 +194,13 @@ def _opened(shard: Path, file: Path) -> Iterator:
         what = foreign.beginning(shard)
         if what is not None:
             raise ValueError(f"{shard} is {what}") from error
-        raise ValueError(f"{shard} cannot be read as safetensors: {error}") from error
+        why = " ".join(f"{error!s:.200}".split())
+        raise ValueError(f"{shard} cannot be read as safetensors: {why}") from error
 
 
 def _check_index(file: Path, shard: Path, indexed: set[str], held: set[str]) -> None:
     """Raises ValueError for the first tensor of a shard on which it and its index differ."""
     for name in sorted(indexed - held):
-        raise ValueError(f"{file}: tensor {name} is not in {shard.name}")
+        raise ValueError(f"{file}: tensor {name:.200} is not in {shard.name}")
     for name in sorted(held - indexed):
-        raise ValueError(f"{file}: tensor {name} of {shard.name} is not in the index")
+        raise ValueError(f"{file}: tensor {name:.200} of {shard.name} is not in the index")

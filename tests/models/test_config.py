@@ -89,6 +89,7 @@ def test_written_configs_read_back(kind, config):
         (VAEConfig, {"block_out_channels": [32], "scaling_factor": None}, "scaling_factor needs"),
         (ClipTextConfig, {**CLIP, "num_hidden_layers": 3000}, "num_hidden_layers .* got 3000"),
         (ClipTextConfig, {**CLIP, "hidden_act": ["gelu"]}, "hidden_act"),
+        (ClipTextConfig, {**CLIP, "eos_token_id": [2]}, "eos_token_id .* got "),
         (ClipVisionConfig, {**CLIP, "patch_size": 0}, "patch_size .* got 0"),
         (UNetConfig, {**UNET, "sample_size": None}, "entry sample_size is missing"),
         (VAEConfig, {"block_out_channels": [32], "shift_factor": 0.1}, "shift_factor = 0.1"),
