@@ -21,6 +21,32 @@ CLEAN = -1
 
 Timestep: TypeAlias = Int[Array, "*n"] | int
 
+MAX_TIMESTEPS = 100_000
+# Diffusers' schedulers of the process x_t = alpha x0 + sigma eps, whose alpha follows from betas.
+_SCHEDULERS = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "PNDMScheduler",
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
+    "DDPMParallelScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+)
+
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -46,12 +72,13 @@ class NoiseSchedule:
         """Schedule of a diffusers `scheduler_config.json`; absent keys take diffusers' defaults.
 
         Raises:
-            ValueError: the file asks for something that is not supported.
+            ValueError: the file asks for something that is not supported, or makes no sense.
         """
+        _check_kind(config)
         prediction_type = config.get("prediction_type", "epsilon")
         if prediction_type not in PREDICTION_TYPES:
             raise ValueError(
-                f"prediction_type {prediction_type!r} of the scheduler config is not one of "
+                f"prediction_type {prediction_type!r:.80} of the scheduler config is not one of "
                 f"{', '.join(PREDICTION_TYPES)}"
             )
         if config.get("rescale_betas_zero_snr"):
@@ -59,8 +86,13 @@ class NoiseSchedule:
                 "rescale_betas_zero_snr is not supported: with abar = 0 the eps form of the ODE "
                 "has no start; use weights of a model trained without it"
             )
-        abar = np.cumprod(1.0 - _betas(config))
-        return cls(jnp.asarray(abar, jnp.float32), prediction_type)
+        abar = np.cumprod(1.0 - _betas(config)).astype(np.float32)
+        if not abar[-1] > 0 or abar[0] == 1:
+            raise ValueError(
+                f"the betas of the scheduler config make abar run from {abar[0]:g} to "
+                f"{abar[-1]:g}; it has to start below 1 and to end above 0"
+            )
+        return cls(jnp.asarray(abar), prediction_type)
 
     @property
     def num_train_timesteps(self) -> int:
@@ -108,13 +140,39 @@ class NoiseSchedule:
         return jnp.where(t < 0, 1.0, self.alphas_cumprod[jnp.maximum(t, 0)])
 
 
+def _check_kind(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for a scheduler whose forward process is another than that of its betas."""
+    name = config.get("_class_name", _SCHEDULERS[0])
+    if not isinstance(name, str) or name.removeprefix("Flax") not in _SCHEDULERS:
+        raise ValueError(
+            f"_class_name {name!r:.80} of the scheduler config is not supported: schedulers of "
+            f"DDIM's kind are (flow matching is not): {', '.join(_SCHEDULERS[:3])} ..."
+        )
+    for entry, value in (("use_flow_sigmas", False), ("timestep_type", "discrete")):
+        if config.get(entry, value) != value:
+            raise ValueError(
+                f"{entry} = {config[entry]!r:.80} of the scheduler config is not supported, "
+                f"only {value!r}"
+            )
+
+
 def _betas(config: Mapping[str, Any]) -> np.ndarray:
     """Variances added per step, float64 [T]; diffusers' three rules."""
-    kind = config.get("beta_schedule", "linear")
-    steps = int(config.get("num_train_timesteps", 1000))
-    start, end = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
     if config.get("trained_betas") is not None:
-        return np.asarray(config["trained_betas"], np.float64)
+        return _trained_betas(config["trained_betas"])
+    kind = config.get("beta_schedule", "linear")
+    steps = config.get("num_train_timesteps", 1000)
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 2 <= steps <= MAX_TIMESTEPS:
+        raise ValueError(
+            f"num_train_timesteps of the scheduler config needs a whole number from 2 to "
+            f"{MAX_TIMESTEPS}, got {steps!r:.80}"
+        )
+    start, end = (
+        _beta(config.get(name, usual), name)
+        for name, usual in (("beta_start", 1e-4), ("beta_end", 0.02))
+    )
+    if start > end:
+        raise ValueError(f"beta_start {start} of the scheduler config is above beta_end {end}")
     if kind == "linear":
         return np.linspace(start, end, steps)
     if kind == "scaled_linear":
@@ -123,6 +181,26 @@ def _betas(config: Mapping[str, Any]) -> np.ndarray:
         abar = np.cos((np.linspace(0, 1, steps + 1) + 0.008) / 1.008 * np.pi / 2) ** 2
         return np.minimum(1 - abar[1:] / abar[:-1], 0.999)
     raise ValueError(
-        f"beta_schedule {kind!r} of the scheduler config is not one of "
+        f"beta_schedule {kind!r:.80} of the scheduler config is not one of "
         "linear, scaled_linear, squaredcos_cap_v2"
     )
+
+
+def _trained_betas(betas: Any) -> np.ndarray:
+    """The list `trained_betas` as an array."""
+    if not isinstance(betas, list | tuple) or not 2 <= len(betas) <= MAX_TIMESTEPS:
+        raise ValueError(
+            f"trained_betas of the scheduler config needs a list of 2 to {MAX_TIMESTEPS} numbers, "
+            f"got {betas!r:.80}"
+        )
+    return np.asarray([_beta(beta, "trained_betas") for beta in betas], np.float64)
+
+
+def _beta(value: Any, name: str) -> float:
+    """A variance. Raises ValueError for what is no number between 0 and 1."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < 1:
+        raise ValueError(
+            f"{name} of the scheduler config needs a number between 0 and 1, got {value!r:.80}"
+        )
+    return value

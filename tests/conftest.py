@@ -268,7 +268,8 @@ def zero123_folder(zero123_file, tmp_path_factory) -> Path:
     (folder / "scheduler").mkdir()
     scheduler = json.dumps(STABLE_DIFFUSION_SCHEDULER)
     (folder / "scheduler" / "scheduler_config.json").write_text(scheduler)
-    (folder / "model_index.json").write_text('{"_class_name": "Zero1to3StableDiffusionPipeline"}')
+    index = {"_class_name": "Zero1to3StableDiffusionPipeline", "pose": "distance"}
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 
 

@@ -57,11 +57,35 @@ def test_trained_betas_are_taken_as_they_are():
         ({"prediction_type": "score"}, "score"),
         ({"beta_schedule": "sigmoid"}, "sigmoid"),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "_class_name 'FlowMatchEuler"),
+        ({"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler"),
+        ({"_class_name": None}, "_class_name None"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas"),
+        ({"timestep_type": "continuous"}, "timestep_type"),
+        ({"beta_start": float("nan")}, "beta_start .* between 0 and 1, got nan"),
+        ({"beta_end": "0.02"}, "beta_end .* got '0.02'"),
+        ({"beta_end": 1.0}, "beta_end"),
+        ({"beta_start": 0.03}, "beta_start 0.03 .* above beta_end"),
+        ({"beta_end": 0.9}, "abar run from"),
+        ({"beta_start": 1e-9, "beta_end": 1e-9}, "abar run from"),
+        ({"num_train_timesteps": 0}, "num_train_timesteps .* got 0"),
+        ({"num_train_timesteps": 200_000_000}, "num_train_timesteps"),
+        ({"num_train_timesteps": True}, "num_train_timesteps .* got True"),
+        ({"trained_betas": {}}, "trained_betas"),
+        ({"trained_betas": [0.1, None]}, "trained_betas .* got None"),
+        ({"prediction_type": []}, r"prediction_type \[\]"),
     ],
 )
 def test_unsupported_configs_are_named(config, word):
     with pytest.raises(ValueError, match=word):
         NoiseSchedule.from_config(config)
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "FlaxPNDMScheduler", "EulerDiscreteScheduler"])
+def test_schedulers_of_one_process_have_one_schedule(name):
+    schedule = NoiseSchedule.from_config(STABLE_DIFFUSION | {"_class_name": name})
+    plain = NoiseSchedule.from_config(STABLE_DIFFUSION)
+    np.testing.assert_array_equal(schedule.alphas_cumprod, plain.alphas_cumprod)
 
 
 def test_coefficients():

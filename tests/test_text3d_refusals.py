@@ -84,9 +84,9 @@ def test_the_folder_of_an_older_version_is_refused(text3d, tiny_prior_folder, tm
 
 
 def test_what_the_prior_has_never_seen_is_a_warning(text3d, tiny_prior_folder, tmp_path, capsys):
-    command = [*arguments(tiny_prior_folder), "--prompt", "a red unicorn", "--out", str(tmp_path)]
+    command = [*arguments(tiny_prior_folder), "--prompt", "a red cat", "--out", str(tmp_path)]
     text3d.prepare(*text3d.parse(command))
-    _one_line(capsys, "warning: the prior has never seen the words: unicorn")
+    _one_line(capsys, "warning: the prior has never seen the words: cat")
 
 
 def _one_line(capsys, said) -> str:

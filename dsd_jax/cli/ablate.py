@@ -20,7 +20,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from dsd_jax.cli import flags, validate
+from dsd_jax.cli import flags, run_args, validate
 from dsd_jax.cli.job import refuse
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
@@ -88,6 +88,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ablate.Ablation, tuple[str, ...
         recipe_of(name, recipe)
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
+    run_args.warn([line for prompt in args.prompts for line in prior.warnings(prompt)])
     make_task(prior, args.prompts[0], recipe)  # raises for a prior that takes no prompt
     base = {name: getattr(args, name) for name in ("seeds", "preset", "prior")}
     validate.remember(args.out, base | {"recipe": recipe_config(recipe)})

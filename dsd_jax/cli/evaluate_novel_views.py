@@ -70,6 +70,8 @@ class Args:
     """Folder of the results."""
     prior: str = "toybox-1to3"
     """As in single_view.py."""
+    pose: Literal["distance", "elevation"] | None = None
+    """As in single_view.py."""
     preset: str = "standard"
     """What the recipe starts from: draft, quick, standard, best or authors."""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -131,7 +133,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[FromPictures, Objects, list[int
             "own; a twentieth of all captions is, so give a file of more objects"
         )
     precision = choose_precision(args.precision)
-    prior = load_prior(args.prior, jnp.dtype(precision))
+    prior = load_prior(args.prior, jnp.dtype(precision), pose=args.pose)
     blank = np.zeros((judge.SIZE, judge.SIZE, 4), np.uint8)
     for own in recipes.values():
         from_pictures.task_of(
@@ -142,6 +144,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[FromPictures, Objects, list[int
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     config = {name: getattr(args, name) for name in ("count", "seeds", "prior")}
     config |= {"objects": digest, "precision": precision}
+    config |= {"pose": args.pose} if args.pose else {}
     validate.remember(args.out, config | {"recipe": recipe_config(recipe)})
     for name, own in recipes.items():
         validate.remember(args.out / name, {"method": name, "recipe": recipe_config(own)})

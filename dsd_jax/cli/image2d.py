@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dsd_jax
-from dsd_jax.cli import flags, validate
+from dsd_jax.cli import flags, run_args, validate
 from dsd_jax.cli.job import refuse
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
@@ -148,6 +148,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ImageTask, list[int], dict[str,
         )
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
+    run_args.warn(prior.warnings(args.prompt))
     place = np.deg2rad(args.azimuth_deg), np.deg2rad(args.elevation_deg)
     image = images2d.make_task(prior, args.prompt, recipe, *place, args.space)
     config = {k: v for k, v in dataclasses.asdict(args).items() if k != "out"}

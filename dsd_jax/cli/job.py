@@ -63,6 +63,7 @@ def make_job(args: RunArgs, seeds: list[int], task: Task, told: dict[str, Any]) 
     precision = choose_precision(args.precision)
     about = results.config_of(task.recipe, seeds, args.prior, precision)
     config = {**told, **about, "preset": args.preset}
+    config |= {"pose": args.pose} if args.pose else {}
     folder = validate.folder_of(args.out, task.told, config)
     saved = load_states(task, checkpoints(folder), seeds) if args.resume else {}
     return Job(args, seeds, task, folder, config, saved)

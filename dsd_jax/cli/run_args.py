@@ -63,6 +63,9 @@ class RunArgs:
     prior: str = "toybox"
     """toybox, for a picture toybox-1to3, a folder or hub id in diffusers layout, or a
     latent-diffusion .safetensors file."""
+    pose: Literal["distance", "elevation"] | None = None
+    """What a prior of the Zero-1-to-3 family is told, where its files do not say it: distance for
+    Zero-1-to-3 and Zero123-XL, elevation for Stable Zero123."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Of the prior's networks; left out, float32 on a CPU and bfloat16 on an accelerator."""
     devices: int = 0
@@ -140,7 +143,7 @@ def devices(args: RunArgs) -> Devices:
 def load(args: RunArgs) -> Any:
     """The prior. Raises as `priors.load_prior`."""
     with hosts.loading_place(args.on.shard_prior):
-        return load_prior(args.prior, jnp.dtype(choose_precision(args.precision)))
+        return load_prior(args.prior, jnp.dtype(choose_precision(args.precision)), pose=args.pose)
 
 
 def warn(lines: Sequence[str]) -> None:

@@ -101,7 +101,8 @@ def estimated_before(run: RunArgs, recipe: Recipe, picture: str) -> float | None
         picture: its fingerprint.
     """
     camera = recipe_config(recipe)["camera"]
-    wanted = {"elevation": "auto", "picture": picture, "prior": run.prior, "version": __version__}
+    wanted = {"elevation": "auto", "picture": picture, "prior": run.prior, "pose": run.pose}
+    wanted |= {"version": __version__}
     for file in [run.out / "config.json", *sorted(run.out.glob("*/config.json"))]:
         try:
             config = json.loads(file.read_text("utf-8"))

@@ -23,7 +23,7 @@ from dsd_jax.engine.objects import About, Objects
 from dsd_jax.engine.plan import Devices, Plan, make_plan
 from dsd_jax.engine.progress import Bar
 from dsd_jax.engine.seeds import unpadded
-from dsd_jax.engine.task import Task, make_task, precision_of, prior_name
+from dsd_jax.engine.task import Task, make_task, precision_of, prior_name, say_warnings
 from dsd_jax.priors import Prior
 from dsd_jax.recipe import method_step, presets, refine
 from dsd_jax.recipe.input_picture import InputPicture
@@ -95,6 +95,7 @@ def generate(
         ValueError: in one line, before anything is compiled, for what cannot work.
     """
     task = make_task(prior, told, recipe or usual_recipe(prior, told))
+    say_warnings(task)
     return run_task(task, seeds, devices, on_progress, checkpoints)
 
 
@@ -110,6 +111,8 @@ def generate_each(
     Raises ValueError as it does, for all prompts before the first is begun.
     """
     tasks = [make_task(prior, prompt, recipe or usual_recipe()) for prompt in prompts]
+    for task in tasks:
+        say_warnings(task)
     blocks = cache(partial(make_blocks, tasks[0])) if tasks else None
     return (run_task(task, seeds, blocks=blocks, **options) for task in tasks)
 

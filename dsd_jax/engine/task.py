@@ -123,6 +123,13 @@ def say_elevation(angle_deg: float, how: str) -> None:
         print(said, file=sys.stderr)
 
 
+def say_warnings(task: Task) -> None:
+    """Tell the user what the prior has to say of the prompt, a line each."""
+    if isinstance(task.told, str) and task.reference is None and hosts.is_first():
+        for line in task.prior.warnings(task.told):
+            print(f"warning: {line}", file=sys.stderr)
+
+
 def _check_adapter(prior: Prior, recipe: Recipe) -> None:
     """Let a prior without adapter say so, before it is told anything."""
     try:

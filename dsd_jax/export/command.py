@@ -26,7 +26,7 @@ def command_line(config: Mapping[str, Any]) -> str:
         usual, words = of_picture(usual), ["single_view.py", "--image", config["image"]]
         words += ["--elevation-deg", f"{config['elevation_deg']:g}"]
     words += ["--seeds", seeds_text(config["seeds"])]
-    for name in ("method", "prior", "preset", "precision"):
+    for name in ("method", "prior", "pose", "preset", "precision"):
         if name in config:
             words += [f"--{name}", config[name]]
     if method in METHODS:

@@ -23,7 +23,7 @@ from dsd_jax.models.clip_vision import ClipVision, preprocess
 from dsd_jax.models.clip_vision import param_shapes as vision_shapes
 from dsd_jax.models.config import ClipTextConfig, ClipVisionConfig
 from dsd_jax.models.tensor_files import read_json, read_params
-from dsd_jax.models.tokenizer import read_tokenizer
+from dsd_jax.models.tokenizer import check_ids, read_tokenizer
 
 # What transformers leaves out of config.json because it is its default, and no configuration of
 # ours supposes: the sizes of ViT-B/32.
@@ -63,8 +63,7 @@ def load_clip(folder: str | Path, dtype=jnp.float32) -> Clip:
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise FileNotFoundError(f"{folder / _WEIGHTS[0]} is missing (only safetensors are read)")
-    if not (folder / "vocab.json").is_file():
-        raise FileNotFoundError(f"{folder / 'vocab.json'} is missing: prompts need a tokenizer")
+    read_tokenizer(folder)  # raises where there is none
     expected = keys.flatten(param_shapes(vision, text))
 
     def names(stored):
@@ -79,6 +78,9 @@ def _networks(folder: Path, dtype) -> tuple[ClipVision, ClipText]:
     config = read_json(folder / "config.json")
     if config.get("model_type") != "clip":
         raise ValueError(f"{folder} holds no CLIP model: config.json has no model_type clip")
+    for name in ("vision_config", "text_config"):
+        if not isinstance(config.get(name, {}), dict):
+            raise ValueError(f"{folder}: config.json needs named entries in {name}")
     width = {"projection_dim": config.get("projection_dim", 512)}
     vision = ClipVisionConfig.from_dict(_VISION | config.get("vision_config", {}) | width)
     text = ClipTextConfig.from_dict(_TEXT | config.get("text_config", {}) | width)
@@ -87,7 +89,7 @@ def _networks(folder: Path, dtype) -> tuple[ClipVision, ClipText]:
 
 def param_shapes(vision: ClipVision, text: ClipText) -> dict:
     """A jax.ShapeDtypeStruct for each parameter of `Clip.params`."""
-    ids = jnp.zeros((1, 1), jnp.int32)
+    ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     width, e = text.config.hidden_size, vision.config.projection_dim
     return vision_shapes(vision) | {
         "text_model": jax.eval_shape(text.init, jax.random.key(0), ids)["params"],
@@ -110,6 +112,7 @@ def text_features(clip: Clip, prompts: list[str]) -> Float[Array, "p e"]:
     """Projected features, of length 1, of prompts; cut at the encoder's length."""
     tokenizer = read_tokenizer(clip.folder)
     ids = tokenizer(prompts, clip.text.config.max_position_embeddings)
+    check_ids(ids, clip.text.config.vocab_size, clip.folder)
     return _text_features(clip.text, clip.params, jnp.asarray(ids))
 
 

@@ -105,5 +105,5 @@ class ClipVision(nn.Module):
 def param_shapes(network: ClipVision) -> dict:
     """A jax.ShapeDtypeStruct for each parameter."""
     side = network.config.image_size
-    image = jnp.zeros((1, side, side, 3))
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     return jax.eval_shape(network.init, jax.random.key(0), image)["params"]

@@ -5,63 +5,36 @@ Each class has `from_dict` and `to_dict`; the latter gives the full file, which 
 
 from dataclasses import asdict, dataclass
 
+from dsd_jax.models.config_limits import (
+    MAX_TRANSFORMERS,
+    TEXT_BOUNDS,
+    TOKEN_ID_BOUNDS,
+    TOKEN_IDS,
+    UNET_BOUNDS,
+    UNET_FIXED,
+    VAE_BOUNDS,
+    VAE_FIXED,
+    VISION_BOUNDS,
+)
+from dsd_jax.models.entries import (
+    check_fixed,
+    check_flags,
+    check_numbers,
+    levels_of,
+    per_level,
+    require,
+    shown,
+)
+
 _DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 _UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
-# Entries that change the network and are supported with one value only.
-_UNET_FIXED = {
-    "act_fn": "silu",
-    "addition_embed_type": None,
-    "attention_type": "default",
-    "center_input_sample": False,
-    "class_embed_type": None,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "cross_attention_norm": None,
-    "downsample_padding": 1,
-    "dual_cross_attention": False,
-    "encoder_hid_dim": None,
-    "mid_block_only_cross_attention": None,
-    "mid_block_scale_factor": 1,
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "num_class_embeds": None,
-    "only_cross_attention": False,
-    "resnet_out_scale_factor": 1.0,
-    "resnet_skip_time_act": False,
-    "resnet_time_scale_shift": "default",
-    "reverse_transformer_layers_per_block": None,
-    "time_cond_proj_dim": None,
-    "time_embedding_act_fn": None,
-    "time_embedding_dim": None,
-    "time_embedding_type": "positional",
-    "timestep_post_act": None,
-}
-_VAE_FIXED = {"act_fn": "silu", "latents_mean": None, "latents_std": None, "shift_factor": None}
-
-
-def check_fixed(part: str, config: dict, fixed: dict) -> None:
-    """Raises ValueError for the first entry of `config` that differs from `fixed`."""
-    for name, value in fixed.items():
-        if config.get(name, value) != value:
-            raise ValueError(
-                f"{part} config: {name} = {config[name]!r} is not supported, only {value!r}"
-            )
-
-
-def per_level(value, levels: int, name: str) -> tuple[int, ...]:
-    """An entry given once for all levels, or one a level, as a tuple of `levels` entries.
-
-    Raises ValueError for another number of them, or for one that is no positive integer.
-    """
-    values = tuple(value) if isinstance(value, list | tuple) else (value,) * levels
-    if len(values) != levels or not all(isinstance(v, int) and v > 0 for v in values):
-        raise ValueError(f"unet config: {name} needs {levels} positive integers, got {value!r}")
-    return values
 
 
 def _flags(table: dict, names, entry: str) -> tuple[bool, ...]:
-    for name in names:
-        if name not in table:
-            raise ValueError(f"unet config: {entry} has {name!r}, supported: {', '.join(table)}")
+    for name in levels_of("unet", entry, names):
+        if not isinstance(name, str) or name not in table:
+            known = ", ".join(table)
+            raise ValueError(f"unet config: {entry} has {shown(name)}, supported: {known}")
     return tuple(table[name] for name in names)
 
 
@@ -70,17 +43,11 @@ def _names(table: dict, flags) -> list[str]:
     return [by_flag[flag] for flag in flags]
 
 
-def require(part: str, config: dict, names) -> None:
-    """Raises ValueError for the first of `names` that `config` lacks."""
-    for name in names:
-        if config.get(name) is None:
-            raise ValueError(f"{part} config: entry {name} is missing")
-
-
-def _check_clip(part: str, config) -> None:
+def _check_clip(part: str, config, bounds: dict) -> None:
+    check_numbers(part, vars(config), bounds)
     if config.hidden_act not in ("gelu", "quick_gelu"):
         raise ValueError(
-            f"{part} config: hidden_act {config.hidden_act!r} is not supported, "
+            f"{part} config: hidden_act {shown(config.hidden_act)} is not supported, "
             "only 'gelu' and 'quick_gelu'"
         )
     if config.hidden_size % config.num_attention_heads:
@@ -124,10 +91,10 @@ class UNetConfig:
 
         Raises ValueError for a missing shape or for an entry that asks for an unsupported part.
         """
-        check_fixed("unet", config, _UNET_FIXED)
+        check_fixed("unet", config, UNET_FIXED)
         require("unet", config, ("block_out_channels", "cross_attention_dim"))
         require("unet", config, ("sample_size", "down_block_types", "up_block_types"))
-        channels = tuple(config["block_out_channels"])
+        channels = levels_of("unet", "block_out_channels", config["block_out_channels"])
         n = len(channels)
 
         def levels(name, default):
@@ -146,7 +113,11 @@ class UNetConfig:
         return cls(**derived, **plain)
 
     def __post_init__(self):
-        n = len(self.block_out_channels)
+        values, n = vars(self), len(self.block_out_channels)
+        check_numbers("unet", values, UNET_BOUNDS)
+        check_flags("unet", values, ("use_linear_projection", "flip_sin_to_cos"))
+        if self.camera_dim is not None:
+            check_numbers("unet", values, {"camera_dim": (1, 1024)})
         if len(self.down_attention) != n or len(self.up_attention) != n:
             raise ValueError(f"unet config: {n} levels need {n} down and up block types")
         for channels, heads in zip(self.block_out_channels, self.heads, strict=True):
@@ -155,6 +126,20 @@ class UNetConfig:
                     f"unet config: {channels} channels must be a multiple of {heads} heads and of "
                     f"{self.norm_num_groups} norm groups"
                 )
+        if self.block_out_channels[0] % 2:
+            raise ValueError("unet config: the first of block_out_channels has to be even")
+        if self.sample_size % 2 ** (n - 1):
+            raise ValueError(
+                f"unet config: sample_size {self.sample_size} must be a multiple of "
+                f"{2 ** (n - 1)}: {n} levels halve it {n - 1} times"
+            )
+        counts = zip(self.layers_per_block, self.transformer_layers_per_block, strict=True)
+        if sum((2 * layers + 1) * depth for layers, depth in counts) > MAX_TRANSFORMERS:
+            raise ValueError(
+                "unet config: transformer_layers_per_block = "
+                f"{shown(self.transformer_layers_per_block)} makes more than {MAX_TRANSFORMERS} "
+                "transformers, which no known model has"
+            )
 
     def to_dict(self) -> dict:
         """The entries of unet/config.json; camera_dim is written only if there is a camera."""
@@ -189,18 +174,22 @@ class VAEConfig:
 
         Raises ValueError for a missing shape or for an entry that asks for an unsupported part.
         """
-        check_fixed("vae", config, _VAE_FIXED)
+        check_fixed("vae", config, VAE_FIXED)
         require("vae", config, ("block_out_channels",))
         for entry, name in (
             ("down_block_types", "DownEncoderBlock2D"),
             ("up_block_types", "UpDecoderBlock2D"),
         ):
-            if set(config.get(entry, ())) - {name}:
+            if any(kind != name for kind in levels_of("vae", entry, config.get(entry, [name]))):
                 raise ValueError(f"vae config: {entry} may hold {name} only")
         values = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
-        return cls(**{**values, "block_out_channels": tuple(config["block_out_channels"])})
+        channels = levels_of("vae", "block_out_channels", config["block_out_channels"])
+        return cls(**{**values, "block_out_channels": channels})
 
     def __post_init__(self):
+        check_numbers("vae", vars(self), VAE_BOUNDS)
+        flags = ("mid_block_add_attention", "use_quant_conv", "use_post_quant_conv")
+        check_flags("vae", vars(self), flags)
         for channels in self.block_out_channels:
             if channels % self.norm_num_groups:
                 raise ValueError(
@@ -252,7 +241,9 @@ class ClipTextConfig:
         return cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
 
     def __post_init__(self):
-        _check_clip("text_encoder", self)
+        _check_clip("text_encoder", self, TEXT_BOUNDS)
+        given = [name for name in TOKEN_IDS if getattr(self, name) is not None]
+        check_numbers("text_encoder", vars(self), dict.fromkeys(given, TOKEN_ID_BOUNDS))
 
     def to_dict(self) -> dict:
         """The entries of text_encoder/config.json."""
@@ -285,7 +276,7 @@ class ClipVisionConfig:
         return cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
 
     def __post_init__(self):
-        _check_clip("image_encoder", self)
+        _check_clip("image_encoder", self, VISION_BOUNDS)
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_encoder config: image_size {self.image_size} must be a multiple of "

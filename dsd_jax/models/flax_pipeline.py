@@ -27,7 +27,7 @@ def convert(pipeline, params) -> Pipeline:
     The networks compute in the dtype of the pipeline's unet (float32 where it has none); arrays are
     taken as they are.
     Raises ValueError for an unsupported configuration, or for the first parameter that is missing,
-    misshapen or too many.
+    misshapen, too many or not finite.
     """
     configs = {part: _dictionary(getattr(pipeline, part).config) for part in _PARTS}
     dtype = pipeline.unet.dtype
@@ -54,6 +54,9 @@ def _renamed(part: str, params, shapes: dict) -> dict:
     found = {our_path(path): leaf for path, leaf in leaves.items()}
     expected: dict[Path, Any] = traverse_util.flatten_dict(shapes)
     check(f"{part} params", _shapes(expected), _shapes(found))
+    for path, leaf in found.items():
+        if not jnp.isfinite(leaf).all():
+            raise ValueError(f"{part} params: {'/'.join(path)} holds NaN or infinite numbers")
     return traverse_util.unflatten_dict(found)
 
 

@@ -1,7 +1,7 @@
 """Download of a pipeline in diffusers layout from the Hugging Face hub, into the client's cache.
 
 Only JSON, the tokenizer and safetensors are fetched, never pickles. Of a network's weights one kind
-is taken: the fp16 variant if the repository has it, which halves the download.
+is taken: the variant fp16 or bf16 if the repository has it, which halves the download.
 """
 
 import contextlib
@@ -12,11 +12,11 @@ from pathlib import Path
 from dsd_jax.models import weights, zero123
 from dsd_jax.models.networks import Networks
 from dsd_jax.models.tensor_files import shards
+from dsd_jax.models.tokenizer import has_tokenizer, read_tokenizer
 from dsd_jax.models.weights import weights_file, weights_names
 
 _ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9](?:[\w.-]*\w)?", re.ASCII)
 _REQUIRED = ("model_index.json", "scheduler/scheduler_config.json")
-_TOKENIZER = ("tokenizer/vocab.json", "tokenizer/merges.txt")
 _OPTIONAL = re.compile(r"tokenizer/[^/]+\.(?:json|txt)|words\.json")
 
 _TIMEOUT = 10.0  # seconds until the hub counts as not to be reached
@@ -27,7 +27,7 @@ def is_repo_id(name: str) -> bool:
     return bool(_ID.fullmatch(name))
 
 
-def fetch(repo_id: str, revision: str | None = None) -> Path:
+def fetch(repo_id: str, revision: str | None = None, pose: str | None = None) -> Path:
     """The folder of a repository in the hub's cache, complete for `weights.load_pipeline`.
 
     Or for `zero123.load_folder`, if it has an image encoder and no text encoder.
@@ -37,6 +37,7 @@ def fetch(repo_id: str, revision: str | None = None) -> Path:
     Args:
         repo_id: "owner/name".
         revision: branch, tag or commit; None is the default branch.
+        pose: as in `zero123.pose_of`.
 
     Raises:
         ValueError: no such repository or revision, access not granted, not a pipeline that is
@@ -54,11 +55,22 @@ def fetch(repo_id: str, revision: str | None = None) -> Path:
     takes_image = zero123.is_image_model(names)
     required = _required(takes_image)
     chosen = _choose_weights(repo_id, names, required, _parts(takes_image, names))
+    inside = [name.removeprefix("tokenizer/") for name in names if name.startswith("tokenizer/")]
+    if not takes_image and not has_tokenizer(inside):
+        raise ValueError(
+            f"{repo_id} has no tokenizer: neither tokenizer/tokenizer.json nor vocab.json and "
+            "merges.txt"
+        )
     small = [name for name in names if name in required or _OPTIONAL.fullmatch(name)]
     indices = [name for name in chosen if name.endswith(".json")]
     folder = _download(repo_id, revision, small + indices)
     try:
         (zero123 if takes_image else weights).read_networks(folder)
+        weights.read_scheduler(folder)
+        if takes_image:
+            zero123.pose_of(folder, pose)
+        else:
+            read_tokenizer(folder / "tokenizer")
     except ValueError as error:
         raise ValueError(str(error).replace(str(folder), repo_id)) from None
     large = [
@@ -73,7 +85,7 @@ def _required(takes_image: bool) -> tuple[str, ...]:
     """Names of the small files that a repository has to have."""
     networks = (zero123.ImageNetworks if takes_image else Networks)._fields
     configs = (f"{part}/config.json" for part in networks)
-    return (*_REQUIRED, *configs, *(() if takes_image else _TOKENIZER))
+    return (*_REQUIRED, *configs)
 
 
 def _parts(takes_image: bool, names: list[str]) -> tuple[str, ...]:
@@ -96,7 +108,7 @@ def _choose_weights(repo_id: str, names: list[str], required, parts) -> list[str
             )
     chosen = []
     for part in parts:
-        found = [name for name in weights_names(part, fp16_first=True) if name in names]
+        found = [name for name in weights_names(part, half_first=True) if name in names]
         if not found:
             raise ValueError(
                 f"{repo_id} has no safetensors for its {part}, and pickles can run code and are "

@@ -12,6 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 _LITERAL = ("linear_1", "linear_2")
+_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # {axes: their order there}, of kernels
 _WEIGHT = ("kernel", "scale", "embedding")
 # Older files name the projections of a VAE's attention like this.
 _OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -29,7 +30,7 @@ def torch_key(path: Path) -> str:
 def to_torch(path: Path, array: np.ndarray) -> np.ndarray:
     """Our layout -> PyTorch's, contiguous."""
     if path[-1] == "kernel":
-        array = array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0))
+        array = array.transpose(_TO_TORCH[array.ndim])
     return np.ascontiguousarray(array)
 
 
@@ -42,7 +43,9 @@ def from_torch(path: Path, array: np.ndarray) -> np.ndarray:
 
 def torch_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that an array of `shape` in our layout has in PyTorch's."""
-    return to_torch(path, np.broadcast_to(np.int8(0), shape)).shape
+    if path[-1] == "kernel":
+        return tuple(shape[axis] for axis in _TO_TORCH[len(shape)])
+    return tuple(shape)
 
 
 def modern(key: str) -> str:

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax.models import keys
-from dsd_jax.models.config import UNetConfig, check_fixed, per_level, require
+from dsd_jax.models.config import UNetConfig
+from dsd_jax.models.entries import check_fixed, levels_of, per_level, require
 
 _PREFIX = "model.diffusion_model."
 _PROJECTION = "cc_projection."
@@ -92,11 +93,12 @@ def unet_config(config: dict) -> UNetConfig:
     def number(name):
         return per_level(config[name], 1, name)[0]
 
-    factors = tuple(config.get("channel_mult") or (1, 2, 4, 8))
+    factors = levels_of("unet", "channel_mult", config.get("channel_mult") or (1, 2, 4, 8))
     n = len(factors)
+    scales = levels_of("unet", "attention_resolutions", config["attention_resolutions"])
     base = number("model_channels")
     channels = tuple(base * factor for factor in per_level(factors, n, "channel_mult"))
-    attention = tuple(2**level in config["attention_resolutions"] for level in range(n))
+    attention = tuple(2**level in scales for level in range(n))
     depth = config.get("transformer_depth", 1)
     return UNetConfig(
         block_out_channels=channels,

@@ -13,6 +13,7 @@ from dsd_jax.models.config import ClipTextConfig, UNetConfig, VAEConfig
 from dsd_jax.models.unet import UNet
 from dsd_jax.models.vae import AutoencoderKL
 
+CAMERA_DIM = 16  # a camera-to-world matrix, as MVDream is told
 _ZERO = ("conv2", "proj_out", "conv_out")
 
 
@@ -27,18 +28,27 @@ class Networks(NamedTuple):
 def build(unet: dict, vae: dict, text_encoder: dict, dtype=jnp.float32) -> Networks:
     """The modules described by the three config.json dictionaries, computing in `dtype`.
 
-    Raises ValueError for an unsupported entry, or a text width the UNet does not take.
+    Raises ValueError for an unsupported entry, or for parts that do not go together.
     """
     configs = (
         UNetConfig.from_dict(unet),
         VAEConfig.from_dict(vae),
         ClipTextConfig.from_dict(text_encoder),
     )
-    if configs[0].cross_attention_dim != configs[2].hidden_size:
+    u, v, t = configs
+    if u.cross_attention_dim != t.hidden_size:
         raise ValueError(
-            f"the unet takes text of width {configs[0].cross_attention_dim}, "
-            f"the text encoder gives {configs[2].hidden_size}"
+            f"the unet takes text of width {u.cross_attention_dim}, "
+            f"the text encoder gives {t.hidden_size}"
         )
+    if (u.in_channels, u.out_channels) != (v.latent_channels,) * 2:
+        raise ValueError(
+            f"the unet takes {u.in_channels} channels and predicts {u.out_channels}, the vae has "
+            f"{v.latent_channels}: all three have to be the same (a UNet that takes more is "
+            "told of a mask, a depth or a picture besides, which is not supported)"
+        )
+    if u.camera_dim not in (None, CAMERA_DIM):
+        raise ValueError(f"unet config: camera_dim has to be {CAMERA_DIM}, not {u.camera_dim}")
     dtype = jnp.dtype(dtype)
     return Networks(
         UNet(configs[0], dtype), AutoencoderKL(configs[1], dtype), ClipText(configs[2], dtype)
@@ -47,7 +57,7 @@ def build(unet: dict, vae: dict, text_encoder: dict, dtype=jnp.float32) -> Netwo
 
 def param_shapes(networks: Networks) -> dict:
     """A jax.ShapeDtypeStruct for each parameter, {"unet": ..., "vae": ..., "text_encoder": ...}."""
-    ids = jnp.zeros((1, 1), jnp.int32)
+    ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     return {
         "unet": unet_param_shapes(networks.unet),
         "vae": vae_param_shapes(networks.vae),
@@ -59,15 +69,19 @@ def unet_param_shapes(unet: UNet) -> dict:
     """A jax.ShapeDtypeStruct for each parameter of a UNet."""
     c = unet.config
     h = 2 ** (len(c.block_out_channels) - 1)
-    x, text = jnp.zeros((1, h, h, c.in_channels)), jnp.zeros((1, 1, c.cross_attention_dim))
-    camera = None if c.camera_dim is None else jnp.zeros((1, c.camera_dim))
-    return _shapes(unet, x, jnp.zeros(1), text, camera)
+    x, text = _array(1, h, h, c.in_channels), _array(1, 1, c.cross_attention_dim)
+    camera = None if c.camera_dim is None else _array(1, c.camera_dim)
+    return _shapes(unet, x, _array(1), text, camera)
 
 
 def vae_param_shapes(vae: AutoencoderKL) -> dict:
     """A jax.ShapeDtypeStruct for each parameter of an autoencoder."""
     v = vae.config
-    return _shapes(vae, jnp.zeros((1, v.factor, v.factor, v.in_channels)))
+    return _shapes(vae, _array(1, v.factor, v.factor, v.in_channels))
+
+
+def _array(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def _shapes(module, *args) -> dict:

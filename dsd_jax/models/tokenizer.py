@@ -7,60 +7,168 @@ falls apart into bytes.
 """
 
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-START, END = "<|startoftext|>", "<|endoftext|>"
-_FAST, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
-# (n prompts, most) -> ids [n, l], padded, or cut, to the tokenizer's length or to `most` if shorter
-Tokenizer = Callable[[list[str], int], Int[np.ndarray, "n l"]]
+from dsd_jax.models.tensor_files import read_json
+from dsd_jax.models.tokenizer_files import (
+    END,
+    FAST,
+    SETTINGS,
+    SPECIAL,
+    START,
+    longest,
+    read_fast,
+    refusals,
+)
+
 _SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Prompts as token ids; called, (n prompts, most) -> ids [n, l], padded or cut to l tokens.
+
+    l is `most`, or `longest` if that is less.
+
+    Attributes:
+        ids: (n prompts, l) -> ids [n, l].
+        counts: n prompts -> how many tokens each has uncut, start and end included.
+        longest: the most tokens that the tokenizer's own settings allow.
+    """
+
+    ids: Callable[[list[str], int], Int[np.ndarray, "n l"]]
+    counts: Callable[[list[str]], list[int]]
+    longest: float = float("inf")
+
+    def __call__(self, prompts: list[str], most: int) -> Int[np.ndarray, "n l"]:
+        return self.ids(list(prompts), self.length(most))
+
+    def length(self, most: int) -> int:
+        """How many tokens a prompt has, padded or cut, where the encoder takes `most`."""
+        return int(min(most, self.longest))
+
+    def beginning(self, prompt: str, endings: Sequence[str], most: int) -> str:
+        """The longest beginning of a prompt that leaves every one of `endings` uncut after it.
+
+        It ends with a whole word, where there is room for one. The prompt itself where the endings
+        alone do not fit.
+        """
+        length = self.length(most)
+
+        def fits(start: str) -> bool:
+            return max(self.counts([start + ending for ending in endings])) <= length
+
+        if fits(prompt) or not fits(""):
+            return prompt
+        words = [0, *(word.end() for word in re.finditer(r"\S+", prompt))]
+        end = _last(words, lambda end: fits(prompt[:end]))
+        if end == 0:
+            end = _last(range(words[1] + 1), lambda end: fits(prompt[:end]))
+        return prompt[:end]
+
+
+def _last(places: Sequence[int], holds: Callable[[int], bool]) -> int:
+    """The last of rising places at which `holds` is true, by bisection; it is at the first."""
+    low, high = 0, len(places)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(places[middle]) else (low, middle)
+    return places[low]
+
+
+def check_ids(ids: Int[np.ndarray, "n l"], vocab_size: int, folder: Path) -> None:
+    """Raises ValueError for ids that a text encoder of `vocab_size` does not know."""
+    low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
+    if low < 0 or high >= vocab_size:
+        raise ValueError(
+            f"{folder}: the tokenizer gives id {high if high >= vocab_size else low}, and the text "
+            f"encoder knows 0 to {vocab_size - 1}: they are of different models"
+        )
+
+
+def has_tokenizer(names: Iterable[str]) -> bool:
+    """Whether files of these names make a tokenizer."""
+    return FAST in (names := set(names)) or {"vocab.json", "merges.txt"} <= names
 
 
 def read_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a folder in transformers' layout.
 
-    A tokenizer.json is read without transformers, whose import takes longer than all else that a
-    prompt needs (5 s where PyTorch is installed, too).
+    Of a tokenizer.json, with tokenizer_config.json and special_tokens_map.json where they are
+    there, or of vocab.json and merges.txt.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError where there is none, ValueError for one that cannot be read.
     """
     folder = Path(folder)
-    if not (folder / "vocab.json").is_file():
-        raise FileNotFoundError(f"{folder / 'vocab.json'} is missing: prompts need a tokenizer")
-    if not all((folder / name).is_file() for name in (_FAST, _SETTINGS)):
+    if not has_tokenizer(path.name for path in folder.glob("*.*")):
+        raise FileNotFoundError(
+            f"{folder} holds neither {FAST} nor vocab.json and merges.txt: prompts need a tokenizer"
+        )
+    if not (folder / FAST).is_file():
+        for name in ("vocab.json", SETTINGS, SPECIAL):
+            if (folder / name).is_file():
+                read_json(folder / name)
+        return _read_slow(folder)
+    reader, settings = read_fast(folder)
+    pad = settings["pad_token"]
+
+    def encoded(prompts: list[str]) -> list[list[int]]:
+        with refusals(folder):
+            return [found.ids for found in reader.encode_batch(prompts)]
+
+    def ids(prompts: list[str], length: int) -> Int[np.ndarray, "n l"]:
+        reader.enable_truncation(length, direction=settings["truncation_side"])
+        reader.enable_padding(
+            length=length,
+            pad_id=reader.token_to_id(pad),
+            pad_token=pad,
+            direction=settings["padding_side"],
+        )
+        return np.asarray(encoded(prompts), np.int32)
+
+    def counts(prompts: list[str]) -> list[int]:
+        reader.no_truncation()
+        reader.no_padding()
+        return [len(found) for found in encoded(prompts)]
+
+    return Tokenizer(ids, counts, longest(folder / SETTINGS, settings))
+
+
+def _read_slow(folder: Path) -> Tokenizer:
+    """`read_tokenizer` of vocab.json and merges.txt, which transformers knows how to read."""
+
+    def guarded(function: Callable) -> Callable:
+        def call(*args):
+            with refusals(folder):
+                return function(*args)
+
+        return call
+
+    with refusals(folder):
         from transformers import CLIPTokenizer
 
-        return of_transformers(CLIPTokenizer.from_pretrained(folder))
-    import tokenizers
-
-    reader = tokenizers.Tokenizer.from_file(str(folder / _FAST))
-    settings = json.loads((folder / _SETTINGS).read_text("utf-8"))
-    pad = settings.get("pad_token", END)
-    pad = pad["content"] if isinstance(pad, dict) else pad
-
-    def ids(prompts: list[str], most: int) -> Int[np.ndarray, "n l"]:
-        length = min(most, settings.get("model_max_length", most))
-        reader.enable_truncation(length)
-        reader.enable_padding(length=length, pad_id=reader.token_to_id(pad), pad_token=pad)
-        return np.asarray([found.ids for found in reader.encode_batch(list(prompts))], np.int32)
-
-    return ids
+        theirs = of_transformers(CLIPTokenizer.from_pretrained(folder))
+    return Tokenizer(guarded(theirs.ids), guarded(theirs.counts), theirs.longest)
 
 
 def of_transformers(tokenizer: Any) -> Tokenizer:
-    """What a tokenizer of transformers does, as a function."""
+    """A tokenizer of transformers as ours."""
 
-    def ids(prompts: list[str], most: int) -> Int[np.ndarray, "n l"]:
-        length = min(most, tokenizer.model_max_length)
-        found = tokenizer(list(prompts), padding="max_length", truncation=True, max_length=length)
+    def ids(prompts: list[str], length: int) -> Int[np.ndarray, "n l"]:
+        found = tokenizer(prompts, padding="max_length", truncation=True, max_length=length)
         return np.asarray(found["input_ids"], np.int32)
 
-    return ids
+    def counts(prompts: list[str]) -> list[int]:
+        return [len(found) for found in tokenizer(prompts, verbose=False)["input_ids"]]
+
+    return Tokenizer(ids, counts, tokenizer.model_max_length)
 
 
 def train_tokenizer(
@@ -101,8 +209,8 @@ def write_fast(folder: Path) -> None:
     """tokenizer.json, from the other files."""
     from transformers import CLIPTokenizerFast  # type: ignore
 
-    (folder / _FAST).unlink(missing_ok=True)
-    CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer.save(str(folder / _FAST), False)
+    (folder / FAST).unlink(missing_ok=True)
+    CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer.save(str(folder / FAST), False)
 
 
 def _learn_merges(prompts: Iterable[str], alphabet: list[str], count: int) -> list[tuple[str, str]]:
@@ -162,8 +270,8 @@ def _write_settings(folder: Path, size: int, max_length: int) -> None:
         "tokenizer_class": "CLIPTokenizer",
         "unk_token": END,
     }
-    _write_json(folder / "special_tokens_map.json", special)
-    _write_json(folder / _SETTINGS, config)
+    _write_json(folder / SPECIAL, special)
+    _write_json(folder / SETTINGS, config)
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -5,7 +5,8 @@
     folder/text_encoder       config.json, model.safetensors
     folder/tokenizer          vocab.json, merges.txt, ...
     folder/scheduler          scheduler_config.json
-Weights may also be cut into shards (an index.json names them) and be diffusers' fp16 variant.
+Weights may also be cut into shards (an index.json names them) and be diffusers' variant fp16 or
+bf16.
 A camera embedding lies in the unet's file as camera_embedding.linear_{1,2}.{weight,bias}, and
 its width as "camera_dim" in the unet's config.json; PyTorch's diffusers ignores both. In MVDream's
 port the unet is called a MultiViewUNetModel and keeps its original configuration and names, as in
@@ -24,8 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dsd_jax.models import keys, ldm
+from dsd_jax.models.entries import shown
 from dsd_jax.models.networks import Networks, build, param_shapes
 from dsd_jax.models.tensor_files import PICKLES, read_json, read_params
+from dsd_jax.schedule import NoiseSchedule
 
 
 class _Part(NamedTuple):
@@ -47,10 +50,14 @@ _PARTS = {
     "clip_camera_projection": _Part("diffusion_pytorch_model", "proj."),
 }
 _FULL = ("{}.safetensors", "{}.safetensors.index.json")
-_FP16 = (
-    "{}.fp16.safetensors",
-    "{}.fp16.safetensors.index.json",
-    "{}.safetensors.index.fp16.json",
+_HALF = tuple(
+    pattern.replace("fp16", variant)
+    for variant in ("fp16", "bf16")
+    for pattern in (
+        "{}.fp16.safetensors",
+        "{}.fp16.safetensors.index.json",
+        "{}.safetensors.index.fp16.json",
+    )
 )
 _MODEL_INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -98,11 +105,11 @@ def load_pipeline(folder, dtype=jnp.float32, param_dtype=None) -> Pipeline:
     unsupported configuration, or the first tensor that is missing, misshapen or too many.
     """
     folder = Path(folder)
-    networks = read_networks(folder, dtype)
+    networks, scheduler = read_networks(folder, dtype), read_scheduler(folder)
     shapes = param_shapes(networks)
     param_dtype = jnp.dtype(dtype if param_dtype is None else param_dtype)
     params = {part: read_part(folder, part, shapes[part], param_dtype) for part in shapes}
-    return Pipeline(networks, params, read_scheduler(folder))
+    return Pipeline(networks, params, scheduler)
 
 
 def read_networks(folder: Path, dtype=jnp.float32) -> Networks:
@@ -117,16 +124,22 @@ def read_networks(folder: Path, dtype=jnp.float32) -> Networks:
         raise ValueError(f"{folder}: {error}") from None
 
 
-def read_configs(folder: Path, parts: Iterable[str]) -> dict[str, dict]:
-    """{part: what its config.json says, as diffusers or transformers would have it}.
-
-    Raises FileNotFoundError for what is missing, ValueError for what is not supported.
-    """
+def read_index(folder: Path) -> dict:
+    """The entries of a folder's model_index.json. Raises as `read_configs` does."""
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(
             f"{folder} is not a diffusers folder (it has no model_index.json); "
             "pass the folder that holds unet/, vae/ and text_encoder/"
         )
+    return read_json(folder / "model_index.json")
+
+
+def read_configs(folder: Path, parts: Iterable[str]) -> dict[str, dict]:
+    """{part: what its config.json says, as diffusers or transformers would have it}.
+
+    Raises FileNotFoundError for what is missing, ValueError for what is not supported.
+    """
+    read_index(folder)
     configs = {part: read_json(home(folder, part) / part / "config.json") for part in parts}
     if ldm.is_port(configs["unet"]):
         try:
@@ -160,6 +173,10 @@ def home(folder: Path, part: str) -> Path:
     """
     index = folder / "model_index.json"
     shared = read_json(index).get("shared", {}) if index.is_file() else {}
+    if not isinstance(shared, dict) or not isinstance(shared.get(part, ""), str):
+        raise ValueError(
+            f"{index}: shared has to name the folder of each part, got {shown(shared)}"
+        )
     if part not in shared:
         return folder
     other = folder / shared[part]
@@ -172,25 +189,41 @@ def home(folder: Path, part: str) -> Path:
 
 
 def read_scheduler(folder: Path) -> dict:
-    """The dictionary of a folder's scheduler_config.json."""
-    return read_json(folder / "scheduler" / "scheduler_config.json")
+    """The dictionary of a folder's scheduler_config.json.
+
+    Raises FileNotFoundError, or ValueError for a schedule that is not supported.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = read_json(file)
+    try:
+        NoiseSchedule.from_config(config)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return config
 
 
-def weights_names(part: str, fp16_first: bool = False) -> list[str]:
+def weights_names(part: str, half_first: bool = False) -> list[str]:
     """The names that the weights of a network, or the index of their shards, may have.
 
     In order of preference, relative to the pipeline's folder.
     """
-    patterns = (*_FP16, *_FULL) if fp16_first else (*_FULL, *_FP16)
+    patterns = (*_HALF, *_FULL) if half_first else (*_FULL, *_HALF)
     return [f"{part}/{pattern.format(_PARTS[part].stem)}" for pattern in patterns]
 
 
 def weights_file(folder: Path, part: str) -> Path:
-    """The safetensors file, or the index of shards, of one network; full precision before fp16."""
+    """The safetensors file, or the index of shards, of one network; full precision before half."""
     names = weights_names(part)
     for name in names:
         if (folder / name).is_file():
             return folder / name
+    others = sorted(f.name for f in (folder / part).glob("*.safetensors"))
+    if others:
+        raise FileNotFoundError(
+            f"{folder / part} holds {', '.join(others[:3])}, but none of the names that are read, "
+            f"{', '.join(name.partition('/')[2] for name in names if name.endswith('rs'))}; "
+            "rename the one to be read"
+        )
     pickles = sorted(f.name for f in (folder / part).glob("*") if f.suffix in PICKLES)
     if pickles:
         raise FileNotFoundError(

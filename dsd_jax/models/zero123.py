@@ -7,7 +7,8 @@ diffusers: a folder as in `weights`, but with
     image_encoder             config.json, model.safetensors (CLIPVisionModelWithProjection)
     cc_projection             diffusion_pytorch_model.safetensors: projection.{weight,bias}
     or clip_camera_projection diffusion_pytorch_model.safetensors: proj.{weight,bias}
-and no text_encoder or tokenizer. The first is that of github.com/kxhit/zero123-hf
+and no text_encoder or tokenizer. "pose" in model_index.json, our entry, says what the pose's last
+number is, as in `ldm_config`. The first is that of github.com/kxhit/zero123-hf
 (kxic/zero123-xl on the hub), the second that of ashawkey/zero123-xl-diffusers and
 ashawkey/stable-zero123-diffusers.
 """
@@ -23,12 +24,25 @@ from dsd_jax.models.clip_vision import ClipVision
 from dsd_jax.models.clip_vision import param_shapes as clip_vision_param_shapes
 from dsd_jax.models.config import ClipVisionConfig, UNetConfig, VAEConfig
 from dsd_jax.models.ldm import cc_projection_shapes, unet_config
-from dsd_jax.models.ldm_config import image_encoder_config, read_config, vae_config
+from dsd_jax.models.ldm_config import (
+    LAST_NUMBER,
+    POSES,
+    checked_pose,
+    image_encoder_config,
+    read_config,
+    vae_config,
+)
 from dsd_jax.models.ldm_pipeline import read_parts
 from dsd_jax.models.networks import unet_param_shapes, vae_param_shapes
 from dsd_jax.models.unet import UNet
 from dsd_jax.models.vae import AutoencoderKL
-from dsd_jax.models.weights import read_configs, read_part, read_scheduler, save_parts
+from dsd_jax.models.weights import (
+    read_configs,
+    read_index,
+    read_part,
+    read_scheduler,
+    save_parts,
+)
 
 PROJECTIONS = ("cc_projection", "clip_camera_projection")
 _MODEL_INDEX = {
@@ -108,13 +122,28 @@ def projection_of(names: Iterable[str]) -> str:
     return next((name for name in PROJECTIONS if name in folders), PROJECTIONS[0])
 
 
+def pose_of(folder: Path, asked: str | None = None) -> str:
+    """What the pose's last number is for a folder, which is `asked` where its files do not say it.
+
+    Tensors and configurations of Zero123-XL and of Stable Zero123 look the same.
+    Raises ValueError where neither says it, or they differ, and as `weights.read_index` does.
+    """
+    said = read_index(folder).get("pose")
+    pose = checked_pose(folder / "model_index.json", said, asked)
+    if pose is None:
+        raise ValueError(
+            f"{folder}: nothing in its files tells Zero-1-to-3 from Stable Zero123; {LAST_NUMBER}"
+        )
+    return pose
+
+
 def load_folder(folder, dtype=jnp.float32, param_dtype=None) -> ImagePipeline:
     """Reads a port to diffusers; parameters are NumPy arrays of `param_dtype` (default `dtype`).
 
     `dtype` is the type the networks compute in. Raises as `models.weights.load_pipeline` does.
     """
     folder = Path(folder)
-    networks = read_networks(folder, dtype)
+    networks, scheduler = read_networks(folder, dtype), read_scheduler(folder)
     shapes = param_shapes(networks)
     param_dtype = jnp.dtype(dtype if param_dtype is None else param_dtype)
     folders = {part: part for part in shapes}
@@ -122,7 +151,7 @@ def load_folder(folder, dtype=jnp.float32, param_dtype=None) -> ImagePipeline:
     params = {
         part: read_part(folder, folders[part], tree, param_dtype) for part, tree in shapes.items()
     }
-    return ImagePipeline(networks, params, read_scheduler(folder))
+    return ImagePipeline(networks, params, scheduler)
 
 
 def read_networks(folder: Path, dtype=jnp.float32) -> ImageNetworks:
@@ -140,6 +169,8 @@ def read_networks(folder: Path, dtype=jnp.float32) -> ImageNetworks:
 def save_folder(folder, pipeline: ImagePipeline, vae: str, dtype=np.float16) -> None:
     """Writes the port with cc_projection, but for the VAE, which stays in another folder.
 
+    The pose's last number is a distance.
+
     `vae` is the path of the pipeline's folder that holds it, seen from `folder`; `dtype` is float16
     or float32. Raises as `models.weights.save_pipeline` does.
     """
@@ -149,7 +180,7 @@ def save_folder(folder, pipeline: ImagePipeline, vae: str, dtype=np.float16) -> 
         "image_encoder": networks.image_encoder.config.to_dict(),
         "cc_projection": {"_class_name": "CCProjection"},
     }
-    index = {**_MODEL_INDEX, "shared": {"vae": vae}}
+    index = {**_MODEL_INDEX, "shared": {"vae": vae}, "pose": POSES[0]}
     save_parts(Path(folder), configs, pipeline.params, pipeline.scheduler, index, dtype)
 
 

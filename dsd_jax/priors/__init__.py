@@ -30,28 +30,35 @@ _ASSETS = Path(__file__).parents[1] / "assets"
 EMBEDDED = {name: _ASSETS / name for name in ("toybox", "toybox-1to3")}
 
 
-def load_prior(name_or_path: str | Path, dtype=jnp.float32, param_dtype=None) -> Prior:
+def load_prior(
+    name_or_path: str | Path, dtype=jnp.float32, param_dtype=None, pose: str | None = None
+) -> Prior:
     """The embedded prior of that name, or one in diffusers layout: a folder, or a repository.
 
     A repository of the Hugging Face hub is called "owner/name"; a folder of the same name goes
     first. What ends in .safetensors is a checkpoint in one file, as in `models.ldm_pipeline`.
-    `dtype` and `param_dtype` are as in `stable_diffusion.load`.
+    `dtype` and `param_dtype` are as in `stable_diffusion.load`. `pose` says of the Zero-1-to-3
+    family what its files may leave open: what the pose's last number is, "distance" (Zero-1-to-3,
+    Zero123-XL) or "elevation" (Stable Zero123).
     Returns a `stable_diffusion.Prior`, or a `zero123.Prior` for a model that takes an image.
-    Raises ValueError, with the nearest name, for what is none of these, and for a pickle;
+    Raises ValueError, with the nearest name, for what is none of these, for a pickle, and for a
+    `pose` that is missing, or given to a model that takes a prompt;
     FileNotFoundError for an embedded prior whose weights are not installed; and what
     `models.hub.fetch` and the loaders of the two kinds raise.
     """
     path = Path(name_or_path)
     if path.suffix == ".safetensors" and not path.is_dir():
-        config = read_config(path)
-        kind = zero123 if "image_encoder" in config else stable_diffusion
-        return kind.load_file(path, dtype, param_dtype, config)
-    folder = _folder(str(name_or_path))
+        config = read_config(path, pose)
+        if "image_encoder" in config:
+            return zero123.load_file(path, dtype, param_dtype, config)
+        _takes_no_pose(path, pose)
+        return stable_diffusion.load_file(path, dtype, param_dtype, config)
+    folder = _folder(str(name_or_path), pose)
     if is_image_model(path.name for path in folder.iterdir()):
-        pose_kind = zero123.pose_kind_of(path.resolve().name)
         embedded = any(folder.samefile(own) for own in EMBEDDED.values() if own.is_dir())
         fov_deg = zero123.TOYBOX_FOV_DEG if embedded else zero123.FOV_DEG
-        return zero123.load(folder, dtype, param_dtype, pose_kind, fov_deg)
+        return zero123.load(folder, dtype, param_dtype, pose, fov_deg)
+    _takes_no_pose(folder, pose)
     return stable_diffusion.load(folder, dtype, param_dtype)
 
 
@@ -60,7 +67,12 @@ def choose_precision(asked: str | None = None) -> str:
     return asked or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
 
 
-def _folder(name: str) -> Path:
+def _takes_no_pose(place: Path, pose: str | None) -> None:
+    if pose is not None:
+        raise ValueError(f"{place} takes a prompt and not a picture: leave --pose out")
+
+
+def _folder(name: str, pose: str | None) -> Path:
     """Where a prior lies, after the download if there is one."""
     path = Path(name)
     if name in EMBEDDED:
@@ -78,7 +90,7 @@ def _folder(name: str) -> Path:
             f"python experiments/tools/convert_weights.py {name} {path.with_suffix('.safetensors')}"
         )
     if is_repo_id(name) and not path.exists():
-        return fetch(name)
+        return fetch(name, pose=pose)
     nearest = difflib.get_close_matches(name.lower(), EMBEDDED, n=1, cutoff=0.0)[0]
     raise ValueError(
         f"prior {name!r} is neither an embedded prior nor a folder nor a repository of the hub "

@@ -5,7 +5,6 @@ H W an image, v views.
 """
 
 import dataclasses
-import json
 import math
 from functools import partial
 from pathlib import Path
@@ -22,12 +21,13 @@ from dsd_jax.models import lora
 from dsd_jax.models.flax_pipeline import convert
 from dsd_jax.models.ldm_pipeline import load_single_file
 from dsd_jax.models.networks import Networks
-from dsd_jax.models.tokenizer import Tokenizer, of_transformers, read_tokenizer
+from dsd_jax.models.tensor_files import read_json
+from dsd_jax.models.tokenizer import Tokenizer, check_ids, of_transformers, read_tokenizer
 from dsd_jax.models.weights import Pipeline, load_pipeline
 from dsd_jax.ode import Denoiser
 from dsd_jax.priors import latent
 from dsd_jax.priors.base import Distinction, Picture, Viewpoint, ViewWords
-from dsd_jax.priors.view_words import Text, blend, of_views, words_for
+from dsd_jax.priors.view_words import Text, blend, cut_off, kept, of_views, words_for
 from dsd_jax.priors.words import unknown_words
 from dsd_jax.schedule import NoiseSchedule
 
@@ -113,7 +113,9 @@ class Prior:
         if view_prompts not in get_args(ViewWords):
             known = ", ".join(get_args(ViewWords))
             raise ValueError(f"view_prompts {view_prompts!r} is not one of {known}")
-        prompts = [told, *of_views(told), negative_prompt]
+        most = self.networks.text_encoder.config.max_position_embeddings
+        views = of_views(told if self.denoises_together else kept(self._reader(), told, most))
+        prompts = [told, *views, negative_prompt]
         embedded = self.encode_prompt(self.params, prompts)
         return Text(embedded[0], embedded[1:-1], embedded[-1], view_prompts)
 
@@ -125,19 +127,30 @@ class Prior:
     def tokenize(self, prompts: list[str]) -> Int[np.ndarray, "n l"]:
         """Token ids of prompts, padded, or cut, to the tokenizer's length.
 
-        Raises ValueError for a bare string, FileNotFoundError when the folder has no tokenizer.
+        Raises ValueError for a bare string, and for a tokenizer that cannot be read or is another
+        model's, FileNotFoundError when the folder has none.
         """
         if isinstance(prompts, str):
             raise ValueError(f"give a list of prompts, [{prompts!r}], or use condition")
-        tokenizer = self.tokenizer or read_tokenizer(self.folder / "tokenizer")
-        return tokenizer(prompts, self.networks.text_encoder.config.max_position_embeddings)
+        config = self.networks.text_encoder.config
+        ids = self._reader()(prompts, config.max_position_embeddings)
+        check_ids(ids, config.vocab_size, self.folder / "tokenizer")
+        return ids
+
+    def _reader(self) -> Tokenizer:
+        return self.tokenizer or read_tokenizer(self.folder / "tokenizer")
 
     def warnings(self, prompt: str) -> list[str]:
-        """Which words of the prompt it has never seen, where its folder's words.json tells."""
+        """Which words it does not read, and which it has never seen, if words.json tells.
+
+        Not read are those beyond the tokenizer's length.
+        """
+        most = self.networks.text_encoder.config.max_position_embeddings
+        lines = cut_off(self._reader(), prompt, most, not self.denoises_together)
         words = self.folder / "words.json"
-        known = json.loads(words.read_text("utf-8")) if words.is_file() else None
-        unknown = [] if known is None else unknown_words(prompt, known)
-        return [f"the prior has never seen the words: {', '.join(unknown)}"] if unknown else []
+        unknown = unknown_words(prompt, read_json(words)) if words.is_file() else []
+        never = f"the prior has never seen the words: {', '.join(unknown)}"
+        return [*lines, never] if unknown else lines
 
     def for_steps(self) -> "Prior":
         """The prior without its text encoder's weights."""
@@ -238,8 +251,8 @@ def load_file(file, dtype=jnp.float32, param_dtype=None, config: dict | None = N
     as `models.ldm_pipeline.load_single_file` does, which also says what `config` is.
     """
     folder = Path(file).parent
-    pipeline = load_single_file(file, dtype, param_dtype, config)
-    return _prior(pipeline, folder, read_tokenizer(folder / "tokenizer"))
+    tokenizer = read_tokenizer(folder / "tokenizer")
+    return _prior(load_single_file(file, dtype, param_dtype, config), folder, tokenizer)
 
 
 def from_flax_pipeline(pipeline, params) -> Prior:
@@ -254,12 +267,6 @@ def from_flax_pipeline(pipeline, params) -> Prior:
 
 
 def _prior(pipeline: Pipeline, folder: Path, tokenizer: Tokenizer | None = None) -> Prior:
-    unet, vae = pipeline.networks.unet.config, pipeline.networks.vae.config
-    if unet.out_channels != vae.latent_channels:
-        raise ValueError(
-            f"{folder}: the unet predicts {unet.out_channels} channels, "
-            f"the vae has {vae.latent_channels}"
-        )
     schedule = NoiseSchedule.from_config(pipeline.scheduler)
     params = jax.device_put(pipeline.params)
     return Prior(params, schedule, pipeline.networks, folder, tokenizer)

@@ -9,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from dsd_jax.guidance import ViewPrompts, blend_views
+from dsd_jax.models.tokenizer import Tokenizer
 from dsd_jax.priors.base import OVERHEAD, Viewpoint, ViewWords, angle_from_front
 
 VIEWS = ("front view", "side view", "back view", "overhead view")
@@ -32,9 +33,35 @@ class Text:
     view_prompts: ViewWords = struct.field(pytree_node=False, default="perp-neg")
 
 
+_ENDINGS = tuple(f", {view}" for view in VIEWS)
+_SHOWN = 40  # words of a line
+
+
 def of_views(prompt: str) -> list[str]:
     """The prompt with each of `VIEWS`."""
-    return [f"{prompt}, {view}" for view in VIEWS]
+    return [prompt + ending for ending in _ENDINGS]
+
+
+def kept(tokenizer: Tokenizer, prompt: str, most: int) -> str:
+    """As much of a prompt as leaves each of `VIEWS` uncut after it in `most` tokens."""
+    return tokenizer.beginning(prompt, _ENDINGS, most)
+
+
+def cut_off(tokenizer: Tokenizer, prompt: str, most: int, with_views: bool) -> list[str]:
+    """What is not read of a prompt, and of `VIEWS` after it if `with_views`: none or one line."""
+    length = tokenizer.length(most)
+    if with_views and max(tokenizer.counts(list(_ENDINGS))) > length:
+        return [f'the prior reads {length} tokens, too few for words such as ", {VIEWS[0]}"']
+    start = tokenizer.beginning(prompt, _ENDINGS if with_views else [""], most)
+    words = prompt[len(start) :].split()
+    if not words:
+        return []
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    left = ", the view's words among them" if with_views else ""
+    return [
+        f"the prompt is longer than the {length} tokens that the prior reads{left}; not read are "
+        f'the words "{" ".join(words[:_SHOWN])}"{more}'
+    ]
 
 
 def view_index(viewpoint: Viewpoint) -> jax.Array:

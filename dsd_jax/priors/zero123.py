@@ -9,7 +9,7 @@ same in threestudio's zero123_guidance.py).
 Stable Zero123 is the same network with another meaning of the pose's last number: not the change
 of distance, but the polar angle of the image's camera (threestudio's stable_zero123_guidance.py).
 Nothing in the weights tells, so the JSON beside a file says it ("pose", see `models.ldm_config`),
-and a folder or repository counts as Stable Zero123 if its name contains "stable".
+or a folder's model_index.json, or who loads it.
 
 Letters: l d length (1) and width of the context, h w c a latent, H W an image. Angles in radians.
 """
@@ -27,7 +27,13 @@ from dsd_jax.guidance import DenoiserAt, Network, classifier_free
 from dsd_jax.models import lora
 from dsd_jax.models.clip_vision import preprocess
 from dsd_jax.models.ldm_config import POSES, read_config
-from dsd_jax.models.zero123 import ImageNetworks, ImagePipeline, load_folder, load_single_file
+from dsd_jax.models.zero123 import (
+    ImageNetworks,
+    ImagePipeline,
+    load_folder,
+    load_single_file,
+    pose_of,
+)
 from dsd_jax.priors import latent
 from dsd_jax.priors.base import Defaults, Picture, Viewpoint, ViewWords
 from dsd_jax.schedule import NoiseSchedule
@@ -250,18 +256,18 @@ def load(
     folder,
     dtype=jnp.float32,
     param_dtype=None,
-    pose_kind: str | None = None,
+    pose: str | None = None,
     fov_deg: float = FOV_DEG,
 ) -> Prior:
     """Read a port to diffusers; weights go to the default device.
 
     `dtype` is the type of the networks' computation, `param_dtype` (default `dtype`) that of the
-    weights; `pose_kind` follows from the folder's name where it is not given.
-    Raises as `models.zero123.load_folder` does.
+    weights; `pose` is what its last number is, as `models.zero123.pose_of` has it.
+    Raises as that and `models.zero123.load_folder` do.
     """
     folder = Path(folder)
-    pipeline = load_folder(folder, dtype, param_dtype)
-    return _prior(pipeline, folder, pose_kind or pose_kind_of(folder.resolve().name), fov_deg)
+    pose = pose_of(folder, pose)
+    return _prior(load_folder(folder, dtype, param_dtype), folder, pose, fov_deg)
 
 
 def load_file(file, dtype=jnp.float32, param_dtype=None, config: dict | None = None) -> Prior:
@@ -273,11 +279,6 @@ def load_file(file, dtype=jnp.float32, param_dtype=None, config: dict | None = N
     config = read_config(file) if config is None else config
     pipeline = load_single_file(file, dtype, param_dtype, config)
     return _prior(pipeline, file.parent, config["pose"], FOV_DEG)
-
-
-def pose_kind_of(name: str) -> str:
-    """ "elevation" for the name of a folder or repository of Stable Zero123, else "distance"."""
-    return POSES["stable" in name.lower()]
 
 
 def _prior(pipeline: ImagePipeline, folder: Path, pose_kind: str, fov_deg: float) -> Prior:

@@ -83,6 +83,7 @@ def test_folders_that_are_none(folder, tmp_path):
         clip.load_clip(bare)
     mute = copy("mute")
     (mute / "vocab.json").unlink()
+    (mute / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match="prompts need a tokenizer"):
         clip.load_clip(mute)
     short = copy("short")

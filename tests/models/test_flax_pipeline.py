@@ -81,6 +81,7 @@ def test_a_pipeline_is_converted(ours, theirs):
     ("leaf", "said"),
     [
         (None, r"^unet params: tensor conv_in/bias \[32\] is missing"),
+        (np.full(32, np.nan), r"^unet params: conv_in/bias holds NaN or infinite numbers"),
         (np.zeros(4), r"^unet params: tensor conv_in/bias has shape \[4\], .* asks for \[32\]"),
     ],
 )

@@ -99,7 +99,11 @@ def without(part, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (list, "needs the entries unet, vae, text_encoder, scheduler, and no others"),
+        (list, "has to hold named entries, got"),
+        (
+            lambda c: {k: c[k] for k in ("unet", "vae")},
+            "needs the entries unet, vae, text_encoder, scheduler, and no others",
+        ),
         (
             lambda config: config | {"tokenizer": {}},
             "needs the entries unet, vae, text_encoder, scheduler",
@@ -114,13 +118,16 @@ def without(part, name):
         (without("vae", "scale_factor"), "vae config: entry scale_factor is missing"),
         (
             with_entry("vae", "scale_factor", 0),
-            "vae config: scale_factor needs a positive number, got 0",
+            "vae config: scale_factor needs a number from 1e-06 to 1e[+]06, got 0",
         ),
         (
             with_entry("vae", "attn_resolutions", [16]),
             r"attn_resolutions = \[16\] is not supported",
         ),
-        (with_entry("vae", "ch_mult", 4), "vae config: ch_mult needs a list of integers, got 4"),
+        (
+            with_entry("vae", "ch_mult", 4),
+            "vae config: ch_mult needs a list of 1 to 8 entr",
+        ),
         (
             with_entry("vae", "ch_mult", [1, "2"]),
             "vae config: ch_mult needs a positive integer, got '2'",
@@ -185,7 +192,7 @@ def test_names_in_the_vae(ours, theirs):
 
 def test_the_file_is_a_prior(tiny_sd, tensors, write_checkpoint, tmp_path):
     file = write_checkpoint(tensors)
-    with pytest.raises(FileNotFoundError, match=r"tokenizer/vocab\.json is missing") as error:
+    with pytest.raises(FileNotFoundError, match="prompts need a tokenizer") as error:
         load_prior(file)
     assert "\n" not in str(error.value)
     shutil.copytree(tiny_sd / "tokenizer", tmp_path / "tokenizer")

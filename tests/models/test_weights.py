@@ -116,8 +116,9 @@ def test_old_attention_names_and_position_ids(folder, pipeline):
     assert_equal(load_pipeline(folder).params, pipeline.params)
 
 
-def test_fp16_variant_is_found(folder):
-    (folder / UNET).rename(folder / "unet/diffusion_pytorch_model.fp16.safetensors")
+@pytest.mark.parametrize("variant", ["fp16", "bf16"])
+def test_variants_are_found(folder, variant):
+    (folder / UNET).rename(folder / f"unet/diffusion_pytorch_model.{variant}.safetensors")
     load_pipeline(folder)
 
 
@@ -148,6 +149,7 @@ SHARD = "unet/diffusion_pytorch_model-0000{}-of-00002.safetensors"
         ("diffusion_pytorch_model.safetensors.index.json", ""),
         ("diffusion_pytorch_model.fp16.safetensors.index.json", ".fp16"),
         ("diffusion_pytorch_model.safetensors.index.fp16.json", ".fp16"),
+        ("diffusion_pytorch_model.safetensors.index.bf16.json", ".bf16"),
     ],
 )
 def test_shards_are_read_as_one_file(folder, pipeline, index, infix):
@@ -202,7 +204,13 @@ def test_the_first_tensor_of_shards_that_does_not_fit_is_named(folder):
     ("content", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "has no weight_map"),
+        ("[]", r"has to hold named entries, got \[\]"),
+        ("[" * 100_000, "is no configuration: it is nested too deeply"),
+        ('{"a": ' + "9" * 5000 + "}", "is not JSON: Exceeds the limit"),
+        ("", "is empty"),
+        ("version https://git-lfs", "is a Git LFS pointer"),
+        ("<!DOCTYPE html>", "is a web page"),
+        ('{"weight_map": {"a": []}}', r"\[\] is not the name of"),
         ('{"weight_map": {}}', "has no weight_map"),
         ('{"weight_map": {"a": "../a.safetensors"}}', r"'\.\./a\.safetensors' is not the name of"),
         ('{"weight_map": {"a": "a.bin"}}', r"'a\.bin' is not the name of a safetensors file"),
@@ -213,6 +221,130 @@ def test_a_bad_index_is_refused(tmp_path, content, message):
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(ValueError, match=rf"index\.json:? {message}"):
         shards(tmp_path / "index.json")
+
+
+def test_json_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "index.json").write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(ValueError, match=r"index\.json is not JSON: 'utf-8' codec"):
+        shards(tmp_path / "index.json")
+
+
+def stored_as(file, name, kind, size):
+    """Rewrite a safetensors file with zeros of another type, of `size` bits each, as tensor `name`.
+
+    NumPy knows few of the types, so that header and bytes are written by hand.
+    """
+    tensors = {key: (tensor.shape, tensor.tobytes()) for key, tensor in load_file(file).items()}
+    shape = tensors[name][0]
+    tensors[name] = shape, bytes(int(np.prod(shape)) * size // 8)
+    header, end = {}, 0
+    for key, (shape, raw) in tensors.items():
+        place = {"shape": shape, "data_offsets": [end, end + len(raw)]}
+        header[key] = {"dtype": kind if key == name else "F32", **place}
+        end += len(raw)
+    text = json.dumps(header).encode()
+    raw = b"".join(raw for _, raw in tensors.values())
+    file.write_bytes(len(text).to_bytes(8, "little") + text + raw)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("F8_E4M3", 8),
+        ("F8_E5M2", 8),
+        ("F8_E8M0", 8),
+        ("F4", 4),
+        ("BOOL", 8),
+        ("C64", 64),
+        ("I8", 8),
+    ],
+)
+def test_types_that_are_no_weights_are_named(folder, kind, size):
+    stored_as(folder / VAE, "decoder.conv_in.weight", kind, size)
+    with pytest.raises(ValueError) as error:
+        load_pipeline(folder)
+    assert str(error.value) == (
+        f"{folder / VAE}: tensor decoder.conv_in.weight is stored as {kind}, which is not read, "
+        "only F64, F32, F16, BF16: take the model's weights in one of these"
+    )
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float16, jnp.bfloat16])
+def test_weights_that_are_not_finite_are_named(folder, number, kind):
+    def spoil(tensors):
+        tensors["decoder.conv_in.weight"] = tensors["decoder.conv_in.weight"].astype(kind)
+        tensors["decoder.conv_in.weight"][0, 0, 0, 0] = number
+
+    edit(folder / VAE, spoil)
+    message = r"vae.*tensor decoder\.conv_in\.weight holds NaN or infinite numbers and is damaged"
+    for dtype in (jnp.float32, jnp.bfloat16):
+        with pytest.raises(ValueError, match=message):
+            load_pipeline(folder, dtype)
+
+
+def test_weights_too_large_for_their_type_are_named(folder):
+    edit(folder / VAE, lambda t: t["decoder.conv_in.weight"].fill(1e6))
+    load_pipeline(folder)
+    with pytest.raises(ValueError, match=r"conv_in\.weight .* does not fit into float16: compute"):
+        load_pipeline(folder, jnp.float16)
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["lora_unet_mid_block_to_q.lora_down.weight"], "a LoRA"),
+        (["unet.mid_block.attn1.to_q.lora_A.weight"], "a LoRA"),
+        (["controlnet_cond_embedding.conv_in.weight"], "a ControlNet"),
+        (["model.diffusion_model.input_blocks.0.0.weight"], "a whole checkpoint in the original"),
+        (["encoder.mid_block.resnets.0.norm1.weight"], "a VAE"),
+        (["text_model.final_layer_norm.bias"], "a CLIP encoder"),
+        (["module.conv_in.weight"], "names begin with module"),
+        (["a"], "another model's"),
+    ],
+)
+def test_other_layouts_are_named(folder, names, what):
+    save_file({name: np.zeros(1, np.float32) for name in names}, folder / UNET)
+    with pytest.raises(ValueError, match=rf"unet/diff.* is .*{what}.*none of the tensors needed"):
+        load_pipeline(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs and so on", "a Git LFS pointer, not the file itself"),
+        (b"PK\x03\x04", "a zip archive or PyTorch's pickle"),
+        (b"\x80\x02}q\x00", "a pickle"),
+        (b"<html>", "a web page"),
+        (b"", "empty"),
+    ],
+)
+def test_what_is_no_safetensors_is_named(folder, content, what):
+    (folder / UNET).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"unet/diffusion_pytorch_model\.safetensors is {what}"):
+        load_pipeline(folder)
+
+
+def test_shapes_are_compared_before_anything_is_allocated(folder):
+    """The largest that a configuration may ask for: 85 GB in one tensor."""
+    config = json.loads((folder / "vae/config.json").read_text())
+    config |= {"block_out_channels": [8192] * len(config["block_out_channels"])}
+    (folder / "vae/config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="the configuration asks for"):
+        load_pipeline(folder)
+
+
+@pytest.mark.parametrize("shared", [[], {"vae": 1}, {"vae": None}])
+def test_a_bad_place_of_a_shared_part_is_named(folder, shared):
+    (folder / "model_index.json").write_text(json.dumps({"shared": shared}))
+    with pytest.raises(ValueError, match=r"model_index\.json: shared has to name the folder of"):
+        load_pipeline(folder)
+
+
+def test_a_variant_that_is_not_read_is_named(folder):
+    (folder / UNET).rename(folder / "unet/diffusion_pytorch_model.non_ema.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"unet holds diffusion_pytorch_model\.non_ema\."):
+        load_pipeline(folder)
 
 
 def test_pickles_are_not_read(folder):

@@ -1,5 +1,6 @@
 """What Stable Diffusion's family makes of a prompt, on tiny_sd, and what it refuses."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dsd_jax.models.clip_text import ClipText
+from dsd_jax.models.tokenizer import read_tokenizer
 from dsd_jax.priors import Picture
 from dsd_jax.priors.stable_diffusion import Prior, load
 
@@ -55,11 +58,57 @@ def test_what_is_not_one_prompt_is_refused_in_one_line(prior):
 
 def test_unknown_words_are_named_where_the_folder_knows_some(prior, tiny_prior_folder):
     assert prior.warnings("a purple unicorn") == []
-    told = prior.replace(folder=tiny_prior_folder)
+    tokenizer = read_tokenizer(prior.folder / "tokenizer")
+    told = prior.replace(folder=tiny_prior_folder, tokenizer=tokenizer)
     assert told.warnings("a red house") == []
     assert told.warnings("a red unicorn, purple") == [
         "the prior has never seen the words: unicorn, purple"
     ]
+
+
+def test_the_words_that_are_not_read_are_named_and_are_no_view_s(prior, monkeypatch):
+    """tiny_sd's tokenizer knows letters alone: 77 ids are 75 of them, 14 in ", overhead view"."""
+    prompt = " ".join(["abcdefghi"] * 8)
+    (line,) = prior.warnings(prompt)
+    assert line == (
+        "the prompt is longer than the 77 tokens that the prior reads, the view's words among "
+        'them; not read are the words "abcdefghi abcdefghi"'
+    )
+    asked = []
+    monkeypatch.setattr(
+        Prior, "encode_prompt", lambda self, params, told: asked.append(told) or told
+    )
+    prior.condition(prompt)
+    kept = " ".join(["abcdefghi"] * 6)
+    assert asked[0][:3] == [prompt, f"{kept}, front view", f"{kept}, side view"]
+    assert prior.warnings(kept) == []
+    ids = prior.tokenize(asked[0][1:5])
+    ends = prior.tokenize([", front view", ", side view", ", back view", ", overhead view"])
+    for row, end in zip(ids, ends, strict=True):
+        words = [i for i in end if i < 517]
+        told = [i for i in row if i < 517]
+        assert told[-len(words) :] == words
+
+
+def test_a_prior_with_a_camera_needs_no_words_of_views(tiny_prior_folder):
+    prior = load(tiny_prior_folder)
+    assert prior.warnings("a red house") == []
+    (line,) = prior.warnings("a red house a red house a red house")
+    assert line == (
+        "the prompt is longer than the 8 tokens that the prior reads; not read are the words "
+        '"a red house"'
+    )
+
+
+def test_ids_beyond_the_text_encoder_are_refused(prior):
+    config = replace(prior.networks.text_encoder.config, vocab_size=518)
+    small = prior.replace(networks=prior.networks._replace(text_encoder=ClipText(config)))
+    with pytest.raises(ValueError) as error:
+        small.condition("abc")
+    assert str(error.value) == (
+        f"{prior.folder}/tokenizer: the tokenizer gives id 518, and the text encoder knows 0 to "
+        "517: they are of different models"
+    )
 
 
 def test_steps_need_no_text_encoder(prior):

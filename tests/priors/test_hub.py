@@ -108,6 +108,53 @@ def test_a_network_that_is_not_supported_costs_no_long_download(hub):
     assert hub.fetched == [SMALL]
 
 
+def test_a_tokenizer_of_transformers_5(hub):
+    """tokenizer.json and tokenizer_config.json alone."""
+    for name in ("vocab.json", "merges.txt", "special_tokens_map.json"):
+        (hub.repository / "tokenizer" / name).unlink()
+    prior = load_prior(ID)
+    assert prior.tokenize(["a red house"]).shape == (1, 8)
+    assert sorted(path.name for path in (hub.cache / "tokenizer").iterdir()) == [
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_a_repository_without_a_tokenizer(hub):
+    (hub.repository / "tokenizer/tokenizer.json").unlink()
+    (hub.repository / "tokenizer/merges.txt").unlink()
+    with pytest.raises(ValueError, match=r"^owner/tiny has no tokenizer: neither"):
+        fetch(ID)
+    assert hub.fetched == []
+
+
+def test_an_inpainting_model_costs_no_long_download(hub):
+    config = json.loads((hub.repository / "unet/config.json").read_text())
+    (hub.repository / "unet/config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    with pytest.raises(ValueError, match=r"^owner/tiny: the unet takes 9 channels and predicts 4"):
+        fetch(ID)
+    assert hub.fetched == [SMALL]
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "message"),
+    [
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+            "Flow",
+        ),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": -1}, "model_max_length"),
+    ],
+)
+def test_a_bad_small_file_costs_no_long_download(hub, name, entries, message):
+    file = hub.repository / name
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | entries))
+    with pytest.raises(ValueError, match=rf"^owner/tiny/{name}.*{message}"):
+        fetch(ID)
+    assert hub.fetched == [SMALL]
+
+
 # ---- without a connection -------------------------------------------------------------------
 
 

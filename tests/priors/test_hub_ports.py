@@ -59,6 +59,16 @@ def test_a_repository_of_zero123_s_ports(hub, zero123_folder, projection):
         fetch(ID)
 
 
+def test_the_pose_is_asked_for_before_the_long_download(hub, zero123_folder):
+    shutil.rmtree(hub.repository)
+    shutil.copytree(zero123_folder, hub.repository)
+    (hub.repository / "model_index.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"^owner/tiny: nothing in its files .* say --pose"):
+        load_prior(ID)
+    assert len(hub.fetched) == 1
+    assert load_prior(ID, pose="elevation").pose_kind == "elevation"
+
+
 def no_connection(*_, **__):
     raise errors.OfflineModeIsEnabled("Cannot reach the hub: offline mode is enabled.")
 

@@ -158,9 +158,24 @@ def test_its_training_pictures_field_of_view(prior, zero123_folder, zero123_file
     assert load_prior("toybox-1to3").fov_deg == 40.0
 
 
-def test_stable_zero123_is_known_by_its_name(zero123_folder, tmp_path, monkeypatch):
-    folder = Path(shutil.copytree(zero123_folder, tmp_path / "stable-zero123"))
-    assert load_prior(folder).pose_kind == "elevation"
-    assert load(folder, pose_kind="distance").pose_kind == "distance"
-    monkeypatch.chdir(folder)
-    assert load_prior(".").pose_kind == "elevation"
+@pytest.mark.parametrize("name", ["stable-zero123", "zero123-xl", "0f1e2d3c"])
+def test_the_pose_is_asked_for_and_not_guessed_from_a_name(zero123_folder, tmp_path, name):
+    folder = Path(shutil.copytree(zero123_folder, tmp_path / name))
+    (folder / "model_index.json").write_text("{}")
+    with pytest.raises(ValueError) as error:
+        load_prior(folder)
+    assert str(error.value) == (
+        f"{folder}: nothing in its files tells Zero-1-to-3 from Stable Zero123; say --pose "
+        "distance for Zero-1-to-3 and Zero123-XL, --pose elevation for Stable Zero123 "
+        '(load_prior(..., pose="elevation") in Python)'
+    )
+    assert load_prior(folder, pose="elevation").pose_kind == "elevation"
+    (folder / "model_index.json").write_text('{"pose": "elevation"}')
+    assert load(folder).pose_kind == "elevation"
+    with pytest.raises(ValueError, match=r"model_index\.json says that pose is elevation, not"):
+        load_prior(folder, pose="distance")
+
+
+def test_a_prior_of_prompts_takes_no_pose(tiny_sd):
+    with pytest.raises(ValueError, match="takes a prompt and not a picture: leave --pose out"):
+        load_prior(tiny_sd, pose="distance")

@@ -1,0 +1,79 @@
+"""What a file is that is not the one that was asked for, by its first bytes or its tensors' names.
+
+For lines of errors: each answer continues "FILE is ...".
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+# {first bytes: what begins with them}
+_BEGINNINGS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself: git lfs pull",
+    b"PK\x03\x04": "a zip archive or PyTorch's pickle, not safetensors: convert it with "
+    "experiments/tools/convert_weights.py",
+    b"\x80": "a pickle, not safetensors: convert it with experiments/tools/convert_weights.py",
+    b"GGUF": "a GGUF file, which is not read: take the model's safetensors",
+    b"\x89HDF": "an HDF5 file, which is not read: take the model's safetensors",
+    b"<": "a web page, not the file itself: fetch it again",
+}
+# (pattern that the name of a tensor begins with, what holds such tensors); the first that is met
+# goes.
+_LAYOUTS = (
+    (
+        r".*(\blora_|_lora\b|\.lora[._]|\.lora_)|lycoris_|.*\.(hada|lokr)_",
+        "a LoRA, which changes another model and is none itself: merge it into that model first",
+    ),
+    (
+        r"controlnet_|control_model\.|input_hint_block\.|zero_convs\.",
+        "a ControlNet, not a model of its own",
+    ),
+    (r"image_proj\.|ip_adapter\.", "an IP-Adapter, which is told of a picture, not a model"),
+    (r"emb_params|string_to_param|<.*>$", "an embedding of textual inversion, not a model"),
+    (
+        r"conditioner\.embedders\.",
+        "a whole checkpoint of Stable Diffusion XL's kind, which is not supported",
+    ),
+    (
+        r"(model\.diffusion_model\.)?(joint_blocks|double_blocks|single_transformer_blocks)\.",
+        "a diffusion transformer (of Stable Diffusion 3's or Flux's kind), which is not supported",
+    ),
+    (
+        r"model\.diffusion_model\.|first_stage_model\.|cond_stage_model\.|model_ema\.",
+        "a whole checkpoint in the original latent-diffusion layout",
+    ),
+    (
+        r"(input_blocks|output_blocks|middle_block)\.",
+        "a UNet with the names of the original latent-diffusion code",
+    ),
+    (
+        r"(down_blocks|up_blocks|mid_block)\.",
+        "a UNet with diffusers' names",
+    ),
+    (
+        r"(encoder|decoder)\.(down_blocks|up_blocks|mid_block|down|up|mid)\.",
+        "a VAE",
+    ),
+    (r"(text_model|vision_model|transformer)\.|token_embedding|encoder\.layers", "a CLIP encoder"),
+    (r"(module|_orig_mod|unet|vae|text_encoder|state_dict|ema_model)\.", ""),
+)
+
+
+def beginning(file: Path) -> str | None:
+    """What a file is by its first bytes, None where they do not tell."""
+    with file.open("rb") as opened:
+        first = opened.read(32)
+    if not first:
+        return "empty: fetch it again"
+    return next((what for start, what in _BEGINNINGS.items() if first.startswith(start)), None)
+
+
+def layout(names: Iterable[str]) -> str | None:
+    """What holds tensors of these names, None where they do not tell."""
+    names = list(names)
+    for pattern, what in _LAYOUTS:
+        met = next((name for name in names if re.match(pattern, name)), None)
+        if met is not None:
+            wrapped = f"a model whose tensors' names begin with {met.partition('.')[0]}."
+            return what or f"{wrapped}, as training code wraps them: take that away"
+    return None
