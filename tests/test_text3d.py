@@ -37,8 +37,7 @@ from dsd_jax.export.scenes import load_scene
 
 AZIMUTHS = ("000", "045", "090", "135", "180", "225", "270", "315")
 STEPS = 12
-# In so few steps nothing grows dense enough for a floor.
-FLAGS = ["--seeds", "0:2", "--steps", STEPS, "--preview-seconds", "0", "--density-floor", "0"]
+FLAGS = ["--seeds", "0:2", "--steps", STEPS, "--preview-seconds", "0"]
 
 
 class House(NamedTuple):

@@ -40,6 +40,7 @@ from dsd_jax.cli import flags, overrides, run_args, validate
 from dsd_jax.cli.job import refuse
 from dsd_jax.cli.prompts import read
 from dsd_jax.distillation import METHODS
+from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.files import slug
@@ -94,7 +95,10 @@ class Args:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make what is missing, then judge all that is there; returns the exit code."""
+    """Make what is missing, then judge all that is there; returns the exit code.
+
+    It is `LOST` where a seed came to nothing.
+    """
     try:
         args, recipe = parse(argv)
         study, encoders = prepare(args, recipe)
@@ -103,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
     compare.make(study)
     if args.score:
         print(compare.report(study, encoders))
-    return 0
+    return LOST if compare.any_lost(study) else 0
 
 
 def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:

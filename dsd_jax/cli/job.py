@@ -2,7 +2,7 @@
 
 job = make_job(args, seeds, task, {"prompt": "a house"})
 plan = begin(job)                       # None where the run is complete
-code = run(job, plan, began) if plan else 0
+code = run(job, plan, began) if plan else code_of(job)
 """
 
 import shutil
@@ -25,6 +25,7 @@ from dsd_jax.engine import hosts, results
 from dsd_jax.engine.checkpoint import Saved
 from dsd_jax.engine.generate import CompiledPhases, Saving, Watch, load_states, optimise
 from dsd_jax.engine.loop import Progress, interruptible
+from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.plan import Plan, make_plan
 from dsd_jax.engine.precompile import compiling_ahead
 from dsd_jax.engine.task import Task
@@ -91,7 +92,12 @@ def main(argv: Sequence[str], prepare: Callable[[Sequence[str]], Job]) -> int:
         plan = begin(job)
     except (ValueError, FileNotFoundError) as error:
         return refuse(error)
-    return run(job, plan, began) if plan else 0
+    return run(job, plan, began) if plan else code_of(job)
+
+
+def code_of(job: Job) -> int:
+    """The exit code of a job that is complete."""
+    return LOST if validate.lost_seeds(job.folder) else 0
 
 
 def refuse(error: Exception) -> int:
@@ -104,6 +110,8 @@ def run(
     job: Job, plan: Plan, began: float, blocks: Callable[[Mesh], CompiledPhases] | None = None
 ) -> int:
     """Optimise all chunks, then write what they became; returns the exit code.
+
+    It is `LOST` where a seed diverged, or nothing of an object is left.
 
     Args:
         began: `time.monotonic()` when the program started.
@@ -136,8 +144,11 @@ def run(
                 reporter.on_block(chunk, progress)
                 show(chunk, progress)
 
+            def on_lost(seed: int, why: str) -> None:
+                reporter.say(f"seed {seed} {why}; it is left out")
+
             saving = Saving(checkpoints(job.folder), args.checkpoint_minutes, job.saved)
-            watch = Watch(on_phase, on_block, stop)
+            watch = Watch(on_phase, on_block, stop, on_lost)
             objects = optimise(job.task, plan, watch, saving, blocks, args.profile or "")
         if objects.interrupted == signal.SIGTERM or not objects.chunks:
             reporter.say("stopped; the same command goes on from here")
@@ -157,7 +168,9 @@ def run(
         if not objects.interrupted:
             shutil.rmtree(checkpoints(job.folder), ignore_errors=True)
         print(job.folder)
-    return INTERRUPTED if objects.interrupted else 0
+    if objects.interrupted:
+        return INTERRUPTED
+    return LOST if objects.lost else 0
 
 
 def checkpoints(folder: Path) -> Path:

@@ -152,6 +152,14 @@ def is_complete(run: Path) -> bool:
         return False
 
 
+def lost_seeds(run: Path) -> list[int]:
+    """The seeds of a complete run that diverged, or of which nothing is left."""
+    try:
+        return list(json.loads((run / "metrics.json").read_text("utf-8")).get("lost", []))
+    except (OSError, ValueError, AttributeError):
+        return []
+
+
 def device_warnings() -> list[str]:
     """What a user should know of the installed JAX."""
     slow = slow_scatter(jax.default_backend(), jax.lib.__version__)

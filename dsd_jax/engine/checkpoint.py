@@ -21,6 +21,7 @@ import numpy as np
 
 from dsd_jax import pytrees
 from dsd_jax.engine import hosts
+from dsd_jax.engine.lost import DIVERGED
 from dsd_jax.files import config_hash
 from dsd_jax.recipe.state import State, without_ode
 
@@ -37,12 +38,14 @@ class Saved(NamedTuple):
         metrics: of the last steps before it.
         length: c of its chunk.
         devices: over how many the chunk was spread.
+        diverged: after how many steps its numbers were found to be no longer finite; 0: they are.
     """
 
     state: State
     metrics: dict[str, float]
     length: int
     devices: int
+    diverged: int = 0
 
     @property
     def step(self) -> int:
@@ -118,6 +121,7 @@ def _read(path: Path, like: State) -> dict[int, Saved]:
             error
         )
     devices = int(tree.pop("devices")[0])
+    gone_at = tree.pop(_METRICS + DIVERGED, np.zeros(len(tree[_STATES + "seed"])))
     metrics = {k.removeprefix(_METRICS): v for k, v in tree.items() if k.startswith(_METRICS)}
     leaves = {k.removeprefix(_STATES): v for k, v in tree.items() if k.startswith(_STATES)}
     seeds = leaves["seed"].tolist()
@@ -130,6 +134,7 @@ def _read(path: Path, like: State) -> dict[int, Saved]:
             {name: float(values[i]) for name, values in metrics.items()},
             c,
             devices,
+            int(gone_at[i]),
         )
         for i, seed in enumerate(seeds)
     }

@@ -15,6 +15,7 @@ import numpy as np
 
 from dsd_jax.distillation import METHODS
 from dsd_jax.engine.device_mesh import seed_mesh
+from dsd_jax.engine.lost import GONE
 from dsd_jax.engine.objects import About, Objects
 from dsd_jax.export.field_grid import density_grid, field_of, occupancy_of
 from dsd_jax.export.run_folder import seed_folder
@@ -44,14 +45,17 @@ def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects
         about = About(recipe, told, None, config["prior"], config["precision"], pictured)
         latest = {seed: dict(metrics["seeds"][str(seed)]) for seed in seeds}
         steps = {seed: int(latest[seed]["steps"]) for seed in seeds}
+        lost = {seed: str(own["lost"]) for seed, own in latest.items() if own.get("lost")}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder} does not hold a run of this version: {error!r}") from None
+    seeds = [seed for seed in seeds if lost.get(seed, GONE) == GONE]  # the others have no field
     together: dict[int, list[int]] = {}
     for seed in seeds:
         together.setdefault(steps[seed], []).append(seed)
     chunks = [(own, _states(folder, own, at, recipe.scene.field)) for at, own in together.items()]
     stopped, devices = int(bool(metrics.get("interrupted"))), jax.local_devices()[:1]
-    objects = Objects(about, seed_mesh(len(seeds), devices), chunks, latest, stopped)
+    objects = Objects(about, seed_mesh(max(len(seeds), 1), devices), chunks, latest, stopped)
+    objects.lost |= lost
     run = {name: value for name, value in metrics.items() if name != "seeds"}
     objects.keep_scores(Scores(run, [latest[seed] for seed in seeds]))
     return objects

@@ -95,8 +95,10 @@ def _describe(run: Path, config, metrics, embed: bool, models: bool) -> dict[str
 def _facts(config, metrics, count: int) -> list[str]:
     """The run in a few words."""
     steps = max((seed.get("steps", 0) for seed in metrics["seeds"].values()), default=0)
+    lost = len(metrics.get("lost") or ())
     facts = [
         "1 seed" if count == 1 else f"{count} seeds",
+        *([f"{lost} of them lost"] if lost else []),
         f"{config.get('method', 'dsd')} with {config.get('prior', 'toybox')}",
         *([f"preset {config['preset']}"] if config.get("preset") else []),
         f"{steps} steps" + (", interrupted" if metrics.get("interrupted") else ""),
@@ -154,14 +156,16 @@ def _seed(run: Path, seed: int, scores, embed: bool, models: bool) -> dict[str, 
         "downloads": [],
     }
     if embed:
-        video = _base64((folder / "turntable.mp4").read_bytes()) if "turntable.mp4" in there else ""
-        found["video"] = f"data:video/mp4;base64,{video}"
+        if "turntable.mp4" in there:
+            video = _base64((folder / "turntable.mp4").read_bytes())
+            found["video"] = f"data:video/mp4;base64,{video}"
         if has_mesh:
             found["packed"] = _packed(folder)
         return found
     found["views"], found["clay"] = _pictures(folder, "views"), _pictures(folder, "clay")
     found["poster"] = found["views"][0][0] if found["views"] else None
-    found["video"] = f"{folder.name}/turntable.mp4"
+    if "turntable.mp4" in there:
+        found["video"] = f"{folder.name}/turntable.mp4"
     if has_mesh:
         found["model"] = f"{folder.name}/mesh.js"
     found["downloads"] = [
@@ -180,6 +184,8 @@ def _pictures(folder: Path, kind: str) -> list[tuple[str, float]]:
 
 def _fidelity(scores) -> dict[str, Any]:
     """A seed's rank among the others, the verdict in words, and whether it is a good one."""
+    if scores.get("lost"):
+        return {"rank": -1, "verdict": f"✗ {scores['lost']}", "good": False}
     if "psnr_db" in scores:
         psnr = scores["psnr_db"]
         return {"rank": psnr or 0, "verdict": f"{_text(psnr, '.1f')} dB", "good": False}

@@ -27,7 +27,7 @@ class Row(NamedTuple):
         title: what was to be made.
         folder: of the run, None where it was not begun.
         state: waiting, complete, interrupted or failed.
-        error: why it failed.
+        error: why it failed, or what is amiss with a complete one.
     """
 
     title: str

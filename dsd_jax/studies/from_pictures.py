@@ -101,8 +101,11 @@ def report(study: FromPictures, truth: Mapping[str, Truth]) -> str:
             with np.load(result(study, method, name)) as file:
                 found = dict(file)
             made = _seen(network, on_white(found["views"]), found["views"][..., 3])
-            row = novel_views.of_object(made, known, judge.AZIMUTHS_DEG)
-            objects[name] = row | {"seconds": float(found["seconds"])}
+            objects[name] = {"seconds": float(found["seconds"])}
+            left = ~batch.lost_of(found)
+            if left.any():
+                rows = novel_views.Views(*(part[left] for part in made))
+                objects[name] |= novel_views.of_object(rows, known, judge.AZIMUTHS_DEG)
             devices.add(str(found["device"]))
             labels += [f"{method} {seed}" for seed in study.seeds]
             columns += list(made.rgb)

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+import shutil
 
 import pytest
 from gallery_run import PROMPT, make_run
@@ -152,3 +153,21 @@ def test_the_program(run, tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"error: {tmp_path}/config.json does not exist; give the folder of a finished run\n"
     )
+
+
+def test_a_lost_seed_is_marked(tmp_path):
+    """And has neither a video nor files."""
+    run = make_run(tmp_path, seeds=range(3))
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["lost"], metrics["seeds"]["1"] = (
+        [1],
+        {"steps": 3, "lost": "diverged", "diversity": None},
+    )
+    write_json(run / "metrics.json", metrics)
+    shutil.rmtree(run / "seed_0001")
+    told = shown(gallery_page(run, embed=False))
+    second = told["seeds"][1]
+    assert second["verdict"] == "✗ diverged" and second["rank"] < 0
+    assert "video" not in second and second["downloads"] == []
+    assert "3 seeds · 1 of them lost" in told["facts"]
+    assert "video" not in shown(gallery_page(run, embed=True))["seeds"][1]
