@@ -279,7 +279,8 @@ def _optimise_chunk(
         if seed in saving.saved and saving.saved[seed].diverged:
             health.note(seed, saving.saved[seed].diverged)
     saved_at, metrics = hosts.clock(), {}
-    with checkpoint.writer(saving.folder, chunk, device_mesh.size) as save:
+    reached = saving.saved[chunk[0]].step if chunk[0] in saving.saved else 0
+    with checkpoint.writer(saving.folder, chunk, device_mesh.size, reached) as save:
 
         def on_block(progress: loop.Progress) -> None:
             nonlocal saved_at, metrics
