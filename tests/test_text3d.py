@@ -30,9 +30,10 @@ from programs import (
     wait_for,
 )
 
-from dsd_jax.cli import job
+from dsd_jax.cli import job, lock
 from dsd_jax.cli.job import BAD_INPUT, INTERRUPTED
 from dsd_jax.cli.logs import read_log
+from dsd_jax.export import manifest
 from dsd_jax.export.scenes import load_scene
 
 AZIMUTHS = ("000", "045", "090", "135", "180", "225", "270", "315")
@@ -87,6 +88,7 @@ def test_every_file_is_written(house):
     assert len(events) == 1
     assert written - events == {
         "config.json", "metrics.json", "seeds.png", "clay.png", "log.jsonl", "index.html",
+        "manifest.json",
     } | {
         f"seed_{seed:04d}/{name}"
         for seed in (0, 1)
@@ -179,6 +181,67 @@ def test_of_several_prompts_those_that_are_not_complete_are_made(
     assert page.count("<section") == 2 and page.count("<video") == 4
     for link in (f"{done.name}/seed_0001/turntable.mp4", f"{done.name}/seed_0000/views/az045.png"):
         assert f'"{link}"' in page and (tmp_path / link).is_file()
+
+
+@pytest.fixture
+def again(house, text3d, tmp_path):
+    """(what is done to a copy of the run) -> after the same command, the copy."""
+
+    def run(damage):
+        copy = tmp_path / house.run.name
+        shutil.copytree(house.run, copy)
+        damage(copy)
+        assert text3d.main([*house.arguments, "--mesh", "--out", str(tmp_path)]) == 0
+        assert manifest.faults(copy) == []
+        return copy
+
+    return run
+
+
+def test_a_page_that_is_missing_is_written_again_without_a_step(house, again, capsys):
+    copy = again(lambda run: (run / "index.html").unlink())
+    assert "is complete" in capsys.readouterr().out
+    assert (copy / "index.html").read_bytes() == (house.run / "index.html").read_bytes()
+
+
+def test_what_is_missing_or_damaged_is_made_again(house, again):
+    """And no file of the run, whatever is in it, ends the program; what a killed one left goes."""
+    swept = f"seed_0000/.{'0af3' * 8}.mp4"
+
+    def damage(run):
+        shutil.rmtree(run / "seed_0001")
+        os.truncate(run / "seed_0000" / "field.safetensors", 99)
+        (run / swept).write_bytes(b"half")
+        (run / "config.json").write_text("null")
+        (run / "log.jsonl").write_text('null\n{"step": 1}\n[]\n\xff{')
+
+    copy = again(damage)
+    assert files_of(copy.parent) == files_of(house.run.parent)
+    assert not (copy / swept).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["metrics.json", "manifest.json", "seed_0000/mesh.glb"])
+@pytest.mark.parametrize("text", ["null", "{}", ""])
+def test_any_file_that_is_damaged_is_made_again(house, again, name, text):
+    copy = again(lambda run: (run / name).write_text(text))
+    assert files_of(copy.parent) == files_of(house.run.parent)
+
+
+def test_a_run_at_which_another_process_is_at_work_is_left_alone(
+    house, text3d, tmp_path, capsys, monkeypatch
+):
+    copy = tmp_path / house.run.name
+    shutil.copytree(house.run, copy)
+    (copy / "metrics.json").unlink()
+    command = [*house.arguments, "--out", str(tmp_path)]
+    with lock.held(copy):
+        assert text3d.main(command) == BAD_INPUT
+        _one_line(capsys, f"error: process {os.getpid()} on ")
+        monkeypatch.setattr(lock, "refuse_held", lambda folder: None)  # it came a moment later
+        assert text3d.main(command) == BAD_INPUT
+        assert "is at work in" in capsys.readouterr().err
+    assert not (copy / "metrics.json").exists()
 
 
 def test_killed_and_then_stopped_it_ends_as_the_unbroken_run(

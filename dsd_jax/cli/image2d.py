@@ -29,14 +29,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import dsd_jax
-from dsd_jax.cli import flags, validate
+from dsd_jax.cli import flags, lock, validate
 from dsd_jax.cli.job import refuse
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.run_folder import run_folder
-from dsd_jax.files import write_json
+from dsd_jax.files import sweep, write_json
 from dsd_jax.metrics.scores import by_pairs, of_prompt
 from dsd_jax.priors import choose_precision, load_prior
 from dsd_jax.recipe.recipe import Recipe, changed
@@ -89,8 +89,21 @@ def main(argv: Sequence[str]) -> int:
         image, seeds, config = prepare(args, recipe)
         folder = run_folder(args.out, args.prompt, config)
         validate.make_folder(folder)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
+    try:
+        with lock.held(folder):
+            sweep(folder)
+            return run(args, recipe, image, seeds, config, folder, began)
+    except (lock.Held, OSError) as error:
+        return refuse(error)
+
+
+def run(
+    args: Args, recipe: Recipe, image: ImageTask, seeds: list[int], config: dict[str, Any],
+    folder: Path, began: float,
+) -> int:  # fmt: skip
+    """Make the pictures and write them; returns the exit code."""
     result = images2d.way_of(args.method)(image, seeds, progress(recipe.steps))
     reference = images2d.ddim(image, seeds, args.ddim_steps)
     images, sampled = np.asarray(result.images), np.asarray(reference)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from dsd_jax.cli import run_args, validate
+from dsd_jax.cli import complete, lock, run_args, validate
 from dsd_jax.cli.live_viewer import show_growing
 from dsd_jax.cli.logs import open_logs
 from dsd_jax.cli.reporter import Reporter
@@ -29,7 +29,8 @@ from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.plan import Plan, make_plan
 from dsd_jax.engine.precompile import compiling_ahead
 from dsd_jax.engine.task import Task
-from dsd_jax.files import write_json
+from dsd_jax.export.manifest import drop_manifest
+from dsd_jax.files import sweep, write_json
 from dsd_jax.priors import choose_precision
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -59,12 +60,14 @@ def make_job(args: RunArgs, seeds: list[int], task: Task, told: dict[str, Any]) 
         told: what the prior is told, as config.json names it: {"prompt": "a house"}.
 
     Raises:
-        ValueError: `args.out` is the folder of another run, or a checkpoint cannot be read.
+        ValueError: `args.out` is the folder of another run, another process is at work in the
+            folder, or a checkpoint cannot be read.
     """
     precision = choose_precision(args.precision)
     about = results.config_of(task.recipe, seeds, args.prior, precision)
     config = {**told, **about, "preset": args.preset}
     folder = validate.folder_of(args.out, task.told, config)
+    lock.refuse_held(folder)
     saved = load_states(task, checkpoints(folder), seeds) if args.resume else {}
     return Job(args, seeds, task, folder, config, saved)
 
@@ -74,10 +77,12 @@ def begin(job: Job) -> Plan | None:
 
     Raises ValueError, with one line for the user, where it does not fit or no folder can be made.
     """
-    if job.args.resume and validate.is_complete(job.folder):
+    if job.args.resume and complete.is_complete(job.folder):
         shutil.rmtree(checkpoints(job.folder), ignore_errors=True)
         print(f"{job.folder} is complete: nothing to resume (--no-resume makes it anew)")
         return None
+    if job.args.resume and not job.saved and (job.folder / "metrics.json").exists():
+        print(f"{job.folder} is not complete: what is missing or damaged is made again")
     plan = make_plan(job.task, job.seeds, run_args.devices(job.args), job.saved)
     validate.make_folder(job.folder)
     return plan
@@ -97,7 +102,7 @@ def main(argv: Sequence[str], prepare: Callable[[Sequence[str]], Job]) -> int:
 
 def code_of(job: Job) -> int:
     """The exit code of a job that is complete."""
-    return LOST if validate.lost_seeds(job.folder) else 0
+    return LOST if complete.lost_seeds(job.folder) else 0
 
 
 def refuse(error: Exception) -> int:
@@ -117,6 +122,17 @@ def run(
         began: `time.monotonic()` when the program started.
         blocks: where several jobs are to share what is compiled.
     """
+    try:
+        with lock.held(job.folder):
+            return _run(job, plan, began, blocks)
+    except lock.Held as error:
+        return refuse(error)
+
+
+def _run(
+    job: Job, plan: Plan, began: float, blocks: Callable[[Mesh], CompiledPhases] | None
+) -> int:
+    """`run` in a folder that is held."""
     loaded = time.monotonic()
     _prepare_folder(job, plan)
     args, recipe, mesh = job.args, job.task.recipe, plan.device_mesh
@@ -181,6 +197,8 @@ def checkpoints(folder: Path) -> Path:
 def _prepare_folder(job: Job, plan: Plan) -> None:
     """What is there before the first step."""
     if hosts.is_first():
+        sweep(job.folder)
+        drop_manifest(job.folder)
         write_json(job.folder / "config.json", job.config)
         if not job.args.resume:
             (job.folder / "metrics.json").unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,22 @@ def open_logs(
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a log.jsonl; one that was cut off while being written is left out."""
+    """The lines of a log.jsonl; what was cut off while being written, or damaged, is left out."""
     lines = []
-    for text in Path(path).read_text("utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
+    for text in Path(path).read_text("utf-8", "replace").splitlines():
+        with suppress(ValueError, RecursionError):
+            line = json.loads(text)
+            if _is_report(line):
+                lines.append(line)
     return lines
+
+
+def _is_report(line: Any) -> bool:
+    """Whether it is what `open_logs` writes."""
+    if not isinstance(line, dict) or not isinstance(line.get("seeds"), dict):
+        return False
+    numbers = isinstance(line.get("step"), int) and isinstance(line.get("seconds"), float | int)
+    return numbers and all(seed.isdecimal() for seed in line["seeds"])
 
 
 def _lines(path: Path, reached: Mapping[int, int]) -> Log:

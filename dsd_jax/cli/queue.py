@@ -10,13 +10,14 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from dsd_jax.cli import validate
+from dsd_jax.cli import complete
 from dsd_jax.cli.job import Job, begin, code_of, run
 from dsd_jax.engine import hosts
 from dsd_jax.engine.generate import CompiledPhases, make_blocks
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.task import Task
 from dsd_jax.export.overview import PAGE, Row, write_overview
+from dsd_jax.files import OLD_SECONDS, sweep
 
 FAILED = 1
 # Exit codes beyond are of what a signal ended.
@@ -36,6 +37,8 @@ def run_all(out: Path, jobs: Mapping[str, Callable[[], Job]], task: Task, began:
     """
     blocks = cache(partial(make_blocks, task))
     rows = {title: Row(title) for title in jobs}
+    if hosts.is_first():
+        sweep(out, OLD_SECONDS, below=False)
     for title, make in jobs.items():
         code, rows[title] = _run(rows[title], make, blocks, began)
         if hosts.is_first():
@@ -70,7 +73,7 @@ def _run(
         return 0, _failed(row, error)
     if code > SIGNALLED:
         return code, row._replace(state="interrupted")
-    lost = ", ".join(map(str, validate.lost_seeds(job.folder))) if code == LOST else ""
+    lost = ", ".join(map(str, complete.lost_seeds(job.folder))) if code == LOST else ""
     return code, row._replace(state="complete", error=lost and f"lost seeds: {lost}")
 
 

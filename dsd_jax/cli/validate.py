@@ -5,8 +5,8 @@ Each raises a ValueError that says in one line what is wrong and how to mend it.
 
 import difflib
 import importlib
-import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any
 import jax
 
 from dsd_jax.cli import flags
-from dsd_jax.export.run_folder import run_folder
-from dsd_jax.files import plain, write_json
+from dsd_jax.export.run_folder import read_config, run_folder
+from dsd_jax.files import OLD_SECONDS, plain, read_json, sweep, write_json
 
 # jaxlib versions that compile float32 scatter-add on GPU to a slow loop.
 _SLOW_SCATTER = ((0, 10, 2), (0, 11, 0))
@@ -66,13 +66,19 @@ def minutes(value: float) -> None:
 def folder_of(out: Path, title: str, config: dict[str, Any]) -> Path:
     """The folder of a run: `out` where that holds a run itself, else one in it by title and hash.
 
-    Raises ValueError where it holds a run of another configuration; says what differs.
+    Raises ValueError where it holds a run of another configuration, and says what differs, or one
+    whose config.json is damaged.
     """
     own, given = run_folder(out, title, config), out
     for folder in (given, own):
         try:
-            before = json.loads((folder / "config.json").read_text("utf-8"))
-        except (OSError, ValueError):
+            before = read_config(folder)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            if folder == given:
+                raise ValueError(f"{error}; give another --out") from None
+            print(f"warning: {error}; it is written anew", file=sys.stderr)
             continue
         if folder == given and "seeds" not in before:
             continue
@@ -115,12 +121,13 @@ def remember(folder: Path, config: dict[str, Any]) -> None:
     """
     file, given = folder / "config.json", plain(config)
     if file.is_file():
-        differences = _differences(json.loads(file.read_text("utf-8")), given)
+        differences = _differences(read_json(file), given)
         if differences:
             raise ValueError(
                 f"{folder} holds results with {_some(differences)}; "
                 "give the same flags, or choose another --out"
             )
+    sweep(folder, OLD_SECONDS)
     write_json(file, given)
 
 
@@ -142,22 +149,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{folder} cannot be made: {error.strerror}; see --out") from None
-
-
-def is_complete(run: Path) -> bool:
-    """Whether this run's folder holds the metrics of a run that was not interrupted."""
-    try:
-        return not json.loads((run / "metrics.json").read_text("utf-8"))["interrupted"]
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def lost_seeds(run: Path) -> list[int]:
-    """The seeds of a complete run that diverged, or of which nothing is left."""
-    try:
-        return list(json.loads((run / "metrics.json").read_text("utf-8")).get("lost", []))
-    except (OSError, ValueError, AttributeError):
-        return []
 
 
 def device_warnings() -> list[str]:

@@ -290,10 +290,8 @@ def _optimise_chunk(
                 save(progress.states, metrics)
                 saved_at = hosts.clock()
 
-        def should_stop() -> int:
-            return watch.should_stop() or int(health.all_lost(chunk))
-
-        states = loop.run(blocks, states, shared, on_block, should_stop, watch.on_phase, profile)
+        stop = lambda: watch.should_stop() or int(health.all_lost(chunk))  # noqa: E731
+        states = loop.run(blocks, states, shared, on_block, stop, watch.on_phase, profile)
         states = without_ode(states)
         if metrics:
             save(states, metrics)

@@ -24,6 +24,7 @@ from dsd_jax.engine.lost import GONE, scores_without
 from dsd_jax.engine.mesh_scores import with_meshes
 from dsd_jax.engine.seed_views import SeedRenderer, seed_renderer, shoot, stage_of
 from dsd_jax.export.gallery import write_gallery
+from dsd_jax.export.manifest import drop_manifest, write_manifest
 from dsd_jax.export.mesh import exporting
 from dsd_jax.export.pictures import save_png, seeds_sheet
 from dsd_jax.export.run_folder import SHEET, seed_folder, view_name
@@ -190,6 +191,7 @@ def save(
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", config)
+        drop_manifest(folder)
     hosts.wait("folder")
     _write_fields(objects, folder)
     hosts.wait("fields")
@@ -219,7 +221,9 @@ def save(
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }
         write_json(folder / "metrics.json", metrics)
-        shown.say(f"gallery: {write_gallery(folder)}")
+        page = write_gallery(folder)
+        write_manifest(folder)
+        shown.say(f"gallery: {page}")
     return folder
 
 

@@ -4,7 +4,6 @@ Letters: n seeds.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from dsd_jax.engine.device_mesh import seed_mesh
 from dsd_jax.engine.lost import GONE
 from dsd_jax.engine.objects import About, Objects
 from dsd_jax.export.field_grid import density_grid, field_of, occupancy_of
-from dsd_jax.export.run_folder import seed_folder
+from dsd_jax.export.run_folder import read_config, read_metrics, seed_folder
 from dsd_jax.export.scenes import KINDS, load_scene
 from dsd_jax.fields.base import Field
 from dsd_jax.metrics.scores import Scores
@@ -37,7 +36,7 @@ def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects
         ValueError: a file is damaged, or of an older version; says which.
     """
     folder = Path(folder)
-    config, metrics = (_read(folder / name) for name in ("config.json", "metrics.json"))
+    config, metrics = read_config(folder), read_metrics(folder)
     try:
         recipe = recipe_of(config["recipe"]) if recipe is None else recipe
         seeds = sorted(map(int, metrics["seeds"]))
@@ -95,15 +94,3 @@ def _states(folder: Path, seeds: list[int], steps: int, field: Field) -> State:
         own, done = jnp.asarray(seed, jnp.uint32), jnp.asarray(steps, jnp.int32)
         rows.append(State(own, done, jnp.zeros(()), saved.params, (), occupancy))
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *rows)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run")
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no mapping")
-    return found

@@ -19,7 +19,7 @@ from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.efficientnet import features_in_batches, load_efficientnet
 from dsd_jax.priors import Prior
 from dsd_jax.recipe.recipe import Recipe
-from dsd_jax.studies.batch import lost_of, make_objects
+from dsd_jax.studies.batch import is_kept, lost_of, make_objects
 from dsd_jax.studies.variants import VARIANTS, recipe_of
 
 COLUMNS = {"diversity": ".2f", "accepted": ".0%", "fidelity": ".0%", "direction": ".2f",
@@ -58,7 +58,7 @@ def any_lost(study: Ablation, names: Iterable[str]) -> bool:
 def make(study: Ablation, names: Iterable[str]) -> None:
     """Optimise these variants for the prompts that lack them; says what it has made."""
     for name in names:
-        missing = [prompt for prompt in study.prompts if not result(study, name, prompt).exists()]
+        missing = [prompt for prompt in study.prompts if not is_kept(result(study, name, prompt))]
         if not missing:
             continue
         recipe = recipe_of(name, study.recipe)

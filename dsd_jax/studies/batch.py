@@ -5,7 +5,10 @@ Letters: n seeds, v views, h w pixels, k channels.
 
 import sys
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -103,6 +106,20 @@ def _make_together(tasks: list[Task], seeds: list[int], opacity: bool) -> list[M
 def say_lost(told: str, seed: int, why: str) -> None:
     """Name a seed of a prompt or picture that comes to nothing."""
     print(f"{told}: seed {seed}: {why}; no score counts it", file=sys.stderr)
+
+
+def is_kept(path: Path) -> bool:
+    """Whether an .npz file of results is there and whole; where it is damaged, says so."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            if file.testzip() is None:
+                return True
+    except FileNotFoundError:
+        return False
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        pass
+    print(f"{path} is damaged; it is made again", file=sys.stderr)
+    return False
 
 
 def lost_of(arrays: Mapping[str, np.ndarray]) -> Bool[np.ndarray, "n"]:

@@ -66,7 +66,7 @@ def make(study: Comparison) -> None:
     """Make what is missing; says what it has made."""
     make_missing = _make_objects if study.in_3d else _make_pictures
     for entry in study.entries:
-        missing = [p for p in study.prompts if not result(study.out, entry, p).exists()]
+        missing = [p for p in study.prompts if not batch.is_kept(result(study.out, entry, p))]
         if missing:
             make_missing(study, entry, missing)
 

@@ -78,7 +78,7 @@ def task_of(prior: Prior, rgba: UInt8[np.ndarray, "h w 4"], recipe: Recipe, name
 def make(study: FromPictures, truth: Mapping[str, Truth]) -> None:
     """Make what is missing, the objects of a method together; says what it has made."""
     for method, recipe in study.recipes.items():
-        missing = [name for name in study.names if not result(study, method, name).exists()]
+        missing = [name for name in study.names if not batch.is_kept(result(study, method, name))]
         if not missing:
             continue
         tasks = [task_of(study.prior, truth[name][0], recipe, name) for name in missing]

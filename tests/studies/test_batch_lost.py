@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flat_colours import prior, recipe, task  # noqa: F401
 
 from dsd_jax.studies import batch
@@ -33,3 +34,15 @@ def test_what_comes_to_nothing_is_named_and_marked(task, monkeypatch, capsys):  
     ]
     assert batch.lost_of(made._asdict()).tolist() == [False, True, True]
     assert batch.lost_of({"views": made.views}).tolist() == [False] * 3
+
+
+def test_a_result_that_is_damaged_is_none(tmp_path, capsys):
+    path = tmp_path / "a.npz"
+    assert not batch.is_kept(path) and not capsys.readouterr().err
+    np.savez_compressed(path, views=np.arange(1000))
+    assert batch.is_kept(path)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-30], whole[:200] + b"x" + whole[201:]):
+        path.write_bytes(damaged)
+        assert not batch.is_kept(path)
+        assert capsys.readouterr().err == f"{path} is damaged; it is made again\n"
