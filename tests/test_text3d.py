@@ -1,6 +1,7 @@
 """text3d.py from the command line to the last file, with a prior made in the test."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import CheckpointManager
 from programs import (
     EXPERIMENTS,
     ROOT,
@@ -30,9 +32,10 @@ from programs import (
     wait_for,
 )
 
-from dsd_jax.cli import job, lock
-from dsd_jax.cli.job import BAD_INPUT, INTERRUPTED
+from dsd_jax.cli import job, lock, logs
+from dsd_jax.cli.job import BAD_INPUT, FAILED, INTERRUPTED
 from dsd_jax.cli.logs import read_log
+from dsd_jax.engine import results
 from dsd_jax.export import manifest
 from dsd_jax.export.scenes import load_scene
 
@@ -242,6 +245,49 @@ def test_a_run_at_which_another_process_is_at_work_is_left_alone(
         assert text3d.main(command) == BAD_INPUT
         assert "is at work in" in capsys.readouterr().err
     assert not (copy / "metrics.json").exists()
+
+
+def test_ctrl_c_while_results_are_written_says_that_they_are_not(
+    house, text3d, tmp_path, capsys, monkeypatch
+):
+    def save_video(*given):
+        raise KeyboardInterrupt
+
+    command = [*house.arguments, "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "save_video", save_video)
+        assert text3d.main(command) == INTERRUPTED
+    said = capsys.readouterr().err
+    assert said.endswith("stopped: not all results are written; the same command writes them\n")
+    assert text3d.main(command) == 0
+    assert files_of(tmp_path) == files_of(house.run.parent)
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay(
+    house, text3d, tmp_path, capsys, monkeypatch
+):
+    """Full for pictures, then for the log, then for checkpoints from the third on."""
+
+    def full(*given, **named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "file"))
+
+    def save(manager, step, real=CheckpointManager.save, **given):
+        return full() if step > 2 else real(manager, step, **given)
+
+    command = [*house.arguments, "--out", str(tmp_path)]
+    mend = "the same command goes on from the last checkpoint that could be written"
+    for place, name, stand_in in (
+        (CheckpointManager, "save", save), (logs, "plain", full), (results, "save_png", full),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, stand_in)
+            assert text3d.main(command) == FAILED
+        errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        (line,) = errors
+        assert line.startswith("error: ") and f"No space left on device; {mend}" in line
+        assert list(tmp_path.glob("*/checkpoints/*/[0-9]"))
+    assert text3d.main(command) == 0
+    assert files_of(tmp_path) == files_of(house.run.parent)
 
 
 def test_killed_and_then_stopped_it_ends_as_the_unbroken_run(

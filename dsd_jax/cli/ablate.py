@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         args, recipe = parse(argv)
         study, chosen = prepare(args, recipe)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
     ablate.make(study, chosen)
     if args.score:

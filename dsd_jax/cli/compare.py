@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         args, recipe = parse(argv)
         study, encoders = prepare(args, recipe)
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return refuse(error)
     compare.make(study)
     if args.score:

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     args = tyro.cli(Args, args=argv, description=__doc__)
     try:
         seeds, cameras, settings = prepare(args)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     failed = export_seeds(
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     if "glb" in args.format and (args.run / "metrics.json").is_file():
         try:
             write_gallery(args.run)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             print(f"error: there is no page of the meshes: {error}", file=sys.stderr)
             return INCOMPLETE
     if failed:

@@ -30,7 +30,7 @@ import numpy as np
 
 import dsd_jax
 from dsd_jax.cli import flags, lock, validate
-from dsd_jax.cli.job import refuse
+from dsd_jax.cli.job import FAILED, refuse
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
@@ -95,8 +95,10 @@ def main(argv: Sequence[str]) -> int:
         with lock.held(folder):
             sweep(folder)
             return run(args, recipe, image, seeds, config, folder, began)
-    except (lock.Held, OSError) as error:
+    except lock.Held as error:
         return refuse(error)
+    except OSError as error:
+        return refuse(error, FAILED)
 
 
 def run(

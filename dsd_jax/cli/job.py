@@ -33,7 +33,7 @@ from dsd_jax.export.manifest import drop_manifest
 from dsd_jax.files import sweep, write_json
 from dsd_jax.priors import choose_precision
 
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class Job(NamedTuple):
@@ -95,7 +95,7 @@ def main(argv: Sequence[str], prepare: Callable[[Sequence[str]], Job]) -> int:
         run_args.start_if_asked(argv)
         job = prepare(argv)
         plan = begin(job)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
     return run(job, plan, began) if plan else code_of(job)
 
@@ -105,10 +105,10 @@ def code_of(job: Job) -> int:
     return LOST if complete.lost_seeds(job.folder) else 0
 
 
-def refuse(error: Exception) -> int:
-    """Say in one line what is wrong with the input; returns the exit code."""
+def refuse(error: Exception, code: int = BAD_INPUT) -> int:
+    """Say in one line what is wrong; returns the exit code."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return BAD_INPUT
+    return code
 
 
 def run(
@@ -116,7 +116,8 @@ def run(
 ) -> int:
     """Optimise all chunks, then write what they became; returns the exit code.
 
-    It is `LOST` where a seed diverged, or nothing of an object is left.
+    It is `LOST` where a seed diverged, or nothing of an object is left; after one line `BAD_INPUT`
+    where another process holds the folder, `FAILED` where it cannot be written.
 
     Args:
         began: `time.monotonic()` when the program started.
@@ -127,6 +128,11 @@ def run(
             return _run(job, plan, began, blocks)
     except lock.Held as error:
         return refuse(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        mend = "the same command goes on from the last checkpoint that could be written"
+        return refuse(OSError(f"{where}{reason}; {mend}"), FAILED)
 
 
 def _run(
@@ -178,7 +184,11 @@ def _run(
         def times() -> dict[str, float]:
             return {"loading": loaded - began, "total": time.monotonic() - began}
 
-        objects.save(job.folder, meshes=meshes, config=job.config, bar=reporter, times=times)
+        try:
+            objects.save(job.folder, meshes=meshes, config=job.config, bar=reporter, times=times)
+        except KeyboardInterrupt:
+            reporter.say("stopped: not all results are written; the same command writes them")
+            return INTERRUPTED
     hosts.wait("results")
     if hosts.is_first():
         if not objects.interrupted:

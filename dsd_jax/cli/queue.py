@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from dsd_jax.cli import complete
-from dsd_jax.cli.job import Job, begin, code_of, run
+from dsd_jax.cli.job import BAD_INPUT, FAILED, Job, begin, code_of, run
 from dsd_jax.engine import hosts
 from dsd_jax.engine.generate import CompiledPhases, make_blocks
 from dsd_jax.engine.lost import LOST
@@ -19,7 +19,6 @@ from dsd_jax.engine.task import Task
 from dsd_jax.export.overview import PAGE, Row, write_overview
 from dsd_jax.files import OLD_SECONDS, sweep
 
-FAILED = 1
 # Exit codes beyond are of what a signal ended.
 SIGNALLED = 128
 
@@ -62,7 +61,7 @@ def _run(
         job = make()
         row = row._replace(folder=job.folder)
         plan = begin(job)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return 0, _failed(row, error)
     try:
         code = run(job, plan, began, blocks) if plan else code_of(job)
@@ -73,6 +72,8 @@ def _run(
         return 0, _failed(row, error)
     if code > SIGNALLED:
         return code, row._replace(state="interrupted")
+    if code in (FAILED, BAD_INPUT):
+        return 0, row._replace(state="failed", error="see what was said above")
     lost = ", ".join(map(str, complete.lost_seeds(job.folder))) if code == LOST else ""
     return code, row._replace(state="complete", error=lost and f"lost seeds: {lost}")
 

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         else:
             job = prepare(args, recipe)
             plan = begin(job)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
     if args.prompts:
         return run_all(args.run.out, jobs, task, began)

@@ -133,8 +133,9 @@ def remember(folder: Path, config: dict[str, Any]) -> None:
 
 def writable(folder: Path) -> None:
     """Refuse a folder in which nothing can be made, without making anything."""
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    existing = folder.absolute()
     try:
+        existing = next(p for p in (existing, *existing.parents) if p.exists())
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
@@ -149,6 +150,16 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{folder} cannot be made: {error.strerror}; see --out") from None
+
+
+def no_device() -> str:
+    """One line for the user where JAX finds no device of the kind that it was told to use."""
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError):
+        asked = jax.config.values["jax_platforms"] or ""
+        return f"JAX_PLATFORMS={asked}: there is no such device; leave it out, or say cpu"
+    return ""
 
 
 def device_warnings() -> list[str]:

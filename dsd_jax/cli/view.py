@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         validate.extra("viser", "view.py", "viewer")
         exhibits = [shown for row, run in enumerate(args.runs) for shown in exhibits_of(run, row)]
         check_port(args.port)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     with Viewer(exhibits, args.port):

@@ -10,10 +10,12 @@ same chunks is the unbroken run, bit for bit on a CPU.
 Letters: c seeds a chunk.
 """
 
+import errno
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,16 +73,21 @@ def writer(
 
     Args:
         reached: steps that the chunk goes on from: what is there of later ones could not be read.
+
+    Raises:
+        OSError: a checkpoint cannot be written; in one line. Those before it stay.
     """
     if folder is None:
         yield lambda states, metrics: None
         return
-    manager = _manager(folder_of(folder, chunk))
+    path = folder_of(folder, chunk)
     from orbax.checkpoint import args
 
-    for step in manager.all_steps():
-        if reached is not None and step > reached:
-            manager.delete(step)
+    with _writing(path):
+        manager = _manager(path)
+        for step in manager.all_steps():
+            if reached is not None and step > reached:
+                manager.delete(step)
 
     def save(states: State, metrics: dict[str, Any]) -> None:
         step = int(hosts.own_rows(states.step)[0])
@@ -90,13 +97,37 @@ def writer(
         numbers = {_METRICS + name: np.asarray(value) for name, value in metrics.items()}
         numbers["devices"] = np.array([devices])
         tree |= numbers | {_CHECKSUMS: checksums, _CHECKSUM: checksum.of_numbers(numbers)}
-        manager.save(step, args=args.Composite(**{_ITEM: args.PyTreeSave(tree)}))
+        with _writing(path):
+            manager.save(step, args=args.Composite(**{_ITEM: args.PyTreeSave(tree)}))
 
     try:
         yield save
+        with _writing(path):
+            manager.wait_until_finished()
     finally:
-        manager.wait_until_finished()
-        manager.close()
+        with suppress(Exception):  # said already
+            manager.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Whatever Orbax raises is an OSError of one line."""
+    try:
+        yield
+    except Exception as error:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # which tells of each array
+        raise OSError(f"{path}: no checkpoint can be written: {_reason(error)}") from error
+
+
+def _reason(error: BaseException | None) -> str:
+    """What the system said, first."""
+    first = str(error)
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    full = os.strerror(errno.ENOSPC)
+    return full if full in first else " ".join(first.split())[:300]
 
 
 def load(folder: str | Path, like: State) -> dict[int, Saved]:
@@ -200,5 +231,19 @@ def _manager(folder: Path):
 
 
 def _quiet() -> None:
-    """Orbax logs what it does as warnings; errors are raised besides."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    """Orbax logs what it does as warnings; errors are raised besides.
+
+    After one its threads find their event loop closed, and Python would show that of each.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    if sys.unraisablehook is not _unraisable:
+        _usual.append(sys.unraisablehook)
+        sys.unraisablehook = _unraisable
+
+
+_usual: list[Callable[[Any], Any]] = []
+
+
+def _unraisable(about: Any) -> None:
+    if str(about.exc_value) != "Event loop is closed":
+        _usual[-1](about)

@@ -203,9 +203,9 @@ def save(
         views = _write_views(objects, folder, shown)
         rendered = time.monotonic()
         hosts.wait("views")
+        shown.describe("scoring")
         scores = objects.scores(views) if first else None
-        if wanted:
-            shown.describe("meshes")
+        shown.describe("meshes" if wanted else "scoring")
         failed = finish_meshes(lambda line: None, shown.say)
     if scores:
         meshed = [seed for seed in wanted if seed not in failed]
@@ -213,7 +213,7 @@ def save(
         seconds = {
             "optimising": objects.seconds,
             "rendering": rendered - began,
-            "meshes": time.monotonic() - rendered,
+            "meshes" if wanted else "scoring": time.monotonic() - rendered,
             **(times() if times else {}),
         }
         metrics = summary(objects, scores) | {
