@@ -21,7 +21,7 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from dsd_jax.cli import flags, validate
-from dsd_jax.cli.job import refuse
+from dsd_jax.cli.job import FAILED, refuse
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
@@ -65,10 +65,13 @@ def main(argv: Sequence[str]) -> int:
         study, chosen = prepare(args, recipe)
     except (ValueError, OSError) as error:
         return refuse(error)
-    ablate.make(study, chosen)
-    if args.score:
-        print(ablate.report(study))
-    return LOST if ablate.any_lost(study, chosen) else 0
+    try:
+        ablate.make(study, chosen)
+        if args.score:
+            print(ablate.report(study))
+        return LOST if ablate.any_lost(study, chosen) else 0
+    except OSError as error:
+        return refuse(error, FAILED)
 
 
 def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:

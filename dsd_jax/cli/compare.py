@@ -37,7 +37,7 @@ import numpy as np
 import tyro
 
 from dsd_jax.cli import flags, overrides, run_args, validate
-from dsd_jax.cli.job import refuse
+from dsd_jax.cli.job import FAILED, refuse
 from dsd_jax.cli.prompts import read
 from dsd_jax.distillation import METHODS
 from dsd_jax.engine.lost import LOST
@@ -104,10 +104,13 @@ def main(argv: Sequence[str]) -> int:
         study, encoders = prepare(args, recipe)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return refuse(error)
-    compare.make(study)
-    if args.score:
-        print(compare.report(study, encoders))
-    return LOST if compare.any_lost(study) else 0
+    try:
+        compare.make(study)
+        if args.score:
+            print(compare.report(study, encoders))
+        return LOST if compare.any_lost(study) else 0
+    except OSError as error:
+        return refuse(error, FAILED)
 
 
 def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:
