@@ -6,10 +6,13 @@ import json
 import math
 import os
 import re
+import time
 import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +32,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: str | Path, seconds: float = 0.0, below: bool = True) -> None:
+    """Remove the temporary files of `atomic_path` that a killed process left.
+
+    Args:
+        seconds: how old they must be, where others may be writing.
+        below: in the folders below, too.
+    """
+    for path in Path(folder).glob("**/.*" if below else ".*"):
+        with contextlib.suppress(OSError):
+            if _TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime >= seconds:
+                path.unlink()
+
+
+# Older than any file that another process may still be writing.
+OLD_SECONDS = 3600.0
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.\w+)?")
 
 
 def slug(text: str, limit: int = 48) -> str:
@@ -53,6 +74,33 @@ def write_json(path: str | Path, value: object) -> None:
     """Write `value` with sorted keys, atomically. See `plain` for what it may hold."""
     with atomic_path(path) as temporary:
         temporary.write_text(_dumps(value) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path, **kinds: type | UnionType) -> dict[str, Any]:
+    """The mapping that a file of a run holds.
+
+    Args:
+        kinds: names that it must have, and the type of each.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it cannot be read, is no mapping, or lacks one of the names; says where.
+    """
+    path = Path(path)
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run") from (
+            None
+        )
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no mapping")
+    for name, kind in kinds.items():
+        if not isinstance(found.get(name), kind):
+            raise ValueError(f"{path} is damaged: it does not say {name}")
+    return found
 
 
 def plain(value: object) -> object:

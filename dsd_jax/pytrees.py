@@ -16,14 +16,18 @@ def save_tree(path: str | Path, tree: Any, metadata: dict[str, str] | None = Non
     """Write the leaves of `tree` (arrays, or numbers) to a safetensors file.
 
     The file appears under its name only when complete, so an interrupted writer leaves the
-    previous file as it was.
+    previous file as it was. Raises OSError where it cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     leaves = named_leaves(jax.device_get(tree))
     arrays = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata=metadata)
+        try:
+            save_file(arrays, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from None
         temporary.chmod(0o644)
 
 

@@ -16,6 +16,7 @@ SMALL = [
     "--preset", "quick", "--steps", "2", "--resolution", "8", "--late-resolution", "8",
     "--samples", "4", "--levels", "2", "--start-levels", "2", "--log2-entries", "8", "--width",
     "8", "--occupancy-resolution", "8", "--final-samples", "4", "--rounds", "0",
+    "--density-floor", "0",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,15 +11,17 @@ from programs import EXPERIMENTS
 
 from dsd_jax.cli import compare
 from dsd_jax.cli.prompts import read
+from dsd_jax.engine.lost import LOST
 from dsd_jax.metrics import judge
 from dsd_jax.metrics.bank import load_bank
+from dsd_jax.studies import images2d
 from dsd_jax.studies.compare import PROMPTS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = [
     "--steps", "2", "--resolution", "8", "--late-resolution", "8", "--samples", "4", "--levels",
     "2", "--start-levels", "2", "--log2-entries", "8", "--width", "8", "--occupancy-resolution",
-    "8", "--final-samples", "4", "--rounds", "0",
+    "8", "--final-samples", "4", "--rounds", "0", "--density-floor", "0",
 ]  # fmt: skip
 
 
@@ -79,6 +82,29 @@ def test_pictures_are_made_once_and_judged(command, tmp_path, capsys):
         assert compare.main([*command, *change]) == 2
         assert f"{told}; give the same flags, or choose another --out" in capsys.readouterr().err
     assert not (out / "csd").exists()
+
+
+def test_a_picture_that_is_not_finite_is_named_and_no_score_counts_it(
+    command, tmp_path, capsys, monkeypatch
+):
+    def ddim(image, seeds, steps):
+        return jnp.linspace(0, 1, 3 * 16 * 16 * 3).reshape(3, 16, 16, 3)
+
+    def optimise(image, seeds, on_step=None):
+        pictures = ddim(image, seeds, 1)
+        return images2d.Result(pictures.at[1, 3, 4, 0].set(jnp.inf), pictures)
+
+    monkeypatch.setattr(images2d, "ddim", ddim)
+    monkeypatch.setattr(images2d, "optimise", optimise)
+    flags = ["--seeds", "4,5,6", "--methods", "sds", "--out", str(tmp_path / "study")]
+    assert compare.main([*command, *flags]) == LOST
+    said = capsys.readouterr()
+    assert "a red house: seed 5: its picture is not finite" in said.err
+    assert "| seconds | lost |" in said.out
+    rows = json.loads((tmp_path / "study" / "scores.json").read_text())
+    assert rows["sds"]["lost"] == 1 and rows["ddim"]["lost"] == 0
+    assert rows["sds"]["own_rms"] == 0  # of the two others
+    assert compare.main([*command, *flags]) == LOST
 
 
 def test_objects(command, tmp_path):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.files import atomic_path, config_hash, slug, write_json
+from dsd_jax.files import atomic_path, config_hash, read_json, slug, sweep, write_json
 
 
 def test_appears_only_at_the_end(tmp_path):
@@ -100,3 +100,29 @@ def test_a_hash_depends_on_values_and_not_on_their_order():
     assert config_hash(config) == config_hash({"steps": np.int32(10), "prompt": "a house"})
     assert config_hash(config) != config_hash(config | {"steps": 11})
     assert re.fullmatch("[0-9a-f]{8}", config_hash(config))
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{", "", '"a"', "{}", '{"a": []}', "[" * 100_000])
+def test_json_of_a_run_that_is_damaged_is_one_line(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"a.json is damaged: [^\n]+$"):
+        read_json(path, a=dict)
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(ValueError, match="is damaged"):
+        read_json(path)
+    path.write_text('{"a": {"b": 1}}')
+    assert read_json(path, a=dict) == {"a": {"b": 1}}
+    with pytest.raises(FileNotFoundError, match="does not exist; give the folder of a finished"):
+        read_json(tmp_path / "b.json")
+
+
+def test_only_temporary_files_are_swept_and_only_old_ones_where_others_write(tmp_path):
+    names = [f".{'0' * 32}.mp4", f".{'a' * 32}", ".lock", f"{'0' * 32}.mp4", ".hidden.png"]
+    for name in names:
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / name).write_bytes(b"")
+    sweep(tmp_path, 60)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == set(names)
+    sweep(tmp_path)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == set(names[2:])

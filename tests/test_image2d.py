@@ -2,11 +2,14 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from dsd_jax.cli import image2d
+from dsd_jax.engine.lost import LOST
+from dsd_jax.studies import images2d
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -42,6 +45,26 @@ def test_plain_steps_are_ddim_too(tiny_prior_folder, tmp_path):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["max_abs_difference_to_ddim"] < 1e-4
     assert metrics["nearest_to_own_ddim"] == 1.0
+
+
+def test_a_picture_that_is_not_finite_is_no_success(
+    tiny_prior_folder, tmp_path, capsys, monkeypatch
+):
+    def way(image, seeds, on_step):
+        pictures = jnp.full((2, 16, 16, 3), 0.5).at[0, 1, 2, 0].set(jnp.nan)
+        return images2d.Result(pictures, pictures[:, None])
+
+    monkeypatch.setattr(images2d, "way_of", lambda method: way)
+    assert run(tiny_prior_folder, tmp_path, "--seeds", "3,5") == LOST
+    assert "a red house: seed 3: its picture is not finite" in capsys.readouterr().err
+    (folder,) = tmp_path.iterdir()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["lost"] == [3] and len(metrics["rms_difference_to_ddim"]) == 1
+    assert not (folder / "seed_0003.png").exists() and (folder / "seed_0005.png").exists()
+
+    monkeypatch.setattr(images2d, "finite", lambda images: np.zeros(len(images), bool))
+    assert run(tiny_prior_folder, tmp_path, "--seeds", "3,5") == LOST
+    assert json.loads((folder / "metrics.json").read_text())["diversity"] is None
 
 
 @pytest.mark.parametrize(

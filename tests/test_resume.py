@@ -3,14 +3,32 @@
 That a run cut off once ends as the unbroken one is shown in test_text3d.py.
 """
 
+import contextlib
+import gc
 import json
 import random
+import shutil
 import signal
+import subprocess
 import time
 
 import numpy as np
 import pytest
-from programs import end, fields, files_of, start, wait_for
+from programs import (
+    arguments,
+    end,
+    fields,
+    files_of,
+    in_miniature,
+    load_script,
+    start,
+    wait_for,
+)
+
+from dsd_jax.cli.logs import read_log
+from dsd_jax.export import manifest
+from dsd_jax.export.run_folder import read_metrics
+from dsd_jax.files import read_json
 
 pytestmark = pytest.mark.slow
 TOLERANCE = 1e-3
@@ -59,6 +77,79 @@ def test_killed_twenty_times_it_ends_as_the_unbroken_run(command, tmp_path):
     assert files_of(killed) == files_of(unbroken)
     assert len(files_of(unbroken)) == 2 * (2 + 8) + 1
     assert not list(killed.glob("*/checkpoints"))
+
+
+def results(out) -> dict[str, object]:
+    """Every file of the runs in a folder, videos too; what is a time or a memory left out."""
+    found = {}
+    for run in out.glob("*-*"):
+        for name in read_json(run / "manifest.json", files=dict)["files"]:
+            found[f"{run.name}/{name}"] = (run / name).read_bytes()
+        del found[f"{run.name}/index.html"]
+        metrics = read_metrics(run)
+        for name in ("seconds", "peak_memory_gb", "iterations_per_second"):
+            del metrics[name]
+        found[f"{run.name}/metrics.json"] = metrics
+        assert manifest.faults(run) == []
+        kept = {file.name for file in run.iterdir()} - {"log.jsonl", "checkpoints"}
+        events = {name for name in kept if name.startswith("events.out")}
+        assert not [name for name in kept - events if name.startswith(".")]
+        steps = [line["step"] for line in read_log(run / "log.jsonl")]
+        assert steps == sorted(set(steps))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("more", "kills"),
+    [(["--mesh"], 20), (["--prompts", "a house", "red"], 5)],
+    ids=["one", "several"],
+)
+def test_killed_at_random_it_ends_with_every_file_of_the_unbroken_run(
+    tiny_prior_folder, tmp_path, more, kills
+):
+    """By SIGKILL at any moment of a whole run, loading, results and meshes included."""
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    flags = [*more, "--seeds", "0:2", "--steps", 8, "--out"]
+    end(start(tiny_prior_folder, *flags, unbroken))  # what is compiled is kept
+    shutil.rmtree(unbroken)
+    began = time.monotonic()
+    end(start(tiny_prior_folder, *flags, unbroken))
+    seconds, rng, dead = time.monotonic() - began, random.Random(len(more)), 0
+    while dead < kills:
+        shutil.rmtree(killed, ignore_errors=True) if rng.random() < 0.2 else None
+        program = start(tiny_prior_folder, *flags, killed)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(rng.uniform(0.3, 1) * seconds)
+        dead += program.poll() is None
+        program.kill()
+        program.communicate()
+        assert program.returncode in (0, -signal.SIGKILL)
+        if program.returncode == 0:  # then something is taken away
+            run = rng.choice(sorted(killed.glob("*-*")))
+            listed = sorted(read_json(run / "manifest.json", files=dict)["files"])
+            (run / rng.choice(listed)).unlink()
+    end(start(tiny_prior_folder, *flags, killed))
+    ours, theirs = results(killed), results(unbroken)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in theirs if ours[name] != theirs[name]] == []
+
+
+def test_run_after_run_in_one_process_takes_no_more_memory(tiny_prior_folder, tmp_path):
+    """Resident memory is flat after the second."""
+    text3d = load_script("text3d")
+
+    def resident() -> float:
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096 / 1e6
+
+    held = []
+    with in_miniature():
+        for i in range(7):
+            flags = ["--seeds", "0:2", "--steps", 8, "--out", tmp_path / str(i)]
+            assert text3d.main(arguments(tiny_prior_folder, *flags)) == 0
+            held.append(resident())
+    assert held[-1] - held[1] < 0.1 * held[1], held
 
 
 def test_sigterm_leaves_a_checkpoint_for_other_devices(command, tmp_path):

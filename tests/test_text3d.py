@@ -1,6 +1,7 @@
 """text3d.py from the command line to the last file, with a prior made in the test."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import CheckpointManager
 from programs import (
     EXPERIMENTS,
     ROOT,
@@ -30,15 +32,16 @@ from programs import (
     wait_for,
 )
 
-from dsd_jax.cli import job
-from dsd_jax.cli.job import BAD_INPUT, INTERRUPTED
+from dsd_jax.cli import job, lock, logs
+from dsd_jax.cli.job import BAD_INPUT, FAILED, INTERRUPTED
 from dsd_jax.cli.logs import read_log
+from dsd_jax.engine import results
+from dsd_jax.export import manifest
 from dsd_jax.export.scenes import load_scene
 
 AZIMUTHS = ("000", "045", "090", "135", "180", "225", "270", "315")
 STEPS = 12
-# In so few steps nothing grows dense enough for a floor.
-FLAGS = ["--seeds", "0:2", "--steps", STEPS, "--preview-seconds", "0", "--density-floor", "0"]
+FLAGS = ["--seeds", "0:2", "--steps", STEPS, "--preview-seconds", "0"]
 
 
 class House(NamedTuple):
@@ -88,6 +91,7 @@ def test_every_file_is_written(house):
     assert len(events) == 1
     assert written - events == {
         "config.json", "metrics.json", "seeds.png", "clay.png", "log.jsonl", "index.html",
+        "manifest.json",
     } | {
         f"seed_{seed:04d}/{name}"
         for seed in (0, 1)
@@ -180,6 +184,110 @@ def test_of_several_prompts_those_that_are_not_complete_are_made(
     assert page.count("<section") == 2 and page.count("<video") == 4
     for link in (f"{done.name}/seed_0001/turntable.mp4", f"{done.name}/seed_0000/views/az045.png"):
         assert f'"{link}"' in page and (tmp_path / link).is_file()
+
+
+@pytest.fixture
+def again(house, text3d, tmp_path):
+    """(what is done to a copy of the run) -> after the same command, the copy."""
+
+    def run(damage):
+        copy = tmp_path / house.run.name
+        shutil.copytree(house.run, copy)
+        damage(copy)
+        assert text3d.main([*house.arguments, "--mesh", "--out", str(tmp_path)]) == 0
+        assert manifest.faults(copy) == []
+        return copy
+
+    return run
+
+
+def test_a_page_that_is_missing_is_written_again_without_a_step(house, again, capsys):
+    copy = again(lambda run: (run / "index.html").unlink())
+    assert "is complete" in capsys.readouterr().out
+    assert (copy / "index.html").read_bytes() == (house.run / "index.html").read_bytes()
+
+
+def test_what_is_missing_or_damaged_is_made_again(house, again):
+    """And no file of the run, whatever is in it, ends the program; what a killed one left goes."""
+    swept = f"seed_0000/.{'0af3' * 8}.mp4"
+
+    def damage(run):
+        shutil.rmtree(run / "seed_0001")
+        os.truncate(run / "seed_0000" / "field.safetensors", 99)
+        (run / swept).write_bytes(b"half")
+        (run / "config.json").write_text("null")
+        (run / "log.jsonl").write_text('null\n{"step": 1}\n[]\n\xff{')
+
+    copy = again(damage)
+    assert files_of(copy.parent) == files_of(house.run.parent)
+    assert not (copy / swept).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["metrics.json", "manifest.json", "seed_0000/mesh.glb"])
+@pytest.mark.parametrize("text", ["null", "{}", ""])
+def test_any_file_that_is_damaged_is_made_again(house, again, name, text):
+    copy = again(lambda run: (run / name).write_text(text))
+    assert files_of(copy.parent) == files_of(house.run.parent)
+
+
+def test_a_run_at_which_another_process_is_at_work_is_left_alone(
+    house, text3d, tmp_path, capsys, monkeypatch
+):
+    copy = tmp_path / house.run.name
+    shutil.copytree(house.run, copy)
+    (copy / "metrics.json").unlink()
+    command = [*house.arguments, "--out", str(tmp_path)]
+    with lock.held(copy):
+        assert text3d.main(command) == BAD_INPUT
+        _one_line(capsys, f"error: process {os.getpid()} on ")
+        monkeypatch.setattr(lock, "refuse_held", lambda folder: None)  # it came a moment later
+        assert text3d.main(command) == BAD_INPUT
+        assert "is at work in" in capsys.readouterr().err
+    assert not (copy / "metrics.json").exists()
+
+
+def test_ctrl_c_while_results_are_written_says_that_they_are_not(
+    house, text3d, tmp_path, capsys, monkeypatch
+):
+    def save_video(*given):
+        raise KeyboardInterrupt
+
+    command = [*house.arguments, "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "save_video", save_video)
+        assert text3d.main(command) == INTERRUPTED
+    said = capsys.readouterr().err
+    assert said.endswith("stopped: not all results are written; the same command writes them\n")
+    assert text3d.main(command) == 0
+    assert files_of(tmp_path) == files_of(house.run.parent)
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay(
+    house, text3d, tmp_path, capsys, monkeypatch
+):
+    """Full for pictures, then for the log, then for checkpoints from the third on."""
+
+    def full(*given, **named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "file"))
+
+    def save(manager, step, real=CheckpointManager.save, **given):
+        return full() if step > 2 else real(manager, step, **given)
+
+    command = [*house.arguments, "--out", str(tmp_path)]
+    mend = "the same command goes on from the last checkpoint that could be written"
+    for place, name, stand_in in (
+        (CheckpointManager, "save", save), (logs, "plain", full), (results, "save_png", full),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, stand_in)
+            assert text3d.main(command) == FAILED
+        errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        (line,) = errors
+        assert line.startswith("error: ") and f"No space left on device; {mend}" in line
+        assert list(tmp_path.glob("*/checkpoints/*/[0-9]"))
+    assert text3d.main(command) == 0
+    assert files_of(tmp_path) == files_of(house.run.parent)
 
 
 def test_killed_and_then_stopped_it_ends_as_the_unbroken_run(

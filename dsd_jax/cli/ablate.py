@@ -21,7 +21,8 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from dsd_jax.cli import flags, run_args, validate
-from dsd_jax.cli.job import refuse
+from dsd_jax.cli.job import FAILED, refuse
+from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.engine.task import make_task
@@ -55,16 +56,22 @@ class Args:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run what is missing, then judge all that is there; returns the exit code."""
+    """Run what is missing, then judge all that is there; returns the exit code.
+
+    It is `LOST` where a seed came to nothing.
+    """
     try:
         args, recipe = parse(argv)
         study, chosen = prepare(args, recipe)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
-    ablate.make(study, chosen)
-    if args.score:
-        print(ablate.report(study))
-    return 0
+    try:
+        ablate.make(study, chosen)
+        if args.score:
+            print(ablate.report(study))
+        return LOST if ablate.any_lost(study, chosen) else 0
+    except OSError as error:
+        return refuse(error, FAILED)
 
 
 def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:

@@ -37,9 +37,10 @@ import numpy as np
 import tyro
 
 from dsd_jax.cli import flags, overrides, run_args, validate
-from dsd_jax.cli.job import refuse
+from dsd_jax.cli.job import FAILED, refuse
 from dsd_jax.cli.prompts import read
 from dsd_jax.distillation import METHODS
+from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.files import slug
@@ -94,16 +95,22 @@ class Args:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make what is missing, then judge all that is there; returns the exit code."""
+    """Make what is missing, then judge all that is there; returns the exit code.
+
+    It is `LOST` where a seed came to nothing.
+    """
     try:
         args, recipe = parse(argv)
         study, encoders = prepare(args, recipe)
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return refuse(error)
-    compare.make(study)
-    if args.score:
-        print(compare.report(study, encoders))
-    return 0
+    try:
+        compare.make(study)
+        if args.score:
+            print(compare.report(study, encoders))
+        return LOST if compare.any_lost(study) else 0
+    except OSError as error:
+        return refuse(error, FAILED)
 
 
 def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:

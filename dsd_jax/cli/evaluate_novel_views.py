@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         args, recipe = parse(argv)
         study, data, chosen = prepare(args, recipe)
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return refuse(error)
     truth = truth_of(study, data, chosen)
     from_pictures.make(study, truth)

@@ -15,7 +15,6 @@ colours.
 The exit code is 0 when all seeds were exported, 1 when some could not be, 2 for a bad command.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from dsd_jax.engine.seeds import parse_seeds
+from dsd_jax.export import manifest
 from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.mesh import MeshSettings, export_seeds
-from dsd_jax.export.run_folder import seeds_of
+from dsd_jax.export.run_folder import read_config, seed_folder, seeds_of
 from dsd_jax.metrics.judge import AZIMUTHS_DEG, ELEVATION_DEG
 from dsd_jax.rendering.cameras import Camera, ring
 
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     args = tyro.cli(Args, args=argv, description=__doc__)
     try:
         seeds, cameras, settings = prepare(args)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     failed = export_seeds(
@@ -66,8 +66,17 @@ def main(argv: list[str] | None = None) -> int:
         lambda line: print(line, flush=True),
         lambda line: print(f"error: {line}", file=sys.stderr, flush=True),
     )  # fmt: skip
+    kinds = ("glb", "ply", "obj", "mtl", "png", "json")
+    written = [
+        f"{seed_folder(args.run, seed).name}/mesh.{kind}" for seed in seeds for kind in kinds
+    ]
+    manifest.renew(args.run, written)
     if "glb" in args.format and (args.run / "metrics.json").is_file():
-        write_gallery(args.run)
+        try:
+            write_gallery(args.run)
+        except (ValueError, OSError) as error:
+            print(f"error: there is no page of the meshes: {error}", file=sys.stderr)
+            return INCOMPLETE
     if failed:
         print(f"{len(failed)} of {len(seeds)} seeds have no mesh", file=sys.stderr)
     print(args.run)
@@ -97,14 +106,13 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
 
 def read_framing(run: Path) -> dict[str, Any]:
     """The numbers of a run's camera, distance and fov_deg among them."""
-    path = run / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run")
-    camera = json.loads(path.read_text("utf-8")).get("recipe", {}).get("camera", {})
-    if not {"distance", "fov_deg"} <= set(camera):
+    recipe = read_config(run).get("recipe")
+    camera = recipe.get("camera") if isinstance(recipe, dict) else None
+    camera = camera if isinstance(camera, dict) else {}
+    if not all(isinstance(camera.get(name), float | int) for name in ("distance", "fov_deg")):
         raise ValueError(
-            f"{path} does not say camera.distance and camera.fov_deg; is it that of a 3D run, and "
-            "of this version?"
+            f"{run / 'config.json'} does not say camera.distance and camera.fov_deg; is it that of "
+            "a 3D run, and of this version?"
         )
     return camera
 

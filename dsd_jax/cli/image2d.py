@@ -29,20 +29,27 @@ import jax.numpy as jnp
 import numpy as np
 
 import dsd_jax
-from dsd_jax.cli import flags, run_args, validate
-from dsd_jax.cli.job import refuse
+from dsd_jax.cli import flags, lock, run_args, validate
+from dsd_jax.cli.job import FAILED, refuse
+from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.run_folder import run_folder
-from dsd_jax.files import write_json
+from dsd_jax.files import sweep, write_json
 from dsd_jax.metrics.scores import by_pairs, of_prompt
 from dsd_jax.priors import choose_precision, load_prior
 from dsd_jax.recipe.recipe import Recipe, changed
 from dsd_jax.studies import images2d
+from dsd_jax.studies.batch import say_lost
 from dsd_jax.studies.free import ImageTask
 
 STEPS = 50
+# What metrics.json says where every seed is lost.
+NOTHING = dict.fromkeys(
+    ("diversity", "accepted", "ddim", "max_abs_difference_to_ddim", "rms_difference_to_ddim",
+     "nearest_to_own_ddim")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,29 +82,51 @@ class Args:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, check, run; returns the exit code."""
+    """Parse, check, run; returns the exit code: `LOST` where a seed's picture is not finite."""
     began = time.monotonic()
     try:
         args, recipe = parse(argv)
         image, seeds, config = prepare(args, recipe)
         folder = run_folder(args.out, args.prompt, config)
         validate.make_folder(folder)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
+    try:
+        with lock.held(folder):
+            sweep(folder)
+            return run(args, recipe, image, seeds, config, folder, began)
+    except lock.Held as error:
+        return refuse(error)
+    except OSError as error:
+        return refuse(error, FAILED)
+
+
+def run(
+    args: Args, recipe: Recipe, image: ImageTask, seeds: list[int], config: dict[str, Any],
+    folder: Path, began: float,
+) -> int:  # fmt: skip
+    """Make the pictures and write them; returns the exit code."""
     result = images2d.way_of(args.method)(image, seeds, progress(recipe.steps))
     reference = images2d.ddim(image, seeds, args.ddim_steps)
     images, sampled = np.asarray(result.images), np.asarray(reference)
-    metrics = summary(args.prompt, images, sampled) | {"seconds": time.monotonic() - began}
+    left = images2d.finite(images) & images2d.finite(sampled)
+    lost = [seed for seed, fine in zip(seeds, left.tolist(), strict=True) if not fine]
+    for seed in lost:
+        say_lost(args.prompt, seed, "its picture is not finite")
+    metrics = summary(args.prompt, images[left], sampled[left]) if left.any() else NOTHING
+    metrics = metrics | {"seconds": time.monotonic() - began, "lost": lost}
     for seed, picture in zip(seeds, images, strict=True):
-        save_png(folder / f"seed_{seed:04d}.png", picture)
-    labels = [f"seed {seed}" for seed in seeds]
+        if seed not in lost:
+            save_png(folder / f"seed_{seed:04d}.png", picture)
+    labels = [f"seed {seed}{': lost' if seed in lost else ''}" for seed in seeds]
     save_png(folder / "grid.png", contact_sheet(np.stack([images, sampled], 1), labels))
     save_png(folder / "strip.png", contact_sheet(np.asarray(result.strip), labels))
     write_json(folder / "config.json", config)
     write_json(folder / "metrics.json", metrics)
-    print(f"max_abs_difference_to_ddim {metrics['max_abs_difference_to_ddim']:.2e}")
+    if left.any():
+        print(f"max_abs_difference_to_ddim {metrics['max_abs_difference_to_ddim']:.2e}")
     print(folder)
-    return 0
+    return LOST if lost else 0
 
 
 def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:

@@ -2,7 +2,7 @@
 
 job = make_job(args, seeds, task, {"prompt": "a house"})
 plan = begin(job)                       # None where the run is complete
-code = run(job, plan, began) if plan else 0
+code = run(job, plan, began) if plan else code_of(job)
 """
 
 import shutil
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from dsd_jax.cli import run_args, validate
+from dsd_jax.cli import complete, lock, run_args, validate
 from dsd_jax.cli.live_viewer import show_growing
 from dsd_jax.cli.logs import open_logs
 from dsd_jax.cli.reporter import Reporter
@@ -25,13 +25,15 @@ from dsd_jax.engine import hosts, results
 from dsd_jax.engine.checkpoint import Saved
 from dsd_jax.engine.generate import CompiledPhases, Saving, Watch, load_states, optimise
 from dsd_jax.engine.loop import Progress, interruptible
+from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.plan import Plan, make_plan
 from dsd_jax.engine.precompile import compiling_ahead
 from dsd_jax.engine.task import Task
-from dsd_jax.files import write_json
+from dsd_jax.export.manifest import drop_manifest
+from dsd_jax.files import sweep, write_json
 from dsd_jax.priors import choose_precision
 
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class Job(NamedTuple):
@@ -58,13 +60,15 @@ def make_job(args: RunArgs, seeds: list[int], task: Task, told: dict[str, Any]) 
         told: what the prior is told, as config.json names it: {"prompt": "a house"}.
 
     Raises:
-        ValueError: `args.out` is the folder of another run, or a checkpoint cannot be read.
+        ValueError: `args.out` is the folder of another run, another process is at work in the
+            folder, or a checkpoint cannot be read.
     """
     precision = choose_precision(args.precision)
     about = results.config_of(task.recipe, seeds, args.prior, precision)
     config = {**told, **about, "preset": args.preset}
     config |= {"pose": args.pose} if args.pose else {}
     folder = validate.folder_of(args.out, task.told, config)
+    lock.refuse_held(folder)
     saved = load_states(task, checkpoints(folder), seeds) if args.resume else {}
     return Job(args, seeds, task, folder, config, saved)
 
@@ -74,10 +78,12 @@ def begin(job: Job) -> Plan | None:
 
     Raises ValueError, with one line for the user, where it does not fit or no folder can be made.
     """
-    if job.args.resume and validate.is_complete(job.folder):
+    if job.args.resume and complete.is_complete(job.folder):
         shutil.rmtree(checkpoints(job.folder), ignore_errors=True)
         print(f"{job.folder} is complete: nothing to resume (--no-resume makes it anew)")
         return None
+    if job.args.resume and not job.saved and (job.folder / "metrics.json").exists():
+        print(f"{job.folder} is not complete: what is missing or damaged is made again")
     plan = make_plan(job.task, job.seeds, run_args.devices(job.args), job.saved)
     validate.make_folder(job.folder)
     return plan
@@ -90,15 +96,20 @@ def main(argv: Sequence[str], prepare: Callable[[Sequence[str]], Job]) -> int:
         run_args.start_if_asked(argv)
         job = prepare(argv)
         plan = begin(job)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
-    return run(job, plan, began) if plan else 0
+    return run(job, plan, began) if plan else code_of(job)
 
 
-def refuse(error: Exception) -> int:
-    """Say in one line what is wrong with the input; returns the exit code."""
+def code_of(job: Job) -> int:
+    """The exit code of a job that is complete."""
+    return LOST if complete.lost_seeds(job.folder) else 0
+
+
+def refuse(error: Exception, code: int = BAD_INPUT) -> int:
+    """Say in one line what is wrong; returns the exit code."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return BAD_INPUT
+    return code
 
 
 def run(
@@ -106,10 +117,29 @@ def run(
 ) -> int:
     """Optimise all chunks, then write what they became; returns the exit code.
 
+    It is `LOST` where a seed diverged, or nothing of an object is left; after one line `BAD_INPUT`
+    where another process holds the folder, `FAILED` where it cannot be written.
+
     Args:
         began: `time.monotonic()` when the program started.
         blocks: where several jobs are to share what is compiled.
     """
+    try:
+        with lock.held(job.folder):
+            return _run(job, plan, began, blocks)
+    except lock.Held as error:
+        return refuse(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        mend = "the same command goes on from the last checkpoint that could be written"
+        return refuse(OSError(f"{where}{reason}; {mend}"), FAILED)
+
+
+def _run(
+    job: Job, plan: Plan, began: float, blocks: Callable[[Mesh], CompiledPhases] | None
+) -> int:
+    """`run` in a folder that is held."""
     loaded = time.monotonic()
     _prepare_folder(job, plan)
     args, recipe, mesh = job.args, job.task.recipe, plan.device_mesh
@@ -137,8 +167,11 @@ def run(
                 reporter.on_block(chunk, progress)
                 show(chunk, progress)
 
+            def on_lost(seed: int, why: str) -> None:
+                reporter.say(f"seed {seed} {why}; it is left out")
+
             saving = Saving(checkpoints(job.folder), args.checkpoint_minutes, job.saved)
-            watch = Watch(on_phase, on_block, stop)
+            watch = Watch(on_phase, on_block, stop, on_lost)
             objects = optimise(job.task, plan, watch, saving, blocks, args.profile or "")
         if objects.interrupted == signal.SIGTERM or not objects.chunks:
             reporter.say("stopped; the same command goes on from here")
@@ -152,13 +185,19 @@ def run(
         def times() -> dict[str, float]:
             return {"loading": loaded - began, "total": time.monotonic() - began}
 
-        objects.save(job.folder, meshes=meshes, config=job.config, bar=reporter, times=times)
+        try:
+            objects.save(job.folder, meshes=meshes, config=job.config, bar=reporter, times=times)
+        except KeyboardInterrupt:
+            reporter.say("stopped: not all results are written; the same command writes them")
+            return INTERRUPTED
     hosts.wait("results")
     if hosts.is_first():
         if not objects.interrupted:
             shutil.rmtree(checkpoints(job.folder), ignore_errors=True)
         print(job.folder)
-    return INTERRUPTED if objects.interrupted else 0
+    if objects.interrupted:
+        return INTERRUPTED
+    return LOST if objects.lost else 0
 
 
 def checkpoints(folder: Path) -> Path:
@@ -169,6 +208,8 @@ def checkpoints(folder: Path) -> Path:
 def _prepare_folder(job: Job, plan: Plan) -> None:
     """What is there before the first step."""
     if hosts.is_first():
+        sweep(job.folder)
+        drop_manifest(job.folder)
         write_json(job.folder / "config.json", job.config)
         if not job.args.resume:
             (job.folder / "metrics.json").unlink(missing_ok=True)

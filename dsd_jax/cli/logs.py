@@ -8,10 +8,11 @@ log.jsonl has one line a report, of the seeds that run together, and is a progra
 """
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,22 @@ def open_logs(
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a log.jsonl; one that was cut off while being written is left out."""
+    """The lines of a log.jsonl; what was cut off while being written, or damaged, is left out."""
     lines = []
-    for text in Path(path).read_text("utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
+    for text in Path(path).read_text("utf-8", "replace").splitlines():
+        with suppress(ValueError, RecursionError):
+            line = json.loads(text)
+            if _is_report(line):
+                lines.append(line)
     return lines
+
+
+def _is_report(line: Any) -> bool:
+    """Whether it is what `open_logs` writes."""
+    if not isinstance(line, dict) or not isinstance(line.get("seeds"), dict):
+        return False
+    numbers = isinstance(line.get("step"), int) and isinstance(line.get("seconds"), float | int)
+    return numbers and all(seed.isdecimal() for seed in line["seeds"])
 
 
 def _lines(path: Path, reached: Mapping[int, int]) -> Log:
@@ -81,8 +90,14 @@ def _lines(path: Path, reached: Mapping[int, int]) -> Log:
 
 @contextmanager
 def _board(run: Path) -> Iterator[Log]:
-    """By a thread of its own: where PyTorch is installed the writer's import takes seconds."""
-    boards, written = [], []
+    """By a thread of its own: where PyTorch is installed the writer's import takes seconds.
+
+    The writer has a thread, too; what that cannot write is raised here.
+    """
+    boards, written, failed, usual = [], [], [], threading.excepthook
+
+    def hook(about) -> None:
+        failed.append(about.exc_value) if isinstance(about.exc_value, OSError) else usual(about)
 
     def write(metrics, step):
         from tensorboardX import SummaryWriter
@@ -90,16 +105,21 @@ def _board(run: Path) -> Iterator[Log]:
         if not boards:
             boards.append(SummaryWriter(str(run)))
         for name, value in _curves(metrics).items():
+            if failed:
+                raise failed[0]
             boards[0].add_scalar(name, value, step)
 
+    threading.excepthook = hook
     try:
         with ThreadPoolExecutor(1) as pool:
             yield lambda metrics, step, done: written.append(pool.submit(write, metrics, step))
+        for one in written:
+            one.result()
     finally:
         for board in boards:
-            board.close()
-    for one in written:
-        one.result()
+            if not failed:  # else it would wait for its thread
+                board.close()
+        threading.excepthook = usual
 
 
 @contextmanager

@@ -19,7 +19,7 @@ PROGRAMS: dict[str, tuple[str, str]] = {
     "train-prior": ("train_prior", "train a prior like Toybox on your own objects"),
     "words": ("words", "what Toybox has seen: its categories"),
 }
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def start(module: str, argv: Sequence[str] | None = None) -> int:
@@ -28,7 +28,17 @@ def start(module: str, argv: Sequence[str] | None = None) -> int:
     from dsd_jax.cli import validate
 
     validate.set_up_jax(argv)
-    return importlib.import_module(f"dsd_jax.cli.{module}").main(argv)
+    try:
+        return importlib.import_module(f"dsd_jax.cli.{module}").main(argv)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    except (AssertionError, RuntimeError):
+        said = validate.no_device()
+        if not said:
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        return BAD_INPUT
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,13 +10,17 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from dsd_jax.cli.job import Job, begin, run
+from dsd_jax.cli import complete
+from dsd_jax.cli.job import BAD_INPUT, FAILED, Job, begin, code_of, run
 from dsd_jax.engine import hosts
 from dsd_jax.engine.generate import CompiledPhases, make_blocks
+from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.task import Task
 from dsd_jax.export.overview import PAGE, Row, write_overview
+from dsd_jax.files import OLD_SECONDS, sweep
 
-FAILED = 1
+# Exit codes beyond are of what a signal ended.
+SIGNALLED = 128
 
 
 def run_all(out: Path, jobs: Mapping[str, Callable[[], Job]], task: Task, began: float) -> int:
@@ -32,11 +36,13 @@ def run_all(out: Path, jobs: Mapping[str, Callable[[], Job]], task: Task, began:
     """
     blocks = cache(partial(make_blocks, task))
     rows = {title: Row(title) for title in jobs}
+    if hosts.is_first():
+        sweep(out, OLD_SECONDS, below=False)
     for title, make in jobs.items():
         code, rows[title] = _run(rows[title], make, blocks, began)
         if hosts.is_first():
             write_overview(out, list(rows.values()))
-        if code:
+        if code > SIGNALLED:
             return code
         began = time.monotonic()
     failed = [row.title for row in rows.values() if row.state == "failed"]
@@ -44,7 +50,7 @@ def run_all(out: Path, jobs: Mapping[str, Callable[[], Job]], task: Task, began:
         said = f"{len(rows) - len(failed)} of {len(rows)} are complete"
         print(f"{said}; failed: {', '.join(failed)}" if failed else said, file=sys.stderr)
         print(out / PAGE)
-    return FAILED if failed else 0
+    return FAILED if failed else LOST if any(row.error for row in rows.values()) else 0
 
 
 def _run(
@@ -55,16 +61,21 @@ def _run(
         job = make()
         row = row._replace(folder=job.folder)
         plan = begin(job)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return 0, _failed(row, error)
     try:
-        code = run(job, plan, began, blocks) if plan else 0
+        code = run(job, plan, began, blocks) if plan else code_of(job)
     except Exception as error:
         if jax.process_count() > 1:
             raise  # else the other processes would wait for this one
         traceback.print_exc()
         return 0, _failed(row, error)
-    return code, row._replace(state="interrupted" if code else "complete")
+    if code > SIGNALLED:
+        return code, row._replace(state="interrupted")
+    if code in (FAILED, BAD_INPUT):
+        return 0, row._replace(state="failed", error="see what was said above")
+    lost = ", ".join(map(str, complete.lost_seeds(job.folder))) if code == LOST else ""
+    return code, row._replace(state="complete", error=lost and f"lost seeds: {lost}")
 
 
 def _failed(row: Row, error: Exception) -> Row:

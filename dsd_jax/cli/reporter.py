@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from dsd_jax.cli.logs import Log
 from dsd_jax.engine import hosts
 from dsd_jax.engine.loop import Progress
@@ -42,8 +44,10 @@ class Reporter(Bar):
         metrics = {
             seed: {name: float(values[i]) for name, values in progress.metrics.items()}
             for i, seed in enumerate(chunk[: unpadded(chunk)])
+            if np.isfinite(progress.metrics["loss"][i])  # else it has diverged
         }
-        self._log(metrics, progress.done, self.steps_of(chunk, progress))
+        if metrics:
+            self._log(metrics, progress.done, self.steps_of(chunk, progress))
         super().on_block(chunk, progress)
         if hosts.clock() - self._sheet_at > self._recipe.results.preview_seconds:
             self._draw(chunk, progress)

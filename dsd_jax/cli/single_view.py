@@ -11,7 +11,6 @@ checkpoint.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from dsd_jax.cli.job import Job, make_job
 from dsd_jax.cli.run_args import RunArgs
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.task import picture_task, say_elevation
+from dsd_jax.files import read_json
 from dsd_jax.priors import EMBEDDED
 from dsd_jax.priors.zero123 import FOV_DEG, TOYBOX_FOV_DEG
 from dsd_jax.recipe import input_picture
@@ -105,13 +105,13 @@ def estimated_before(run: RunArgs, recipe: Recipe, picture: str) -> float | None
     wanted |= {"version": __version__}
     for file in [run.out / "config.json", *sorted(run.out.glob("*/config.json"))]:
         try:
-            config = json.loads(file.read_text("utf-8"))
+            config = read_json(file, recipe=dict)
             same = all(config.get(name) == value for name, value in wanted.items())
             if same and config["recipe"]["camera"] == camera:
                 angle_deg = float(config["elevation_deg"])
                 say_elevation(angle_deg, "as an earlier run estimated it")
                 return angle_deg
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue  # not of a run of this program
     return None
 

@@ -6,7 +6,8 @@
 Writes runs/<prompt>-<hash>/: index.html (a gallery), seeds.png, metrics.json, config.json, logs
 and for each seed seed_0000/ with turntable.mp4, views/, mesh.glb and the field. The same command
 again, whatever ended it, goes on from the last checkpoint. With --prompts every prompt is a run of
-its own, the step compiled once; runs/overview.html shows all. The exit code is 1 if one failed.
+its own, the step compiled once; runs/overview.html shows all. The exit code is 1 if one failed, 3
+if a seed diverged or nothing of an object is left.
 
 The first command takes 6 to 7 minutes on 2 CPU cores, compiling included; expect the judge to
 accept 3 of 4 houses.
@@ -20,7 +21,7 @@ from functools import partial
 import tyro
 
 from dsd_jax.cli import run_args, validate
-from dsd_jax.cli.job import Job, begin, make_job, refuse, run
+from dsd_jax.cli.job import Job, begin, code_of, make_job, refuse, run
 from dsd_jax.cli.prompts import read
 from dsd_jax.cli.queue import run_all
 from dsd_jax.cli.run_args import RunArgs
@@ -51,11 +52,11 @@ def main(argv: Sequence[str]) -> int:
         else:
             job = prepare(args, recipe)
             plan = begin(job)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
     if args.prompts:
         return run_all(args.run.out, jobs, task, began)
-    return run(job, plan, began) if plan else 0
+    return run(job, plan, began) if plan else code_of(job)
 
 
 def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:

@@ -84,7 +84,7 @@ def run(args: Args, log: Callable[[str], None] = print_with_time) -> int:
         log(f"{len(data)} objects, {mesh.size} x {jax.devices()[0].device_kind}")
         train = novel_view_prior.train if novel else text_prior.train
         finished = train(args.training, data, mesh, start + 60 * args.max_minutes, log)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
     log(f"{(time.time() - start) / 60:.1f} min in all")
     if not finished:

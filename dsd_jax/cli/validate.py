@@ -5,8 +5,8 @@ Each raises a ValueError that says in one line what is wrong and how to mend it.
 
 import difflib
 import importlib
-import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any
 import jax
 
 from dsd_jax.cli import flags
-from dsd_jax.export.run_folder import run_folder
-from dsd_jax.files import plain, write_json
+from dsd_jax.export.run_folder import read_config, run_folder
+from dsd_jax.files import OLD_SECONDS, plain, read_json, sweep, write_json
 
 # jaxlib versions that compile float32 scatter-add on GPU to a slow loop.
 _SLOW_SCATTER = ((0, 10, 2), (0, 11, 0))
@@ -66,13 +66,19 @@ def minutes(value: float) -> None:
 def folder_of(out: Path, title: str, config: dict[str, Any]) -> Path:
     """The folder of a run: `out` where that holds a run itself, else one in it by title and hash.
 
-    Raises ValueError where it holds a run of another configuration; says what differs.
+    Raises ValueError where it holds a run of another configuration, and says what differs, or one
+    whose config.json is damaged.
     """
     own, given = run_folder(out, title, config), out
     for folder in (given, own):
         try:
-            before = json.loads((folder / "config.json").read_text("utf-8"))
-        except (OSError, ValueError):
+            before = read_config(folder)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            if folder == given:
+                raise ValueError(f"{error}; give another --out") from None
+            print(f"warning: {error}; it is written anew", file=sys.stderr)
             continue
         if folder == given and "seeds" not in before:
             continue
@@ -115,19 +121,21 @@ def remember(folder: Path, config: dict[str, Any]) -> None:
     """
     file, given = folder / "config.json", plain(config)
     if file.is_file():
-        differences = _differences(json.loads(file.read_text("utf-8")), given)
+        differences = _differences(read_json(file), given)
         if differences:
             raise ValueError(
                 f"{folder} holds results with {_some(differences)}; "
                 "give the same flags, or choose another --out"
             )
+    sweep(folder, OLD_SECONDS)
     write_json(file, given)
 
 
 def writable(folder: Path) -> None:
     """Refuse a folder in which nothing can be made, without making anything."""
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    existing = folder.absolute()
     try:
+        existing = next(p for p in (existing, *existing.parents) if p.exists())
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
@@ -144,12 +152,14 @@ def make_folder(folder: Path) -> None:
         raise ValueError(f"{folder} cannot be made: {error.strerror}; see --out") from None
 
 
-def is_complete(run: Path) -> bool:
-    """Whether this run's folder holds the metrics of a run that was not interrupted."""
+def no_device() -> str:
+    """One line for the user where JAX finds no device of the kind that it was told to use."""
     try:
-        return not json.loads((run / "metrics.json").read_text("utf-8"))["interrupted"]
-    except (OSError, ValueError, KeyError):
-        return False
+        jax.devices()
+    except (AssertionError, RuntimeError):
+        asked = jax.config.values["jax_platforms"] or ""
+        return f"JAX_PLATFORMS={asked}: there is no such device; leave it out, or say cpu"
+    return ""
 
 
 def device_warnings() -> list[str]:

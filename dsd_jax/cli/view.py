@@ -11,7 +11,6 @@ A live picture of 288 x 192 takes 0.2 to 0.3 seconds of one CPU core, and the fi
 resolution some seconds more, for compiling.
 """
 
-import json
 import sys
 import threading
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import tyro
 
 from dsd_jax.cli import validate
 from dsd_jax.export.live import load_live
-from dsd_jax.export.run_folder import seed_folder, seeds_of
+from dsd_jax.export.run_folder import read_mesh_report, seed_folder, seeds_of
 from dsd_jax.export.viewer import PORT, STEP, Exhibit, Viewer, check_port, how_to_reach
 
 BAD_INPUT = 2
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         validate.extra("viser", "view.py", "viewer")
         exhibits = [shown for row, run in enumerate(args.runs) for shown in exhibits_of(run, row)]
         check_port(args.port)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     with Viewer(exhibits, args.port):
@@ -58,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
 def exhibits_of(run: Path, row: int) -> list[Exhibit]:
     """The seeds of a run that have a mesh, side by side in a row of their own.
 
-    Raises FileNotFoundError, with one line for the user, where there are none.
+    Raises FileNotFoundError, with one line for the user, where there are none, ValueError where a
+    file of one is damaged.
     """
     found = [seed for seed in seeds_of(run) if (seed_folder(run, seed) / "mesh.glb").is_file()]
     if not found:
@@ -68,7 +68,7 @@ def exhibits_of(run: Path, row: int) -> list[Exhibit]:
     exhibits = []
     for column, seed in enumerate(found):
         folder = seed_folder(run, seed)
-        about = json.loads((folder / "mesh.json").read_text("utf-8"))
+        about = read_mesh_report(folder, "scale", "origin")
         exhibits.append(
             Exhibit(
                 f"{run.resolve().name} seed {seed}",

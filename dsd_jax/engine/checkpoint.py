@@ -2,16 +2,20 @@
 
     checkpoints/seeds_0_x4_1a2b3c4d/37/     after step 37 of that chunk
 
-A checkpoint appears under its name when it is whole. It is read seed by seed, so that a run can go
+A checkpoint appears under its name when it is whole, and holds checksums: of one that was damaged
+since the one before is taken. It is read seed by seed, so that a run can go
 on with other chunks, on other devices. A run cut off at a checkpoint and resumed from it in the
 same chunks is the unbroken run, bit for bit on a CPU.
 
 Letters: c seeds a chunk.
 """
 
+import errno
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dsd_jax import pytrees
-from dsd_jax.engine import hosts
+from dsd_jax.engine import checksum, hosts
+from dsd_jax.engine.lost import DIVERGED
 from dsd_jax.files import config_hash
 from dsd_jax.recipe.state import State, without_ode
 
 _STATES, _METRICS, _ITEM = "states/", "metrics/", "chunk"
+_CHECKSUMS, _CHECKSUM = "checksums", "checksum"
 # (states [c, ...], metrics [c] each) -> None
 Save = Callable[[State, dict[str, Any]], None]
 
@@ -37,12 +43,14 @@ class Saved(NamedTuple):
         metrics: of the last steps before it.
         length: c of its chunk.
         devices: over how many the chunk was spread.
+        diverged: after how many steps its numbers were found to be no longer finite; 0: they are.
     """
 
     state: State
     metrics: dict[str, float]
     length: int
     devices: int
+    diverged: int = 0
 
     @property
     def step(self) -> int:
@@ -55,32 +63,71 @@ def folder_of(folder: str | Path, chunk: list[int]) -> Path:
 
 
 @contextmanager
-def writer(folder: str | Path | None, chunk: list[int], devices: int = 1) -> Iterator[Save]:
+def writer(
+    folder: str | Path | None, chunk: list[int], devices: int = 1, reached: int | None = None
+) -> Iterator[Save]:
     """A function that writes a chunk's states in the background; at the end all is written.
 
     The last two checkpoints are kept. Without a folder nothing is written. All processes call it
     together.
+
+    Args:
+        reached: steps that the chunk goes on from: what is there of later ones could not be read.
+
+    Raises:
+        OSError: a checkpoint cannot be written; in one line. Those before it stay.
     """
     if folder is None:
         yield lambda states, metrics: None
         return
-    manager = _manager(folder_of(folder, chunk))
+    path = folder_of(folder, chunk)
     from orbax.checkpoint import args
+
+    with _writing(path):
+        manager = _manager(path)
+        for step in manager.all_steps():
+            if reached is not None and step > reached:
+                manager.delete(step)
 
     def save(states: State, metrics: dict[str, Any]) -> None:
         step = int(hosts.own_rows(states.step)[0])
         if step in manager.all_steps():
             return
-        tree = pytrees.named_leaves(_copied(states), _STATES)
-        tree |= {_METRICS + name: np.asarray(value) for name, value in metrics.items()}
-        tree["devices"] = np.array([devices])
-        manager.save(step, args=args.Composite(**{_ITEM: args.PyTreeSave(tree)}))
+        tree, checksums = _copied(states)
+        numbers = {_METRICS + name: np.asarray(value) for name, value in metrics.items()}
+        numbers["devices"] = np.array([devices])
+        tree |= numbers | {_CHECKSUMS: checksums, _CHECKSUM: checksum.of_numbers(numbers)}
+        with _writing(path):
+            manager.save(step, args=args.Composite(**{_ITEM: args.PyTreeSave(tree)}))
 
     try:
         yield save
+        with _writing(path):
+            manager.wait_until_finished()
     finally:
-        manager.wait_until_finished()
-        manager.close()
+        with suppress(Exception):  # said already
+            manager.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Whatever Orbax raises is an OSError of one line."""
+    try:
+        yield
+    except Exception as error:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # which tells of each array
+        raise OSError(f"{path}: no checkpoint can be written: {_reason(error)}") from error
+
+
+def _reason(error: BaseException | None) -> str:
+    """What the system said, first."""
+    first = str(error)
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    full = os.strerror(errno.ENOSPC)
+    return full if full in first else " ".join(first.split())[:300]
 
 
 def load(folder: str | Path, like: State) -> dict[int, Saved]:
@@ -89,18 +136,31 @@ def load(folder: str | Path, like: State) -> dict[int, Saved]:
     Args:
         like: one seed's state, or its `jax.ShapeDtypeStruct`s.
 
+    Of a chunk whose last checkpoint is damaged the one before is taken, which is said.
+
     Raises:
-        ValueError: a checkpoint cannot be read or is of other settings; says where.
+        ValueError: no checkpoint of a chunk can be read, or one is of other settings; says where.
     """
     found: dict[int, Saved] = {}
     for chunk in sorted(Path(folder).absolute().glob("seeds_*_x*")):
-        steps = [int(path.name) for path in chunk.iterdir() if path.name.isdigit()]
-        if not steps:
-            continue
-        for seed, saved in _read(chunk / str(max(steps)), like).items():
+        for seed, saved in _newest(chunk, like).items():
             if seed not in found or found[seed].step < saved.step:
                 found[seed] = saved
     return found
+
+
+def _newest(chunk: Path, like: State) -> dict[int, Saved]:
+    """The seeds of a chunk's last checkpoint that can be read."""
+    steps = [int(path.name) for path in chunk.iterdir() if path.name.isdigit()]
+    for step in sorted(steps, reverse=True):
+        try:
+            return _read(chunk / str(step), like)
+        except ValueError as error:
+            if step == min(steps):
+                raise ValueError(f"{error}; --no-resume starts afresh") from None
+            said = " ".join(str(error).split())
+            print(f"warning: {said}; the one before it is taken", file=sys.stderr)
+    return {}
 
 
 def _read(path: Path, like: State) -> dict[int, Saved]:
@@ -113,11 +173,11 @@ def _read(path: Path, like: State) -> dict[int, Saved]:
         about: Any = reader.metadata(path / _ITEM).item_metadata
         as_numpy = dict.fromkeys(about.tree, ocp.RestoreArgs(restore_type=np.ndarray))
         tree = reader.restore(path / _ITEM, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}; remove it to use the one before") from (
-            error
-        )
+        _check(tree)
+    except Exception as error:  # of many kinds, where a file is damaged
+        raise ValueError(f"{path} cannot be read: {error}") from error
     devices = int(tree.pop("devices")[0])
+    gone_at = tree.pop(_METRICS + DIVERGED, np.zeros(len(tree[_STATES + "seed"])))
     metrics = {k.removeprefix(_METRICS): v for k, v in tree.items() if k.startswith(_METRICS)}
     leaves = {k.removeprefix(_STATES): v for k, v in tree.items() if k.startswith(_STATES)}
     seeds = leaves["seed"].tolist()
@@ -130,13 +190,34 @@ def _read(path: Path, like: State) -> dict[int, Saved]:
             {name: float(values[i]) for name, values in metrics.items()},
             c,
             devices,
+            int(gone_at[i]),
         )
         for i, seed in enumerate(seeds)
     }
 
 
-# The run's next step is given the states' own memory while the copy is being written.
-_copied = jax.jit(lambda states: jax.tree.map(jnp.copy, without_ode(states)))
+def _check(tree: dict[str, Any]) -> None:
+    """Take the checksums out of what was read. Raises ValueError where they are others."""
+    kept = tree.pop(_CHECKSUMS), tree.pop(_CHECKSUM)
+    states = {name: leaf for name, leaf in tree.items() if name.startswith(_STATES)}
+    numbers = {name: leaf for name, leaf in tree.items() if name not in states}
+    found = _checksums(states), checksum.of_numbers(numbers)
+    if not all(np.array_equal(a, b) for a, b in zip(kept, found, strict=True)):
+        raise ValueError("its numbers are not those that were written")
+
+
+_checksums = jax.jit(checksum.of_rows)
+
+
+@jax.jit
+def _copied(states: State) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The leaves by name, and their checksums.
+
+    Copies: the run's next step is given the states' own memory while they are being written.
+    """
+    copies = jax.tree.map(jnp.copy, without_ode(states))
+    leaves = pytrees.named_leaves(copies, _STATES)
+    return leaves, checksum.of_rows(leaves)
 
 
 def _manager(folder: Path):
@@ -150,5 +231,19 @@ def _manager(folder: Path):
 
 
 def _quiet() -> None:
-    """Orbax logs what it does as warnings; errors are raised besides."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    """Orbax logs what it does as warnings; errors are raised besides.
+
+    After one its threads find their event loop closed, and Python would show that of each.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    if sys.unraisablehook is not _unraisable:
+        _usual.append(sys.unraisablehook)
+        sys.unraisablehook = _unraisable
+
+
+_usual: list[Callable[[Any], Any]] = []
+
+
+def _unraisable(about: Any) -> None:
+    if str(about.exc_value) != "Event loop is closed":
+        _usual[-1](about)

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 
 from dsd_jax.engine import checkpoint, hosts, loop
 from dsd_jax.engine.device_mesh import place
+from dsd_jax.engine.lost import Health, say_lost
 from dsd_jax.engine.objects import About, Objects
 from dsd_jax.engine.plan import Devices, Plan, make_plan
 from dsd_jax.engine.progress import Bar
@@ -44,11 +45,13 @@ class Watch(NamedTuple):
         on_phase: with the states while a phase's programs are compiled.
         on_block: with the seeds of a chunk and what became of them, after each block of steps.
         should_stop: says whether to stop early: 0, or the number of the signal.
+        on_lost: with a seed that diverged, and what is said of it.
     """
 
     on_phase: Callable[[State], None] = lambda states: None
     on_block: Callable[[list[int], loop.Progress], None] = lambda chunk, progress: None
     should_stop: Callable[[], int] = lambda: 0
+    on_lost: Callable[[int, str], None] = say_lost
 
 
 class Saving(NamedTuple):
@@ -78,7 +81,8 @@ def generate(
     """One object per seed, all of whose views show what the prompt says, or the picture.
 
     For several prompts see `generate_each`. A bar shows how far it is. Ctrl-C ends it early: the
-    objects are then as they are after the steps done, and say so (`interrupted`).
+    objects are then as they are after the steps done, and say so (`interrupted`). A seed whose
+    numbers stop being finite is named on stderr and in `lost`; the others do not notice.
 
     Args:
         prior: of `load_prior`, or your own.
@@ -170,25 +174,29 @@ def optimise(
     """
     began = time.monotonic()
     made, latest = (blocks or partial(make_blocks, task))(plan.device_mesh), {}
-    latest.update({seed: one.metrics for seed, one in saving.saved.items()})
+    latest.update({k: dict(one.metrics) for k, one in saving.saved.items() if not one.diverged})
     chunks: list[tuple[list[int], State]] = []
+    health = Health(watch.on_lost)
     for index, chunk in enumerate(plan.chunks):
         if watch.should_stop():
             break
 
         def on_block(progress: loop.Progress, chunk=chunk) -> None:
+            health.look(chunk, progress.states, progress.done, progress.metrics["loss"])
             for i, seed in enumerate(chunk[: unpadded(chunk)]):
+                if seed in health.lost:
+                    continue
                 own = {name: float(values[i]) for name, values in progress.metrics.items()}
                 latest.setdefault(seed, {}).update(own)
             watch.on_block(chunk, progress)
 
         states = _optimise_chunk(
             task, chunk, made, plan.device_mesh, watch._replace(on_block=on_block), saving,
-            "" if index else profile,
+            health, "" if index else profile,
         )  # fmt: skip
         chunks.append((chunk[: unpadded(chunk)], hosts.own_rows(states)))
     stopped, seconds = watch.should_stop(), time.monotonic() - began
-    return Objects(about(task), plan, chunks, latest, stopped, seconds)
+    return Objects(about(task), plan, chunks, latest, stopped, seconds, health.lost)
 
 
 def make_blocks(task: Task, device_mesh: Mesh, condition_each: bool = False) -> CompiledPhases:
@@ -258,29 +266,35 @@ def checked_seeds(seeds: Sequence[int]) -> list[int]:
 
 def _optimise_chunk(
     task: Task, chunk: list[int], blocks: CompiledPhases, device_mesh: Mesh, watch, saving: Saving,
-    profile: str | Path,
+    health: Health, profile: str | Path,
 ) -> State:  # fmt: skip
-    """Optimise one chunk; returns its states [c, ...], without the kept ODE."""
+    """Optimise one chunk; returns its states [c, ...], without the kept ODE.
+
+    It ends early where no seed of it is worth another step.
+    """
     if chunk[0] in saving.saved:
         rows = (saving.saved[seed].state for seed in chunk)
         states = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
     else:
         states = initial_states(task, chunk)
     states, shared = place(device_mesh, states, task.shared)
+    for seed in dict.fromkeys(chunk):
+        if seed in saving.saved and saving.saved[seed].diverged:
+            health.note(seed, saving.saved[seed].diverged)
     saved_at, metrics = hosts.clock(), {}
-    with checkpoint.writer(saving.folder, chunk, device_mesh.size) as save:
+    reached = saving.saved[chunk[0]].step if chunk[0] in saving.saved else 0
+    with checkpoint.writer(saving.folder, chunk, device_mesh.size, reached) as save:
 
         def on_block(progress: loop.Progress) -> None:
             nonlocal saved_at, metrics
             watch.on_block(progress)
-            metrics = progress.metrics
+            metrics = progress.metrics | health.metrics(chunk)
             if hosts.clock() - saved_at >= 60 * saving.minutes:
                 save(progress.states, metrics)
                 saved_at = hosts.clock()
 
-        states = loop.run(
-            blocks, states, shared, on_block, watch.should_stop, watch.on_phase, profile
-        )
+        stop = lambda: watch.should_stop() or int(health.all_lost(chunk))  # noqa: E731
+        states = loop.run(blocks, states, shared, on_block, stop, watch.on_phase, profile)
         states = without_ode(states)
         if metrics:
             save(states, metrics)

@@ -3,7 +3,6 @@
 Letters: n seeds with a mesh, v = 8 views, h w pixels.
 """
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from jaxtyping import UInt8
 
 from dsd_jax.export.clay import clay_views
 from dsd_jax.export.pictures import save_png, seeds_sheet
-from dsd_jax.export.run_folder import CLAY_SHEET, seed_folder, view_name
+from dsd_jax.export.run_folder import CLAY_SHEET, read_mesh_report, seed_folder, view_name
 from dsd_jax.metrics import efficientnet, geometry, judge
 from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.bank import Bank, load_bank
@@ -64,7 +63,7 @@ def _look(folder: Path, cameras: Camera) -> _Seen:
     """Keeps the clay views in the folder."""
     import trimesh
 
-    report = json.loads((folder / "mesh.json").read_text("utf-8"))
+    report = read_mesh_report(folder, "scale", "origin", "silhouette_iou")
     mesh = trimesh.load_mesh(folder / "mesh.glb", process=False)
     world = np.asarray(mesh.vertices) / report["scale"] + report["origin"]
     views = clay_views(world, mesh.faces, cameras, SIZE)

@@ -3,9 +3,10 @@
 Letters: n seeds, h w pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import jax
@@ -14,6 +15,7 @@ from jax.sharding import Mesh as DeviceMesh
 from jaxtyping import UInt8
 
 from dsd_jax.engine import hosts, results
+from dsd_jax.engine.lost import GONE, diverged, gone
 from dsd_jax.engine.plan import Plan
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.mesh import MeshResult, MeshSettings, make_mesh
@@ -74,7 +76,10 @@ class Objects(Sequence[Object]):
     Attributes:
         about: what they were made by.
         seeds: those that were begun.
-        steps: done, of each seed.
+        steps: done, of each seed; of one that diverged, those after which it was found out.
+        lost: why, of each seed that no score counts: it diverged, or nothing of it is left to be
+            seen, which is known once `scores` or `save` have looked.
+        diverged: those of them that diverged, which have no files.
         latest: metrics of each seed's last steps.
         interrupted: 0, or the number of the signal that ended the run early.
         seconds: that the optimisation took, compiling included.
@@ -88,6 +93,7 @@ class Objects(Sequence[Object]):
         latest: dict[int, dict[str, float]],
         interrupted: int = 0,
         seconds: float = 0.0,
+        diverged_after: Mapping[int, int] = MappingProxyType({}),
     ):
         self.about, self.recipe, self.prompt = about, about.recipe, about.prompt
         self.plan = plan if isinstance(plan, Plan) else None
@@ -98,6 +104,9 @@ class Objects(Sequence[Object]):
         asked = plan.seeds if isinstance(plan, Plan) else begun
         self.seeds = [seed for seed in asked if seed in begun]
         self.steps = {seed: results.steps_done(rows) for seeds, rows in chunks for seed in seeds}
+        self.steps |= diverged_after
+        self.diverged = set(diverged_after)
+        self.lost = {seed: diverged(step) for seed, step in diverged_after.items()}
         self._scores: results.Scores | None = None
 
     def __len__(self) -> int:
@@ -138,6 +147,12 @@ class Objects(Sequence[Object]):
         if self._scores is None:
             self._scores = results.score(self, self.views() if views is None else views)
         return self._scores
+
+    def look(self, views: UInt8[np.ndarray, "n 8 h w 3"]) -> None:
+        """Note in `lost` of which objects these views show nothing."""
+        for seed, empty in zip(self.seeds, gone(views).tolist(), strict=True):
+            if empty:
+                self.lost.setdefault(seed, GONE)
 
     def keep_scores(self, scores: results.Scores) -> None:
         """Have `scores` return these."""

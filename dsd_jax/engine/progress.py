@@ -83,7 +83,7 @@ class Bar:
         text = self._what(progress.done)
         if len(self._chunks) > 1:
             text += f" chunk {index + 1} of {len(self._chunks)}"
-        loss = f"loss {float(np.mean(progress.metrics['loss'])):.4g}"
+        loss = f"loss {_mean_of_finite(progress.metrics['loss']):.4g}"
         rate = f"{1.0 / progress.seconds_per_step:.2f} it/s"
         done = self.steps_of(chunk, progress)
         self._bar.update(self._task, completed=done, description=text, loss=loss, rate=rate)
@@ -109,6 +109,13 @@ class Bar:
         self._said_at = now
         done = f"{task.completed:.0f} of {task.total:.0f}"
         self.say(f"{text}: {done}{more}, {now - self._began:.0f} s")
+
+
+def _mean_of_finite(values) -> float:
+    """The mean over those seeds that have not diverged; nan where none is left."""
+    values = np.asarray(values)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else float("nan")
 
 
 def _rich_bar(console, total: int):

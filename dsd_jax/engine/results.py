@@ -5,6 +5,7 @@ Letters: n seeds, v views, h w pixels.
 
 import dataclasses
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,9 +20,11 @@ from jaxtyping import UInt8
 
 import dsd_jax
 from dsd_jax.engine import hosts, picture_scores
+from dsd_jax.engine.lost import GONE, scores_without
 from dsd_jax.engine.mesh_scores import with_meshes
 from dsd_jax.engine.seed_views import SeedRenderer, seed_renderer, shoot, stage_of
 from dsd_jax.export.gallery import write_gallery
+from dsd_jax.export.manifest import drop_manifest, write_manifest
 from dsd_jax.export.mesh import exporting
 from dsd_jax.export.pictures import save_png, seeds_sheet
 from dsd_jax.export.run_folder import SHEET, seed_folder, view_name
@@ -87,13 +90,19 @@ def _placed(objects: "Objects") -> list[tuple[list[int], State]]:
 
 
 def score(objects: "Objects", views: UInt8[np.ndarray, "n 8 h w 3"]) -> Scores:
-    """Diversity between seeds, and fidelity to the prompt or to the picture."""
-    if not objects.about.pictured:
-        return of_prompt(objects.prompt, views)
-    if objects.about.reference is None:
+    """Diversity between seeds, and fidelity to the prompt or picture, of those not lost."""
+    reference = objects.about.reference
+    if objects.about.pictured and reference is None:
         raise ValueError("the picture that these objects were made from is not at hand")
-    fields = [objects[i].scene for i in range(len(objects))]
-    return picture_scores.of_fields(fields, objects.about.reference, objects.recipe, views)
+    objects.look(views)
+
+    def own(rows: list[int]) -> Scores:
+        if reference is None:
+            return of_prompt(objects.prompt, views[rows])
+        fields = [objects[i].scene for i in rows]
+        return picture_scores.of_fields(fields, reference, objects.recipe, views[rows])
+
+    return scores_without(objects.seeds, objects.lost, own)
 
 
 def summary(objects: "Objects", scores: Scores) -> dict[str, Any]:
@@ -102,8 +111,10 @@ def summary(objects: "Objects", scores: Scores) -> dict[str, Any]:
         **scores.run,
         "seeds": {
             str(seed): {"steps": objects.steps[seed], **own, **objects.latest.get(seed, {})}
+            | ({"lost": objects.lost[seed]} if seed in objects.lost else {})
             for seed, own in zip(objects.seeds, scores.seeds, strict=True)
         },
+        "lost": [seed for seed in objects.seeds if seed in objects.lost],
         "interrupted": bool(objects.interrupted),
         **({"planned_memory_gb": planned_memory_gb(objects.plan)} if objects.plan else {}),
         "device": jax.devices()[0].device_kind,
@@ -180,19 +191,21 @@ def save(
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", config)
+        drop_manifest(folder)
     hosts.wait("folder")
     _write_fields(objects, folder)
     hosts.wait("fields")
     began = time.monotonic()
-    wanted = objects.seeds if meshes and first else []
+    wanted = [seed for seed in objects.seeds if seed not in objects.diverged]
+    wanted = wanted if meshes and first else []
     cameras, field = mesh_cameras(objects.recipe), objects.recipe.scene.field
     with exporting(folder, wanted, cameras, field=field) as finish_meshes:
         views = _write_views(objects, folder, shown)
         rendered = time.monotonic()
         hosts.wait("views")
+        shown.describe("scoring")
         scores = objects.scores(views) if first else None
-        if wanted:
-            shown.describe("meshes")
+        shown.describe("meshes" if wanted else "scoring")
         failed = finish_meshes(lambda line: None, shown.say)
     if scores:
         meshed = [seed for seed in wanted if seed not in failed]
@@ -200,7 +213,7 @@ def save(
         seconds = {
             "optimising": objects.seconds,
             "rendering": rendered - began,
-            "meshes": time.monotonic() - rendered,
+            "meshes" if wanted else "scoring": time.monotonic() - rendered,
             **(times() if times else {}),
         }
         metrics = summary(objects, scores) | {
@@ -208,7 +221,9 @@ def save(
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }
         write_json(folder / "metrics.json", metrics)
-        shown.say(f"gallery: {write_gallery(folder)}")
+        page = write_gallery(folder)
+        write_manifest(folder)
+        shown.say(f"gallery: {page}")
     return folder
 
 
@@ -216,6 +231,9 @@ def _write_fields(objects: "Objects", folder: Path) -> None:
     """The fields of those seeds that this process has."""
     for seed, scene in objects.own_scenes.items():
         own = seed_folder(folder, seed)
+        if seed in objects.diverged:
+            shutil.rmtree(own, ignore_errors=True)
+            continue
         own.mkdir(exist_ok=True)
         save_scene(own, scene)
 
@@ -243,6 +261,8 @@ def _write_views(
         )
 
         def write(i: int, seed: int, views=views, frames=frames) -> None:
+            if seed in objects.diverged:
+                return
             own = seed_folder(folder, seed)
             for azimuth, picture in zip(AZIMUTHS_DEG, views[i], strict=True):
                 save_png(own / "views" / view_name(azimuth), picture)
@@ -253,7 +273,13 @@ def _write_views(
             list(pool.map(write, range(len(own_seeds)), own_seeds))
         found.update(zip(seeds, hosts.all_rows(views), strict=False))
     views = np.stack([found[seed] for seed in objects.seeds])
+    objects.look(views)
+    for seed, why in objects.lost.items():
+        if why == GONE:
+            bar.say(f"seed {seed}: {why}; it is left out of the scores")
     if hosts.is_first():
         beside = None if objects.about.reference is None else picture_scores.on_grey(objects)
-        save_png(folder / SHEET, seeds_sheet(views, objects.seeds, SHEET_TILE, beside))
+        save_png(
+            folder / SHEET, seeds_sheet(views, objects.seeds, SHEET_TILE, beside, objects.lost)
+        )
     return views

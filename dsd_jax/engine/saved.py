@@ -4,7 +4,6 @@ Letters: n seeds.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ import numpy as np
 
 from dsd_jax.distillation import METHODS
 from dsd_jax.engine.device_mesh import seed_mesh
+from dsd_jax.engine.lost import GONE
 from dsd_jax.engine.objects import About, Objects
 from dsd_jax.export.field_grid import density_grid, field_of, occupancy_of
-from dsd_jax.export.run_folder import seed_folder
+from dsd_jax.export.run_folder import read_config, read_metrics, seed_folder
 from dsd_jax.export.scenes import KINDS, load_scene
 from dsd_jax.fields.base import Field
 from dsd_jax.metrics.scores import Scores
@@ -36,7 +36,7 @@ def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects
         ValueError: a file is damaged, or of an older version; says which.
     """
     folder = Path(folder)
-    config, metrics = (_read(folder / name) for name in ("config.json", "metrics.json"))
+    config, metrics = read_config(folder), read_metrics(folder)
     try:
         recipe = recipe_of(config["recipe"]) if recipe is None else recipe
         seeds = sorted(map(int, metrics["seeds"]))
@@ -44,14 +44,17 @@ def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects
         about = About(recipe, told, None, config["prior"], config["precision"], pictured)
         latest = {seed: dict(metrics["seeds"][str(seed)]) for seed in seeds}
         steps = {seed: int(latest[seed]["steps"]) for seed in seeds}
+        lost = {seed: str(own["lost"]) for seed, own in latest.items() if own.get("lost")}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder} does not hold a run of this version: {error!r}") from None
+    seeds = [seed for seed in seeds if lost.get(seed, GONE) == GONE]  # the others have no field
     together: dict[int, list[int]] = {}
     for seed in seeds:
         together.setdefault(steps[seed], []).append(seed)
     chunks = [(own, _states(folder, own, at, recipe.scene.field)) for at, own in together.items()]
     stopped, devices = int(bool(metrics.get("interrupted"))), jax.local_devices()[:1]
-    objects = Objects(about, seed_mesh(len(seeds), devices), chunks, latest, stopped)
+    objects = Objects(about, seed_mesh(max(len(seeds), 1), devices), chunks, latest, stopped)
+    objects.lost |= lost
     run = {name: value for name, value in metrics.items() if name != "seeds"}
     objects.keep_scores(Scores(run, [latest[seed] for seed in seeds]))
     return objects
@@ -91,15 +94,3 @@ def _states(folder: Path, seeds: list[int], steps: int, field: Field) -> State:
         own, done = jnp.asarray(seed, jnp.uint32), jnp.asarray(steps, jnp.int32)
         rows.append(State(own, done, jnp.zeros(()), saved.params, (), occupancy))
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *rows)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run")
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no mapping")
-    return found

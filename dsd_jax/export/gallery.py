@@ -20,12 +20,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dsd_jax.export import manifest
 from dsd_jax.export.command import command_line
-from dsd_jax.export.run_folder import seed_folder, view_name
+from dsd_jax.export.run_folder import (
+    read_config,
+    read_mesh_report,
+    read_metrics,
+    seed_folder,
+    view_name,
+)
 from dsd_jax.files import atomic_path, plain
 from dsd_jax.rendering.cameras import AZIMUTHS_DEG
 
-PAGE, SINGLE_FILE = "index.html", "gallery.html"
+PAGE, SINGLE_FILE, _SCRIPT = "index.html", "gallery.html", "mesh.js"
+# What is made of the other files alone.
+PAGES = (PAGE, _SCRIPT)
 _VIEWER = "model-viewer-umd.min.js.gz"
 _DOWNLOADS = {"mesh.glb": "GLB", "turntable.mp4": "video", "field.safetensors": "field"}
 
@@ -44,10 +53,12 @@ def write_gallery(run: str | Path, single_file: bool = False) -> Path:
     path = run / (SINGLE_FILE if single_file else PAGE)
     if not single_file:
         with ThreadPoolExecutor() as pool:
-            seeds = _seeds(_read(run, "metrics.json"))
+            seeds = _seeds(read_metrics(run))
             list(pool.map(partial(_write_mesh_script, run), seeds))
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    scripts = [f"{seed_folder(run, seed).name}/{_SCRIPT}" for seed in _seeds(read_metrics(run))]
+    manifest.renew(run, [] if single_file else [PAGE, *scripts])
     return path
 
 
@@ -62,11 +73,15 @@ def gallery_page(run: str | Path, embed: bool = True, models: bool = True) -> st
     Raises as `write_gallery`.
     """
     run = Path(run)
-    config, metrics = _read(run, "config.json"), _read(run, "metrics.json")
+    config, metrics = read_config(run), read_metrics(run)
     if not {"seeds", "recipe"} <= set(config) or not {"prompt", "image"} & set(config):
         raise ValueError(f"{run}/config.json is not that of a 3D run; there is no gallery of it")
     assets = importlib.resources.files("dsd_jax") / "assets" / "gallery"
-    told = json.dumps(plain(_describe(run, config, metrics, embed, models)))
+    try:
+        told = json.dumps(plain(_describe(run, config, metrics, embed, models)))
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        said = "holds a file that is damaged, or of another version"
+        raise ValueError(f"{run} {said}: {error!r}") from None
     parts = {
         "STYLE": (assets / "style.css").read_text("utf-8"),
         "SCRIPT": (assets / "script.js").read_text("utf-8"),
@@ -95,8 +110,10 @@ def _describe(run: Path, config, metrics, embed: bool, models: bool) -> dict[str
 def _facts(config, metrics, count: int) -> list[str]:
     """The run in a few words."""
     steps = max((seed.get("steps", 0) for seed in metrics["seeds"].values()), default=0)
+    lost = len(metrics.get("lost") or ())
     facts = [
         "1 seed" if count == 1 else f"{count} seeds",
+        *([f"{lost} of them lost"] if lost else []),
         f"{config.get('method', 'dsd')} with {config.get('prior', 'toybox')}",
         *([f"preset {config['preset']}"] if config.get("preset") else []),
         f"{steps} steps" + (", interrupted" if metrics.get("interrupted") else ""),
@@ -154,16 +171,18 @@ def _seed(run: Path, seed: int, scores, embed: bool, models: bool) -> dict[str, 
         "downloads": [],
     }
     if embed:
-        video = _base64((folder / "turntable.mp4").read_bytes()) if "turntable.mp4" in there else ""
-        found["video"] = f"data:video/mp4;base64,{video}"
+        if "turntable.mp4" in there:
+            video = _base64((folder / "turntable.mp4").read_bytes())
+            found["video"] = f"data:video/mp4;base64,{video}"
         if has_mesh:
             found["packed"] = _packed(folder)
         return found
     found["views"], found["clay"] = _pictures(folder, "views"), _pictures(folder, "clay")
     found["poster"] = found["views"][0][0] if found["views"] else None
-    found["video"] = f"{folder.name}/turntable.mp4"
+    if "turntable.mp4" in there:
+        found["video"] = f"{folder.name}/turntable.mp4"
     if has_mesh:
-        found["model"] = f"{folder.name}/mesh.js"
+        found["model"] = f"{folder.name}/{_SCRIPT}"
     found["downloads"] = [
         (text, f"{folder.name}/{name}", f"{run.name}_{folder.name}{Path(name).suffix}")
         for name, text in _DOWNLOADS.items() if name in there
@@ -180,6 +199,8 @@ def _pictures(folder: Path, kind: str) -> list[tuple[str, float]]:
 
 def _fidelity(scores) -> dict[str, Any]:
     """A seed's rank among the others, the verdict in words, and whether it is a good one."""
+    if scores.get("lost"):
+        return {"rank": -1, "verdict": f"✗ {scores['lost']}", "good": False}
     if "psnr_db" in scores:
         psnr = scores["psnr_db"]
         return {"rank": psnr or 0, "verdict": f"{_text(psnr, '.1f')} dB", "good": False}
@@ -203,7 +224,7 @@ def _details(folder: Path, scores) -> list[tuple[str, str]]:
         size = (folder / "mesh.glb").stat().st_size
         rows.append(("mesh.glb", f"{size / 1e6:.1f} MB"))
     if (folder / "mesh.json").is_file():
-        mesh = json.loads((folder / "mesh.json").read_text("utf-8"))
+        mesh = read_mesh_report(folder, "faces", "silhouette_iou", "psnr_db")
         rows.append(("faces", f"{mesh['faces']:,}"))
         rows.append(("mesh, silhouettes", f"IoU {_mean(mesh['silhouette_iou']):.2f}"))
         rows.append(("mesh, colours", f"{_mean(mesh['psnr_db']):.1f} dB"))
@@ -229,7 +250,7 @@ def _geometry(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _write_mesh_script(run: Path, seed: int) -> None:
     """mesh.js, which gives mesh.glb to the page; without a mesh there is none."""
     folder = seed_folder(run, seed)
-    script = folder / "mesh.js"
+    script = folder / _SCRIPT
     if not (folder / "mesh.glb").is_file():
         script.unlink(missing_ok=True)
         return
@@ -240,13 +261,6 @@ def _write_mesh_script(run: Path, seed: int) -> None:
 def _packed(folder: Path) -> str:
     """mesh.glb as gzip in base64; equal files give equal text."""
     return _base64(gzip.compress((folder / "mesh.glb").read_bytes(), mtime=0))
-
-
-def _read(run: Path, name: str) -> dict[str, Any]:
-    path = run / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run")
-    return json.loads(path.read_text("utf-8"))
 
 
 def _seeds(metrics: Mapping[str, Any]) -> list[int]:

@@ -5,7 +5,6 @@
 Paths in both files are relative to them.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from html import escape
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from dsd_jax.export.run_folder import view_name
+from dsd_jax.export.run_folder import read_metrics, view_name
 from dsd_jax.files import atomic_path, write_json
 
 PAGE, NUMBERS = "overview.html", "overview.json"
@@ -27,7 +26,7 @@ class Row(NamedTuple):
         title: what was to be made.
         folder: of the run, None where it was not begun.
         state: waiting, complete, interrupted or failed.
-        error: why it failed.
+        error: why it failed, or what is amiss with a complete one.
     """
 
     title: str
@@ -59,12 +58,12 @@ def _describe(out: Path, row: Row) -> dict[str, Any]:
     about["folder"] = _relative(row.folder, out)
     about["page"] = _relative(page if page.is_file() else row.folder, out)
     try:
-        metrics = json.loads((row.folder / "metrics.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        metrics = read_metrics(row.folder)
+    except (FileNotFoundError, ValueError):
         return about | {"seeds": []}
     about["diversity"] = metrics.get("diversity")
-    about["accepted"] = metrics.get("fidelity", {}).get("accepted")
-    about["seconds"] = metrics.get("seconds", {}).get("total")
+    about["accepted"] = (metrics.get("fidelity") or {}).get("accepted")
+    about["seconds"] = (metrics.get("seconds") or {}).get("total")
     return about | {"seeds": sorted(map(int, metrics["seeds"]))}
 
 

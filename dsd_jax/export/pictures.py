@@ -3,7 +3,7 @@
 Letters: s seeds, v views, h and w pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,14 +123,16 @@ def seeds_sheet(
     seeds: list[int],
     tile: int,
     beside: UInt8[np.ndarray, "height width 3"] | None = None,
+    lost: Collection[int] = (),
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A contact sheet: a column a seed, and before them the picture that they were made from.
 
     Args:
         tile: side of a tile in pixels.
         beside: that picture, if there is one.
+        lost: seeds that are marked as such.
     """
-    labels = [f"seed {seed}" for seed in seeds]
+    labels = [f"seed {seed}{': lost' if seed in lost else ''}" for seed in seeds]
     if beside is None:
         return contact_sheet(views, labels, tile)
     from PIL import Image

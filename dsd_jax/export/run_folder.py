@@ -5,8 +5,9 @@ runs/a-red-house-1a2b3c4d/seed_0003/turntable.mp4, views/az045.png, clay/az045.p
 """
 
 from pathlib import Path
+from typing import Any
 
-from dsd_jax.files import config_hash, slug
+from dsd_jax.files import config_hash, read_json, slug
 
 SHEET, CLAY_SHEET = "seeds.png", "clay.png"
 
@@ -31,6 +32,40 @@ def seeds_of(run: str | Path) -> list[int]:
     if not seeds:
         raise FileNotFoundError(f"{run} holds no seed_0000 or another seed; is the run finished?")
     return seeds
+
+
+def read_config(run: str | Path) -> dict[str, Any]:
+    """config.json. Raises FileNotFoundError or ValueError, in one line, as `files.read_json`."""
+    return read_json(Path(run) / "config.json")
+
+
+def read_metrics(run: str | Path) -> dict[str, Any]:
+    """metrics.json of a 3D run. Raises FileNotFoundError or ValueError as `files.read_json`."""
+    path = Path(run) / "metrics.json"
+    found = read_json(path, seeds=dict)
+    for seed, scores in found["seeds"].items():
+        if not seed.isdecimal() or not isinstance(scores, dict):
+            raise ValueError(f"{path} is damaged: its seeds are none")
+    return found
+
+
+def read_mesh_report(folder: str | Path, *names: str) -> dict[str, Any]:
+    """mesh.json of a seed's folder, where these of its numbers are what they should be.
+
+    Raises as `files.read_json`.
+    """
+    path = Path(folder) / "mesh.json"
+    found = read_json(path, **{name: _OF_MESH[name] for name in names})
+    for name in names:
+        numbers = found[name] if isinstance(found[name], list) else [found[name]]
+        right = len(numbers) == 3 if name == "origin" else len(numbers) > 0
+        if not right or not all(isinstance(number, float | int) for number in numbers):
+            raise ValueError(f"{path} is damaged: {name} is no number, or not as many as it should")
+    return found
+
+
+_OF_MESH: dict[str, Any] = {"faces": int, "scale": float | int, "origin": list,
+                            "silhouette_iou": list, "psnr_db": list}  # fmt: skip
 
 
 def view_name(azimuth_deg: float) -> str:

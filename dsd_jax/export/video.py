@@ -23,7 +23,7 @@ def save_video(path: str | Path, frames: Num[np.ndarray, "n h w 3"], fps: int = 
     """Write frames (floats in [0, 1] or uint8) as an .mp4, atomically.
 
     yuv420p wants even sizes: an odd last row or column is repeated. Raises ValueError for a path
-    that does not end in .mp4 or for no frames at all, RuntimeError if ffmpeg fails.
+    that does not end in .mp4 or for no frames at all, OSError if ffmpeg fails.
     """
     import imageio_ffmpeg
 
@@ -46,4 +46,5 @@ def save_video(path: str | Path, frames: Num[np.ndarray, "n h w 3"], fps: int = 
             [*command, str(temporary)], stdin=given, capture_output=True, check=False
         )
         if done.returncode:
-            raise RuntimeError(f"ffmpeg could not write {path}: {done.stderr.decode().strip()}")
+            said = " ".join(done.stderr.decode(errors="replace").split())
+            raise OSError(f"ffmpeg could not write {path}: {said}")

@@ -76,7 +76,7 @@ def of_object(made: Views, truth: Views, azimuths_deg: Sequence[float]) -> dict[
 def summary(objects: Iterable[Mapping[str, float]]) -> dict[str, float | None]:
     """Means over objects, and of the diversities "hidden_over_visible"."""
     row = means(objects)
-    return row | {"hidden_over_visible": _ratio(row["hidden"], row["visible"])}
+    return row | {"hidden_over_visible": _ratio(row.get("hidden"), row.get("visible"))}
 
 
 def compared(
@@ -85,7 +85,7 @@ def compared(
     """Each row's diversities over those of the row `reference`: "visible_of_<reference>", ..."""
     base = rows[reference]
     return {
-        name: {f"{side}_of_{reference}": _ratio(row[side], base[side]) for side in SIDES}
+        name: {f"{side}_of_{reference}": _ratio(row.get(side), base.get(side)) for side in SIDES}
         for name, row in rows.items()
     }
 

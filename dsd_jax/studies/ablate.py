@@ -19,12 +19,12 @@ from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.efficientnet import features_in_batches, load_efficientnet
 from dsd_jax.priors import Prior
 from dsd_jax.recipe.recipe import Recipe
-from dsd_jax.studies.batch import make_objects
+from dsd_jax.studies.batch import is_kept, lost_of, make_objects
 from dsd_jax.studies.variants import VARIANTS, recipe_of
 
 COLUMNS = {"diversity": ".2f", "accepted": ".0%", "fidelity": ".0%", "direction": ".2f",
            "one_front": ".2f", "grain": ".2f", "holes": ".1%", "floaters": ".1%",
-           "seconds": ".0f"}  # fmt: skip
+           "seconds": ".0f", "lost": ".0f"}  # fmt: skip
 
 
 class Ablation(NamedTuple):
@@ -49,10 +49,16 @@ def result(study: Ablation, name: str, prompt: str) -> Path:
     return study.out / slug(first) / f"{slug(prompt)}.npz"
 
 
+def any_lost(study: Ablation, names: Iterable[str]) -> bool:
+    """Whether a seed of these variants was lost."""
+    paths = [result(study, name, prompt) for name in names for prompt in study.prompts]
+    return any(lost_of(np.load(path)).any() for path in paths if path.exists())
+
+
 def make(study: Ablation, names: Iterable[str]) -> None:
     """Optimise these variants for the prompts that lack them; says what it has made."""
     for name in names:
-        missing = [prompt for prompt in study.prompts if not result(study, name, prompt).exists()]
+        missing = [prompt for prompt in study.prompts if not is_kept(result(study, name, prompt))]
         if not missing:
             continue
         recipe = recipe_of(name, study.recipe)
@@ -87,14 +93,19 @@ def judged(prompts, found, network, bank) -> dict[str, Any]:
     """Mean scores over prompts, and each prompt's own under "prompts"."""
     each = {}
     for prompt, arrays in zip(prompts, found, strict=True):
-        features = features_in_batches(network, arrays["views"])
-        row = scores.of_objects(bank, prompt, features, arrays["views"])
-        row |= {"floaters": float(np.median(arrays["floaters"])),
-                "seconds": float(arrays["seconds"])}  # fmt: skip
+        left, seconds = ~lost_of(arrays), {"seconds": float(arrays["seconds"])}
+        if not left.any():
+            each[prompt] = seconds | {"lost": len(left)}
+            continue
+        views = arrays["views"][left]
+        features = features_in_batches(network, views)
+        row = scores.of_objects(bank, prompt, features, views) | seconds
+        row |= {"floaters": float(np.median(arrays["floaters"][left])), "lost": int((~left).sum())}
         category = row.pop("category")
         if category in judge.DIRECTED:
             known = (bank, category, features, judge.AZIMUTHS_DEG)
             row["direction"] = judge.direction_score(*known)
             row["one_front"] = judge.one_front_score(*known)
         each[prompt] = row
-    return means(each.values()) | {"prompts": each}
+    lost = sum(row["lost"] for row in each.values())
+    return means(each.values()) | {"lost": lost, "prompts": each}

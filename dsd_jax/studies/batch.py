@@ -3,19 +3,24 @@
 Letters: n seeds, v views, h w pixels, k channels.
 """
 
+import sys
 import time
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from dsd_jax import ode
 from dsd_jax.engine import loop, memory
 from dsd_jax.engine.device_mesh import place, seed_mesh
 from dsd_jax.engine.generate import initial_states, make_blocks
+from dsd_jax.engine.lost import GONE, diverged, finite, gone
 from dsd_jax.engine.seed_views import seed_renderer, shoot, stage_of
 from dsd_jax.engine.task import Task, make_task
 from dsd_jax.export.pictures import to_uint8
@@ -34,11 +39,13 @@ class Made(NamedTuple):
             fourth channel where it was asked for.
         floaters: `metrics.floaters.floating_share` of each seed.
         seconds: those of the whole batch, compiling included, over its prompts or pictures.
+        lost: which seeds diverged, or have nothing left to be seen.
     """
 
     views: UInt8[np.ndarray, "n 8 h w k"]
     floaters: Float[np.ndarray, "n"]
     seconds: float
+    lost: Bool[np.ndarray, "n"]
 
 
 def make_objects(
@@ -76,13 +83,48 @@ def _make_together(tasks: list[Task], seeds: list[int], opacity: bool) -> list[M
     states = initial_states(task, seeds * len(tasks))
     states, shared = place(mesh, states, told._replace(prior=task.prior.params))
     blocks = make_blocks(task, mesh, condition_each=True)
-    states = loop.run(blocks, states, shared, lambda progress: None)
+    lost = np.zeros(n * len(tasks), bool)
+
+    def look(progress: loop.Progress) -> None:
+        broken = ~(finite(progress.states) & np.isfinite(progress.metrics["loss"]))
+        for i in np.flatnonzero(broken & ~lost):
+            say_lost(tasks[i // n].told, seeds[i % n], diverged(progress.done))
+        lost[broken] = True
+
+    states = loop.run(blocks, states, shared, look, lambda: int(lost.all()))
     seconds = (time.monotonic() - began) / len(tasks)
     renderer = seed_renderer(recipe.scene, judge.SIZE, recipe.results.final_samples, mesh, opacity)
     views = shoot(renderer, states, judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, recipe)
+    for i in np.flatnonzero(gone(views[..., :3]) & ~lost):
+        say_lost(tasks[i // n].told, seeds[i % n], GONE)
+        lost[i] = True
     loose = _floating(states, recipe)
     own = (slice(i * n, (i + 1) * n) for i in range(len(tasks)))
-    return [Made(views[rows], loose[rows], seconds) for rows in own]
+    return [Made(views[rows], loose[rows], seconds, lost[rows]) for rows in own]
+
+
+def say_lost(told: str, seed: int, why: str) -> None:
+    """Name a seed of a prompt or picture that comes to nothing."""
+    print(f"{told}: seed {seed}: {why}; no score counts it", file=sys.stderr)
+
+
+def is_kept(path: Path) -> bool:
+    """Whether an .npz file of results is there and whole; where it is damaged, says so."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            if file.testzip() is None:
+                return True
+    except FileNotFoundError:
+        return False
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        pass
+    print(f"{path} is damaged; it is made again", file=sys.stderr)
+    return False
+
+
+def lost_of(arrays: Mapping[str, np.ndarray]) -> Bool[np.ndarray, "n"]:
+    """Which seeds of a kept result were lost."""
+    return arrays["lost"] if "lost" in arrays else np.zeros(len(arrays["views"]), bool)
 
 
 def _floating(states: State, recipe: Recipe) -> Float[np.ndarray, "n"]:

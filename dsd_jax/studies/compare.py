@@ -66,9 +66,15 @@ def make(study: Comparison) -> None:
     """Make what is missing; says what it has made."""
     make_missing = _make_objects if study.in_3d else _make_pictures
     for entry in study.entries:
-        missing = [p for p in study.prompts if not result(study.out, entry, p).exists()]
+        missing = [p for p in study.prompts if not batch.is_kept(result(study.out, entry, p))]
         if missing:
             make_missing(study, entry, missing)
+
+
+def any_lost(study: Comparison) -> bool:
+    """Whether a seed of a result that is there was lost."""
+    paths = [result(study.out, entry, p) for entry in study.entries for p in study.prompts]
+    return any(batch.lost_of(np.load(path)).any() for path in paths if path.exists())
 
 
 def result(out: Path, entry: Entry, prompt: str) -> Path:
@@ -107,8 +113,18 @@ def _make_pictures(study: Comparison, entry: Entry, prompts: list[str]) -> None:
     for prompt in prompts:
         began = time.monotonic()
         image = images2d.make_task(study.prior, prompt, entry.recipe, *place, study.space)
-        views = to_uint8(np.asarray(way(image)))[:, None]
-        _save(study.out, entry, prompt, time.monotonic() - began, views=views, evaluations=count)
+        pictures = np.asarray(way(image))
+        arrays = {"views": to_uint8(pictures)[:, None], "lost": _broken(study, prompt, pictures)}
+        seconds = time.monotonic() - began
+        _save(study.out, entry, prompt, seconds, evaluations=count, **arrays)
+
+
+def _broken(study: Comparison, prompt: str, pictures: np.ndarray) -> np.ndarray:
+    """Which seeds' pictures [n, H, W, 3] are not finite; says which."""
+    broken = ~images2d.finite(pictures)
+    for i in np.flatnonzero(broken):
+        batch.say_lost(prompt, study.seeds[i], "its picture is not finite")
+    return broken
 
 
 def _make_objects(study: Comparison, entry: Entry, prompts: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Scores of several methods on the same prompts and seeds, beside those of a reference.
 
 Letters: n seeds, v views. A result is what `compare` keeps of a method and prompt:
-{"views" [n, v, h, w, 3], "seconds", "evaluations" and perhaps "floaters" [n]}.
+{"views" [n, v, h, w, 3], "seconds", "evaluations" and perhaps "floaters" [n] and "lost" [n]}.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,12 @@ from dsd_jax.metrics import clip, scores
 from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.bank import Bank
 from dsd_jax.metrics.features import efficientnet_lite0
+from dsd_jax.studies.batch import lost_of
 
 COLUMNS = {"diversity": ".3f", "of_ddim": ".2f", "accepted": ".0%", "fidelity": ".0%",
            "similarity": ".3f", "grain": ".2f", "holes": ".1%", "clip": ".3f", "own_rms": ".3f",
            "other_rms": ".3f", "nearest_own_rms": ".0%", "nearest_own": ".0%", "frechet": ".2f",
-           "kernel": ".4f", "evaluations": ",.0f", "seconds": ".0f"}  # fmt: skip
+           "kernel": ".4f", "evaluations": ",.0f", "seconds": ".0f", "lost": "d"}  # fmt: skip
 NOTE = """
 Means over {prompts} prompts of {seeds} seeds each. Diversity: mean cosine distance between seeds,
 and over that of DDIM's samples. Accepted: the share that the judge takes for what was asked.
@@ -31,7 +32,7 @@ theirs. Distance to DDIM's samples of the same seed (own) and of the others (oth
 square of colours; and the share nearest to its own, by colours (rms) and by features. Frechet and
 kernel: distance to the set of DDIM's samples. Features are EfficientNet-Lite0's. Evaluations:
 pictures through the UNet, a seed. Seconds: all seeds of a prompt, compiling included, the median of
-prompts, on {devices}.
+prompts, on {devices}. Lost: seeds that diverged or came to nothing, which no score counts.
 """
 
 Results = Mapping[str, Mapping[str, np.ndarray]]
@@ -57,32 +58,38 @@ def judged(
     base, known, rows = found[reference], features(found[reference]), {}
     for name, results in found.items():
         seen = known if name == reference else features(results)
-        prompts = {
-            prompt: scores.of_objects(bank, prompt, seen[prompt], own["views"])
-            for prompt, own in results.items()
-        }
-        for prompt, row in prompts.items():
-            views = results[prompt]["views"]
-            row |= _counts(results[prompt])
+        prompts = {}
+        for prompt, own in results.items():
+            left, views = ~lost_of(own), own["views"]
+            row = prompts[prompt] = _counts(own)
+            if not left.any():
+                continue
+            row |= scores.of_objects(bank, prompt, seen[prompt][left], views[left])
             if encoders:
-                row["clip"] = float(clip.prompt_similarity(encoders, prompt, views).mean())
-            if name != reference:
-                shown = base[prompt]["views"]
-                row |= scores.against(same_views(seen[prompt], known[prompt]), known[prompt])
-                row |= scores.against_pixels(same_views(views, shown), shown)
+                similar = clip.prompt_similarity(encoders, prompt, views[left])
+                row["clip"] = float(similar.mean())
+            left &= ~lost_of(base[prompt])
+            if name != reference and left.sum() > 1:
+                shown, ours = known[prompt][left], base[prompt]["views"][left]
+                row |= scores.against(same_views(seen[prompt][left], shown), shown)
+                row |= scores.against_pixels(same_views(views[left], ours), ours)
         numbers = [{k: v for k, v in row.items() if k != "category"} for row in prompts.values()]
         rows[name] = means(numbers) | {"prompts": prompts}
+        rows[name] |= dict.fromkeys({"diversity", "accepted", "similarity"} - {*rows[name]})
+        rows[name]["lost"] = sum(int(lost_of(own).sum()) for own in results.values())
         rows[name]["seconds"] = float(np.median([row["seconds"] for row in numbers]))
     for row in rows.values():
         least = rows[reference]["diversity"]
-        row[f"of_{reference}"] = row["diversity"] / least if least else None
+        told = least and row["diversity"] is not None
+        row[f"of_{reference}"] = row["diversity"] / least if told else None
     return rows
 
 
 def _counts(arrays: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     """What a result says of itself; None where it could not say."""
-    names = [name for name in ("seconds", "evaluations", "floaters") if name in arrays]
-    values = {name: float(np.median(arrays[name])) for name in names}
+    values = {name: float(arrays[name]) for name in ("seconds", "evaluations")}
+    if "floaters" in arrays and not lost_of(arrays).all():
+        values["floaters"] = float(np.median(arrays["floaters"][~lost_of(arrays)]))
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
@@ -101,7 +108,8 @@ def write(
     write_json(folder / "scores.json", rows)
     numbers = dict.fromkeys(name for row in rows.values() for name in row if name != "prompts")
     save_csv(folder / "table.csv", rows, numbers, "method")
-    columns = {name: form for name, form in COLUMNS.items() if name != "clip" or name in numbers}
+    told = {"clip": "clip" in numbers, "lost": any(row.get("lost") for row in rows.values())}
+    columns = {name: form for name, form in COLUMNS.items() if told.get(name, True)}
     prompts = len(rows[reference]["prompts"])
     note = NOTE.format(prompts=prompts, seeds=seeds, devices=devices)
     table = markdown(rows, columns, "method") + note

@@ -78,7 +78,7 @@ def task_of(prior: Prior, rgba: UInt8[np.ndarray, "h w 4"], recipe: Recipe, name
 def make(study: FromPictures, truth: Mapping[str, Truth]) -> None:
     """Make what is missing, the objects of a method together; says what it has made."""
     for method, recipe in study.recipes.items():
-        missing = [name for name in study.names if not result(study, method, name).exists()]
+        missing = [name for name in study.names if not batch.is_kept(result(study, method, name))]
         if not missing:
             continue
         tasks = [task_of(study.prior, truth[name][0], recipe, name) for name in missing]
@@ -101,8 +101,11 @@ def report(study: FromPictures, truth: Mapping[str, Truth]) -> str:
             with np.load(result(study, method, name)) as file:
                 found = dict(file)
             made = _seen(network, on_white(found["views"]), found["views"][..., 3])
-            row = novel_views.of_object(made, known, judge.AZIMUTHS_DEG)
-            objects[name] = row | {"seconds": float(found["seconds"])}
+            objects[name] = {"seconds": float(found["seconds"])}
+            left = ~batch.lost_of(found)
+            if left.any():
+                rows = novel_views.Views(*(part[left] for part in made))
+                objects[name] |= novel_views.of_object(rows, known, judge.AZIMUTHS_DEG)
             devices.add(str(found["device"]))
             labels += [f"{method} {seed}" for seed in study.seeds]
             columns += list(made.rgb)

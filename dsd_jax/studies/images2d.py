@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 from scipy.special import logit
 
 from dsd_jax import ode
@@ -111,6 +112,11 @@ def make_task(
         raise ValueError(f"--space {space!r} is not one of {', '.join(SPACES)}")
     task = tasks.make_task(prior, prompt, changed(recipe, views=1))
     return ImageTask(task, azimuth, elevation, space)
+
+
+def finite(images: Float[np.ndarray, "n H W 3"]) -> Bool[np.ndarray, "n"]:
+    """Which pictures hold finite numbers alone."""
+    return np.asarray(np.isfinite(images).all((1, 2, 3)))
 
 
 def ddim(image: ImageTask, seeds, steps: int) -> Float[Array, "n H W 3"]:

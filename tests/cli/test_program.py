@@ -1,12 +1,14 @@
 """The entry point `dsd`, the starters in experiments/, and what text3d's command line says."""
 
+import os
 import re
+import subprocess
 import sys
 
 import pytest
-from programs import EXPERIMENTS, load_script
+from programs import EXPERIMENTS, ROOT, load_script
 
-from dsd_jax.cli import program, validate
+from dsd_jax.cli import program, text3d, validate
 from dsd_jax.recipe.presets import PRESETS, quick
 from dsd_jax.recipe.recipe import changed, numbers, with_method
 
@@ -121,3 +123,22 @@ def test_steps_and_guidance_scale_reach_the_recipe():
     assert recipe("--method", "sds", "--guidance-scale=9") == with_method(
         quick, "sds", guidance_scale=9.0
     )
+
+
+def test_a_kind_of_device_that_is_not_there_is_one_line():
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cuda"}
+    command = [sys.executable, str(EXPERIMENTS / "text3d.py"), "--prompt", "a house"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("I", "W"))]
+    assert line == "error: JAX_PLATFORMS=cuda: there is no such device; leave it out, or say cpu"
+
+
+def test_ctrl_c_before_the_first_step_is_one_line(monkeypatch, capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(text3d, "main", main)
+    monkeypatch.setattr(validate, "set_up_jax", lambda argv: None)
+    assert program.start("text3d", []) == 130
+    assert capsys.readouterr().err == "stopped\n"

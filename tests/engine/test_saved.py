@@ -60,7 +60,8 @@ def saved(prior, recipe, tmp_path_factory):
 def test_what_is_saved_is_read_again(saved):
     objects, folder = saved
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "metrics.json", "seeds.png", "index.html", "seed_0003", "seed_0009"
+        "config.json", "metrics.json", "seeds.png", "index.html", "manifest.json", "seed_0003",
+        "seed_0009",
     }  # fmt: skip
     assert {path.name for path in (folder / "seed_0003").iterdir()} == {
         "field.json", "field.safetensors", "turntable.mp4", "views"

@@ -3,7 +3,9 @@
 import base64
 import gzip
 import json
+import random
 import re
+import shutil
 
 import pytest
 from gallery_run import PROMPT, make_run
@@ -152,3 +154,53 @@ def test_the_program(run, tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"error: {tmp_path}/config.json does not exist; give the folder of a finished run\n"
     )
+
+
+def test_a_lost_seed_is_marked(tmp_path):
+    """And has neither a video nor files."""
+    run = make_run(tmp_path, seeds=range(3))
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["lost"], metrics["seeds"]["1"] = (
+        [1],
+        {"steps": 3, "lost": "diverged", "diversity": None},
+    )
+    write_json(run / "metrics.json", metrics)
+    shutil.rmtree(run / "seed_0001")
+    told = shown(gallery_page(run, embed=False))
+    second = told["seeds"][1]
+    assert second["verdict"] == "✗ diverged" and second["rank"] < 0
+    assert "video" not in second and second["downloads"] == []
+    assert "3 seeds · 1 of them lost" in told["facts"]
+    assert "video" not in shown(gallery_page(run, embed=True))["seeds"][1]
+
+
+def test_whatever_is_wrong_in_a_file_is_one_line(tmp_path, capsys):
+    """Of JSON, and no JSON: seeded mutations of each file that the page is made of."""
+    rng, run = random.Random(7), make_run(tmp_path / "run", seeds=range(2))
+    for name in ("config.json", "metrics.json", "seed_0000/mesh.json"):
+        whole = (run / name).read_text()
+        for _ in range(40):
+            (run / name).write_text(mutated(whole, rng))
+            code = export_gallery.main([str(run)])
+            said = capsys.readouterr().err
+            assert code in (0, 2) and said.count("\n") == (code == 2), said
+        (run / name).write_text(whole)
+    assert export_gallery.main([str(run)]) == 0
+
+
+def mutated(text: str, rng: random.Random) -> str:
+    """Cut off, or of another type somewhere, or without a key."""
+    if rng.random() < 0.2:
+        return text[: rng.randrange(len(text))]
+    value = json.loads(text)
+    at, key = value, None
+    while isinstance(at, dict) and at:
+        holder, key = at, rng.choice(sorted(at))
+        at = at[key]
+        if rng.random() < 0.3:
+            break
+    if rng.random() < 0.3:
+        del holder[key]
+    else:
+        holder[key] = rng.choice([None, [], {}, "x", -1, True, {"a": None}])
+    return json.dumps(value if rng.random() < 0.95 else None)

@@ -49,7 +49,7 @@ function makeTile(seed) {
   const tile = { seed, element, video, turning: !calm, visible: false };
   const open = element.querySelector(".open");
   video.muted = true; // what the attribute says, for those browsers that ask the property
-  video.src = seed.video;
+  if (seed.video) video.src = seed.video;
   if (seed.poster) video.poster = seed.poster;
   open.setAttribute("aria-label", `Seed ${seed.seed}: large view`);
   open.onclick = () => show(tile);
@@ -199,6 +199,7 @@ function makeModel(tile, url) {
 }
 
 function showVideo(tile, why) {
+  if (!tile.seed.video) return void ($("hint").textContent = tile.seed.verdict);
   const video = make("video", { src: tile.seed.video, muted: true, loop: true, autoplay: !calm, controls: calm });
   $("model").replaceChildren(video);
   $("hint").textContent = why;

@@ -1,0 +1,75 @@
+"""manifest.json of a run's folder: every file of its results, with size and checksum.
+
+It is written last, and taken away before any of them is written anew: a run is complete where all
+that it names is there and whole.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from dsd_jax.export.run_folder import CLAY_SHEET, SHEET
+from dsd_jax.files import read_json, write_json
+
+NAME = "manifest.json"
+_OF_RUN = ("config.json", "metrics.json", "index.html", SHEET, CLAY_SHEET)
+
+
+def write_manifest(run: str | Path) -> Path:
+    """List the results that a run's folder holds; returns the list's path."""
+    run = Path(run)
+    names = [name for name in _OF_RUN if (run / name).is_file()]
+    for path in sorted(run.glob("seed_*/**/*")):
+        if path.is_file() and not path.name.startswith("."):
+            names.append(path.relative_to(run).as_posix())
+    write_json(run / NAME, {"files": _described(run, names)})
+    return run / NAME
+
+
+def drop_manifest(run: str | Path) -> None:
+    """Results of this folder are about to be written: it is not complete from now on."""
+    (Path(run) / NAME).unlink(missing_ok=True)
+
+
+def renew(run: str | Path, names: Iterable[str]) -> None:
+    """Describe those of the listed files anew, and others that are there now.
+
+    Without a list, or where that is damaged, nothing is done.
+    """
+    run = Path(run)
+    try:
+        files = _listed(run)
+    except (FileNotFoundError, ValueError):
+        return
+    names = list(names)
+    files = {name: about for name, about in files.items() if name not in names}
+    files |= _described(run, [name for name in names if (run / name).is_file()])
+    write_json(run / NAME, {"files": files})
+
+
+def faults(run: str | Path) -> list[str]:
+    """The listed files that are missing or are not as they were written.
+
+    Raises FileNotFoundError without a list, ValueError where that is damaged.
+    """
+    run = Path(run)
+    listed = _listed(run)
+    there = [name for name in listed if (run / name).is_file()]
+    whole = [name for name, now in _described(run, there).items() if now == listed[name]]
+    return [name for name in listed if name not in whole]
+
+
+def _listed(run: Path) -> dict[str, Any]:
+    return read_json(run / NAME, files=dict)["files"]
+
+
+def _described(run: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    def one(name: str) -> dict[str, Any]:
+        with (run / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": (run / name).stat().st_size, "sha256": digest}
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
