@@ -247,8 +247,7 @@ def initial_states(task: Task, chunk: Sequence[int]) -> State:
 
 def load_states(task: Task, folder: Path, seeds: Sequence[int]) -> dict[int, checkpoint.Saved]:
     """Those of the seeds that have a checkpoint in the folder. Raises as `checkpoint.load`."""
-    like = jax.eval_shape(lambda: initial_states(task, [0]))
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), like)
+    like = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], initial_states(task, [0])))
     return {k: v for k, v in checkpoint.load(folder, like).items() if k in seeds}
 
 
@@ -272,17 +271,17 @@ def _optimise_chunk(
 
     It ends early where no seed of it is worth another step.
     """
-    if chunk[0] in saving.saved:
-        rows = (saving.saved[seed].state for seed in chunk)
-        states = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+    known = {seed: saving.saved[seed] for seed in chunk if seed in saving.saved}
+    if known:
+        states = jax.tree.map(lambda *rows: np.stack(rows), *(known[k].state for k in chunk))
     else:
         states = initial_states(task, chunk)
     states, shared = place(device_mesh, states, task.shared)
-    for seed in dict.fromkeys(chunk):
-        if seed in saving.saved and saving.saved[seed].diverged:
-            health.note(seed, saving.saved[seed].diverged)
+    for seed, one in known.items():
+        if one.diverged:
+            health.note(seed, one.diverged)
     saved_at, metrics = hosts.clock(), {}
-    reached = saving.saved[chunk[0]].step if chunk[0] in saving.saved else 0
+    reached = known[chunk[0]].step if known else 0
     with checkpoint.writer(saving.folder, chunk, device_mesh.size, reached) as save:
 
         def on_block(progress: loop.Progress) -> None:

@@ -190,6 +190,11 @@ class VAEConfig:
         check_numbers("vae", vars(self), VAE_BOUNDS)
         flags = ("mid_block_add_attention", "use_quant_conv", "use_post_quant_conv")
         check_flags("vae", vars(self), flags)
+        if self.in_channels != self.out_channels:
+            raise ValueError(
+                f"vae config: in_channels {self.in_channels} and out_channels "
+                f"{self.out_channels} have to be the same, 3, or 4 with opacity"
+            )
         for channels in self.block_out_channels:
             if channels % self.norm_num_groups:
                 raise ValueError(

@@ -49,8 +49,8 @@ MAX_TRANSFORMERS = 160  # SDXL has 65
 VAE_BOUNDS = {
     "block_out_channels": (1, 8192),
     "layers_per_block": (1, 8),
-    "in_channels": (3, 3),
-    "out_channels": (3, 3),
+    "in_channels": (3, 4),
+    "out_channels": (3, 4),
     "latent_channels": (1, 64),
     "norm_num_groups": (1, 1024),
     "scaling_factor": (1e-6, 1e6),

@@ -41,11 +41,11 @@ def read_params(file: Path, expected: dict, names: Callable, dtype) -> dict:
     not finite.
     """
     places = _stored(file)
-    if expected and not any(key in places for key in expected):
+    stored = names(set(places))
+    if expected and not any(key in stored for key in expected):
         what = foreign.layout(places) or "another model's"
         wanted = next(iter(expected))
         raise ValueError(f"{file} is {what}: it has none of the tensors needed, such as {wanted}")
-    stored = names(set(places))
     check(
         file,
         {key: keys.torch_shape(path, leaf.shape) for key, (path, leaf) in expected.items()},

@@ -1,14 +1,16 @@
 """Training of the autoencoder: reconstruction with an edge term, and a light KL penalty."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dsd_jax.training.views import Views, draw_pictures
+from dsd_jax.training.views import Views, composite, draw_pictures
 
 
 def reconstruction_error(decoded, target):
-    """Charbonnier distance of pictures [b, h, w, 3] and of their differences between neighbours."""
+    """Charbonnier distance of pictures [b, h, w, k] and of their differences between neighbours."""
     error = decoded - target
     edges = jnp.mean(_charbonnier(jnp.diff(error, axis=1))) + jnp.mean(
         _charbonnier(jnp.diff(error, axis=2))
@@ -26,7 +28,7 @@ def make_loss(model, batch: int, kl_weight: float = 3e-4):
     def loss(params, views: Views, constants, key):
         del constants
         key_batch, key_noise = jax.random.split(key)
-        x = draw_pictures(key_batch, views, batch)
+        x = draw_pictures(key_batch, views, batch, model.config.in_channels == 4)
         mean, logvar = model.apply({"params": params}, x, method="encode")
         mean, logvar = mean.astype(jnp.float32), logvar.astype(jnp.float32)
         logvar = jnp.clip(logvar, -30.0, 20.0)
@@ -40,14 +42,33 @@ def make_loss(model, batch: int, kl_weight: float = 3e-4):
     return loss
 
 
-def psnr(model, params, pictures, batch: int = 64) -> float:
-    """Mean PSNR in dB of pictures [b, h, w, 3] in [0, 1] through the autoencoder's mean."""
+class Quality(NamedTuple):
+    """How well pictures come through the autoencoder.
+
+    Attributes:
+        psnr_db: of colours in [0, 1], mean over pictures.
+        opacity_iou: where opacity is above 1/2, mean over pictures; None without opacity.
+    """
+
+    psnr_db: float
+    opacity_iou: float | None
+
+
+def quality(model, params, rgba, batch: int = 64) -> Quality:
+    """Of premultiplied uint8 pictures [b, h, w, 4] on grey, through the posterior's mean."""
+    opacity = model.config.in_channels == 4
 
     @jax.jit
-    def mse(params, x):
+    def through(params, rgba):
+        x = composite(rgba, opacity=opacity)
         mean, _ = model.apply({"params": params}, x * 2 - 1, method="encode")
         decoded = model.apply({"params": params}, mean, method="decode").astype(jnp.float32)
-        return jnp.mean(jnp.square(jnp.clip(decoded / 2 + 0.5, 0, 1) - x), (1, 2, 3))
+        decoded = jnp.clip(decoded / 2 + 0.5, 0, 1)
+        error = jnp.mean(jnp.square(decoded - x)[..., :3], (1, 2, 3))
+        found, there = decoded[..., -1] > 0.5, rgba[..., 3] > 127
+        shared, either = (jnp.sum(m, (1, 2)) for m in (found & there, found | there))
+        return error, shared / jnp.maximum(either, 1)
 
-    errors = [mse(params, pictures[i : i + batch]) for i in range(0, len(pictures), batch)]
-    return float(np.mean(-10 * np.log10(np.concatenate(errors))))
+    parts = [through(params, rgba[i : i + batch]) for i in range(0, len(rgba), batch)]
+    errors, ious = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+    return Quality(float(np.mean(-10 * np.log10(errors))), float(ious.mean()) if opacity else None)

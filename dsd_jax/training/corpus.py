@@ -24,6 +24,8 @@ from dsd_jax.rendering.cameras import DISTANCE, orbit
 from dsd_jax.rendering.scene import GREY
 
 PHRASES = ("", *VIEWS)
+# What needs no more than this to be lifted to a mean luma of 0.9 is white, else gray.
+_WHITE_GAIN = 1.3
 
 
 class Palettes(NamedTuple):
@@ -63,7 +65,7 @@ def make_palettes(
 ) -> Palettes:
     """Palette 0 is the object's own; the rest turn its hue.
 
-    What has no colour gets one of `tints`.
+    What has no colour gets one of `tints`; its own palette is called white or gray.
     """
     n, names = len(data), sorted(tints)
     result = Palettes(
@@ -74,6 +76,8 @@ def make_palettes(
         colourless = data.colourless[i]
         found = captions.colours_of(data.caption[i])
         gain = tint_gain(data.triangles(i), data.colours(i)) if colourless else 1.0
+        if colourless:
+            result.name[i][0] = "white" if gain < _WHITE_GAIN else "gray"
         for j in range(1, k):
             if colourless:
                 name = names[rng.integers(len(names))]
@@ -90,22 +94,26 @@ def make_palettes(
     return result
 
 
-def recolour(rgba, angle, factor, background=GREY):
+def recolour(rgba, angle, factor, background=GREY, opacity: bool = False):
     """Premultiplied uint8 pictures [..., 4] in a palette, on `background` (0..1).
 
-    Returns rgb [..., 3] in [-1, 1].
+    Returns rgb [..., 3] in [-1, 1]; with `opacity` as a fourth channel.
     """
     rgba = rgba.astype(jnp.float32) / 255
-    rgb = tint(hue_rotate(rgba[..., :3], angle), factor)
-    return (rgb + background * (1 - rgba[..., 3:])) * 2 - 1
+    rgb = tint(hue_rotate(rgba[..., :3], angle), factor) + background * (1 - rgba[..., 3:])
+    return (jnp.concatenate([rgb, rgba[..., 3:]], -1) if opacity else rgb) * 2 - 1
 
 
 def wordings(rng: np.random.Generator, data: Objects, palettes: Palettes, m: int) -> list:
-    """Prompts [n][k][m] of each object in each palette: a third category, the rest caption."""
+    """Prompts [n][k][m] of each object in each palette: a third category, the rest caption.
+
+    Half of the categories that could name a tint leave it out, so that "a car" has a colour.
+    """
 
     def draw(i, j):
         name = palettes.name[i][j]
         short = captions.category_variants(data.category[i], tint=name)
+        short += captions.category_variants(data.category[i]) if name and j else []
         long = captions.caption_variants(
             data.caption[i],
             recoloured=bool(palettes.angle[i, j]),
@@ -147,7 +155,7 @@ def encode_views(mesh, model, params, rgba, angle, tint, background=GREY):
     """
 
     def one(params, rgba, angle, factor):
-        pictures = recolour(rgba, angle, factor, background)
+        pictures = recolour(rgba, angle, factor, background, model.config.in_channels == 4)
         mean, _ = model.apply({"params": params}, pictures, method="encode")
         return mean.astype(jnp.float16)
 

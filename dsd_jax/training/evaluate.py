@@ -23,7 +23,6 @@ from dsd_jax.priors import Viewpoint
 from dsd_jax.priors.stable_diffusion import Prior, load
 from dsd_jax.rendering.cameras import DISTANCE, orbit
 from dsd_jax.training import autoencoder
-from dsd_jax.training.views import composite
 
 SEEDS = 8
 GUIDANCE = 5.0
@@ -82,7 +81,7 @@ def run(folder: Path, data: Objects, out: Path, log: Callable[[str], None] = pri
     """Score the prior in `folder`; writes `out`/scores.json and the sample sheets."""
     out.mkdir(parents=True, exist_ok=True)
     prior, bank, network = load(folder), load_bank(), load_efficientnet()
-    scores = {"psnr_db": reconstruction(prior, data), **categories(prior, bank, network, data, out)}
+    scores = {**reconstruction(prior, data), **categories(prior, bank, network, data, out)}
     log(f"psnr {scores['psnr_db']:.2f} dB, right category {scores['accepted']:.3f}")
     scores |= directions(prior, bank, network, out)
     log(f"directions {scores['direction']}, diversity {scores['diversity']}")
@@ -90,13 +89,13 @@ def run(folder: Path, data: Objects, out: Path, log: Callable[[str], None] = pri
     return scores
 
 
-def reconstruction(prior: Prior, data: Objects, objects: int = 256) -> float:
-    """PSNR in dB of the autoencoder on fresh views on grey."""
+def reconstruction(prior: Prior, data: Objects, objects: int = 256) -> dict:
+    """`autoencoder.Quality` on fresh views."""
     chosen = np.linspace(0, len(data) - 1, min(objects, len(data))).astype(int)
     plan = pictures.plan_views(np.random.default_rng(12345), len(chosen), 1)
     rgba = pictures.render_views(data, chosen, plan, resolution=prior.image_size)[:, 0]
     vae = prior.networks.vae
-    return autoencoder.psnr(vae, prior.params["vae"], np.asarray(composite(rgba)))
+    return autoencoder.quality(vae, prior.params["vae"], rgba)._asdict()
 
 
 def categories(prior: Prior, bank: Bank, network, data: Objects, out: Path) -> dict:

@@ -15,6 +15,7 @@ from dsd_jax.models import networks as networks_lib
 from dsd_jax.models.tokenizer import train_tokenizer
 from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
 from dsd_jax.training import corpus
+from dsd_jax.training.settings import TrainingSettings
 
 WORDINGS = 12
 SCHEDULER = {
@@ -31,8 +32,13 @@ SCHEDULER = {
 }
 
 
-def configs(vocabulary: int, resolution: int = 128, small: bool = False) -> tuple:
-    """config.json dictionaries of unet, vae and text encoder; `small` is for trials."""
+def configs(
+    vocabulary: int, resolution: int = 128, small: bool = False, opacity: bool = True
+) -> tuple:
+    """config.json dictionaries of unet, vae and text encoder.
+
+    `small` is for trials; with `opacity` pictures have that as a fourth channel.
+    """
     latent = resolution // 8
     channels, width = ((32, 64), 64) if small else ((64, 128, 128), 192)
     unet = {
@@ -53,8 +59,8 @@ def configs(vocabulary: int, resolution: int = 128, small: bool = False) -> tupl
     vae = {
         "_class_name": "AutoencoderKL",
         "sample_size": resolution,
-        "in_channels": 3,
-        "out_channels": 3,
+        "in_channels": 3 + opacity,
+        "out_channels": 3 + opacity,
         "latent_channels": 4,
         "block_out_channels": [8, 16, 16, 16] if small else [32, 64, 96, 96],
         "down_block_types": ["DownEncoderBlock2D"] * 4,
@@ -126,19 +132,38 @@ def prepare_text(
 
 
 def load_params(folder: Path, networks) -> dict:
-    """Weights of an exported folder, to continue from; must have the shape of `networks`."""
+    """Weights of an exported folder, to continue from; must have the shape of `networks`.
+
+    But an autoencoder without opacity may become one with it: see `with_opacity`.
+    """
     pipeline = load_pipeline(folder)
-    wanted = networks_lib.param_shapes(networks)
+    wanted, params = networks_lib.param_shapes(networks), pipeline.params
+    channels = [vae.config.in_channels for vae in (pipeline.networks.vae, networks.vae)]
+    if channels == [3, 4]:
+        params = {**params, "vae": with_opacity(params["vae"])}
     for name, tree in wanted.items():
-        if jax.tree.map(np.shape, pipeline.params[name]) != jax.tree.map(np.shape, tree):
+        if jax.tree.map(np.shape, params[name]) != jax.tree.map(np.shape, tree):
             raise ValueError(f"{folder}: its {name} has another shape than this recipe's")
-    return pipeline.params
+    return params
 
 
-def save(folder: Path, resolution, small, params, scaling, data: Objects, tokenizer: Path) -> None:
-    """Write the folder in diffusers layout (float16), with the list of words it was trained on."""
+def with_opacity(vae: dict) -> dict:
+    """An autoencoder's weights with a fourth channel, that it does not see yet and draws as 1/2."""
+
+    def wider(leaf, axis):
+        return np.pad(leaf, [(0, i == axis % np.ndim(leaf)) for i in range(np.ndim(leaf))])
+
+    first, last = vae["encoder"]["conv_in"], vae["decoder"]["conv_out"]
+    encoder = {**vae["encoder"], "conv_in": {**first, "kernel": wider(first["kernel"], -2)}}
+    decoder = {**vae["decoder"], "conv_out": {k: wider(leaf, -1) for k, leaf in last.items()}}
+    return {**vae, "encoder": encoder, "decoder": decoder}
+
+
+def save(settings: TrainingSettings, params: dict, scaling: float, data: Objects) -> None:
+    """Write OUT/export in diffusers layout (float16), with the list of words it was trained on."""
+    folder, tokenizer = settings.out / "export", settings.out / "tokenizer"
     vocabulary = len(json.loads((tokenizer / "vocab.json").read_text()))
-    unet, vae, text = configs(vocabulary, resolution, small)
+    unet, vae, text = configs(vocabulary, settings.resolution, settings.small, settings.opacity)
     networks = networks_lib.build(unet, {**vae, "scaling_factor": scaling}, text)
     pipeline = Pipeline(networks, params, scheduler=SCHEDULER)
     save_pipeline(folder, pipeline, tokenizer=tokenizer, dtype=np.float16)

@@ -33,7 +33,8 @@ def run(folder: Path, data: Objects, out: Path, log: Callable[[str], None] = pri
         return log("no sheet: of these objects none is held out that has colours of its own")
     prior = load(folder)
     views, plan = views_of(data, shown, prior.image_size)
-    samples = sample(prior, views[:, 0], target_poses(prior, plan), NOISES)
+    known = views[:, 0] if prior.sees_opacity else views[:, 0, ..., :3]
+    samples, views = sample(prior, known, target_poses(prior, plan), NOISES), views[..., :3]
     blocks = np.concatenate([views[:, 1:, None], samples], 2)
     tiles = np.concatenate([views[:, :1], blocks.reshape(len(views), -1, *views.shape[2:])], 1)
     labels = ["known"]
@@ -59,7 +60,7 @@ def sample(
     guidance: float = 3.0,
     steps: int = 30,
 ) -> np.ndarray:
-    """DDIM samples [n, m, seeds, H, W, 3] in [0, 1] of pictures [n, H, W, 3] at poses [n, m, 4].
+    """DDIM samples [n, m, seeds, H, W, 3] in [0, 1] of pictures [n, H, W, k] at poses [n, m, 4].
 
     Seed k starts from the same noise for every object and every view.
     """
@@ -84,13 +85,13 @@ def sample(
 def views_of(
     data: Objects, chosen: Sequence[int] | np.ndarray, resolution: int, seed: int = 0
 ) -> tuple[np.ndarray, pictures.ViewPlan]:
-    """Four views [n, 4, H, W, 3] in [0, 1] of chosen objects on white, 90 degrees apart.
+    """Four views [n, 4, H, W, 4] in [0, 1] of chosen objects on white, 90 degrees apart.
 
     Elevations and lights are random, see `pictures.plan_views`.
     """
     plan = pictures.plan_views(np.random.default_rng(seed), len(chosen), 1)
     rgba = pictures.render_views(data, chosen, plan, resolution=resolution)
-    return np.asarray(composite(rgba, WHITE)), plan
+    return np.asarray(composite(rgba, WHITE, opacity=True)), plan
 
 
 def target_poses(prior: Prior, plan: pictures.ViewPlan) -> np.ndarray:

@@ -39,6 +39,8 @@ class TrainingSettings:
     """Peak learning rate of denoiser and text or vision encoder."""
     resolution: int = 128
     """Side of the pictures."""
+    opacity: bool = True
+    """Pictures have opacity as a fourth channel, which the prior then sees."""
     small: bool = False
     """Miniature networks, for a trial on a CPU."""
     seed: int = 0

@@ -19,7 +19,7 @@ from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.training import autoencoder, common, corpus, diffusion, export, stage
 from dsd_jax.training.compiling import Ahead, render
 from dsd_jax.training.settings import TrainingSettings, compute_dtype
-from dsd_jax.training.views import Views, composite
+from dsd_jax.training.views import Views
 
 
 def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float, log) -> bool:
@@ -34,7 +34,7 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
         data, settings.palettes, settings.out, tokenizer=origin and origin / "tokenizer"
     )
     networks = networks_lib.build(
-        *export.configs(len(text.tokenizer), settings.resolution, settings.small),
+        *export.configs(len(text.tokenizer), settings.resolution, settings.small, settings.opacity),
         dtype=compute_dtype(),
     )
     if origin:
@@ -91,13 +91,10 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     )
     params = {"vae": params["vae"], **jax.device_get(state.average)}
     export.save(
-        settings.out / "export",
-        settings.resolution,
-        settings.small,
+        settings,
         params,
         float(constants["scaling"]),
         data,
-        settings.out / "tokenizer",
     )
     log(f"exported {settings.out / 'export'}")
     return finished
@@ -125,6 +122,5 @@ def _train_vae(networks, params, rgba, weight, settings: TrainingSettings, mesh,
         log=log,
     )
     sample = np.asarray(rgba[:: max(1, len(rgba) // 64), 0])
-    psnr = autoencoder.psnr(networks.vae, state.average, np.asarray(composite(sample)))
-    log(f"vae: PSNR {psnr:.2f} dB on its views")
+    log(f"vae: {autoencoder.quality(networks.vae, state.average, sample)} on its views")
     return jax.device_get(state.average), finished

@@ -30,14 +30,18 @@ def draw_objects(key, weight, b: int):
     return jax.random.categorical(key, jnp.log(weight), shape=(b,))
 
 
-def composite(rgba, background=GREY):
-    """Premultiplied uint8 [..., 4] over `background` (0..1): rgb in [0, 1]."""
+def composite(rgba, background=GREY, opacity: bool = False):
+    """Premultiplied uint8 [..., 4] over `background` (0..1): [..., 3] in [0, 1].
+
+    With `opacity` that stays, as a fourth channel.
+    """
     rgba = rgba.astype(jnp.float32) / 255
-    return rgba[..., :3] + background * (1 - rgba[..., 3:])
+    rgb = rgba[..., :3] + background * (1 - rgba[..., 3:])
+    return jnp.concatenate([rgb, rgba[..., 3:]], -1) if opacity else rgb
 
 
-def draw_pictures(key, views: Views, b: int):
-    """A batch for the autoencoder [b, h, w, 3] in [-1, 1].
+def draw_pictures(key, views: Views, b: int, opacity: bool = False):
+    """A batch for the autoencoder [b, h, w, 3] in [-1, 1]; with `opacity` as a fourth channel.
 
     Half keeps its palette, half gets a rotated hue; half stands on the project's grey, half on a
     random colour; a quarter is blurred, since early renderings of a 3D field are.
@@ -52,6 +56,7 @@ def draw_pictures(key, views: Views, b: int):
     plain = jax.random.bernoulli(keys[5], 0.5, (b, 1, 1, 1))
     rgb = jax.vmap(hue_rotate)(rgba[..., :3], angle)
     picture = rgb + jnp.where(plain, GREY, colour) * (1 - rgba[..., 3:])
+    picture = jnp.concatenate([picture, rgba[..., 3:]], -1) if opacity else picture
     flip = jax.random.bernoulli(keys[6], 0.5, (b, 1, 1, 1))
     picture = jnp.where(flip, picture[:, :, ::-1], picture)
     return _blur(picture, b // 4) * 2 - 1

@@ -8,8 +8,9 @@ import pytest
 
 from dsd_jax.cli import train_prior
 from dsd_jax.data.objects import load_objects
+from dsd_jax.models import networks
 from dsd_jax.priors.stable_diffusion import load
-from dsd_jax.training import corpus, evaluate
+from dsd_jax.training import corpus, evaluate, export, views
 from dsd_jax.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -48,7 +49,7 @@ def test_stops_and_continues(trained):
 def test_export_is_a_prior(trained):
     out, _ = trained
     prior = load(out / "export")
-    assert prior.denoises_together and prior.latent_shape == (4, 4, 4)
+    assert prior.denoises_together and prior.latent_shape == (4, 4, 4) and prior.sees_opacity
     assert "tower" in json.loads((out / "export/words.json").read_text())
     images = evaluate.sample(prior, ["a tower", "a brick"], 2, (0, 90, 180, 270), steps=2)
     assert images.shape == (2, 2, 4, 32, 32, 3)
@@ -106,3 +107,46 @@ def test_gradient_is_the_mean_over_devices():
     gradient = w / jnp.maximum(1.0, jnp.linalg.norm(w))  # d mean(w^2) = w for two entries
     update, _ = reference.update(gradient, reference.init(w), w)
     np.testing.assert_allclose(new.params["w"], w + update, rtol=1e-5)
+
+
+def test_pictures_keep_their_opacity_as_a_fourth_channel():
+    """In a batch of the autoencoder and in a palette; colours are as without it."""
+    rgba = np.random.default_rng(0).integers(0, 256, (2, 4, 8, 8, 4), np.uint8)
+    drawn = [
+        views.draw_pictures(jax.random.key(3), views.Views(rgba, np.ones(2, np.float32)), 6, seen)
+        for seen in (False, True)
+    ]
+    np.testing.assert_array_equal(drawn[0], drawn[1][..., :3])
+    assert drawn[1].shape == (6, 8, 8, 4) and np.abs(drawn[1][..., 3]).max() <= 1
+    plain, whole = (corpus.recolour(rgba[0], 0.3, np.ones(3), opacity=o) for o in (False, True))
+    np.testing.assert_array_equal(plain, whole[..., :3])
+    np.testing.assert_allclose(whole[..., 3], rgba[0, ..., 3] / 127.5 - 1, atol=1e-6)
+
+
+def test_an_autoencoder_goes_on_with_opacity():
+    """It draws colours as before, whatever opacity it is handed."""
+    parts = [export.configs(300, 16, small=True, opacity=opacity) for opacity in (False, True)]
+    before, after = (networks.build(*part) for part in parts)
+    params = networks.init_params(before, jax.random.key(0))["vae"]
+    wider = export.with_opacity(params)
+    x = jax.random.uniform(jax.random.key(1), (1, 16, 16, 4), minval=-1)
+    found, wanted = (
+        module.vae.apply({"params": weights}, picture)
+        for module, weights, picture in ((after, wider, x), (before, params, x[..., :3]))
+    )
+    np.testing.assert_allclose(found[..., :3], wanted, atol=1e-5)
+    np.testing.assert_array_equal(found[..., 3], 0)
+    assert jax.tree.map(np.shape, wider) == jax.tree.map(
+        np.shape, networks.param_shapes(after)["vae"]
+    )
+
+
+def test_plain_words_are_for_coloured_objects(packed):
+    """What has no colour is called white where it has none, and a tint is not always named."""
+    data = load_objects(packed)
+    palettes = corpus.make_palettes(np.random.default_rng(0), data, 3)
+    prompts = corpus.wordings(np.random.default_rng(1), data, palettes, 12)
+    assert palettes.name[2][0] == "white" and all("white" in p.split() for p in prompts[2][0])
+    tint = palettes.name[2][1]
+    named = [tint in p.split() for p in prompts[2][1]]
+    assert any(named) and not all(named)
