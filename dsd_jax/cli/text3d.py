@@ -10,7 +10,7 @@ its own, the step compiled once; runs/overview.html shows all. The exit code is 
 if a seed diverged or nothing of an object is left.
 
 The first command takes 6 to 7 minutes on 2 CPU cores, compiling included; expect the judge to
-accept 3 of 4 houses.
+accept 4 of 4 houses.
 """
 
 import time
