@@ -26,6 +26,7 @@ from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export import manifest
 from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.mesh import MeshSettings, export_seeds
+from dsd_jax.export.model_files import FORMATS
 from dsd_jax.export.run_folder import read_config, seed_folder, seeds_of
 from dsd_jax.metrics.judge import AZIMUTHS_DEG, ELEVATION_DEG
 from dsd_jax.rendering.cameras import Camera, ring
@@ -39,8 +40,9 @@ class Args:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run, for instance runs/a-house-1a2b3c4d."""
-    format: tuple[Literal["glb", "ply", "obj"], ...] = ("glb",)
-    """Which files to write: GLB and OBJ hold a texture, PLY colours at the vertices."""
+    format: tuple[Literal["glb", "ply", "obj", "stl"], ...] = ("glb",)
+    """Which files to write: GLB and OBJ hold a texture, PLY colours at the vertices; STL, for
+    printing, is 100 mm long."""
     faces: int = MeshSettings.faces
     """The most triangles of a mesh."""
     threshold: str = "auto"
@@ -66,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         lambda line: print(line, flush=True),
         lambda line: print(f"error: {line}", file=sys.stderr, flush=True),
     )  # fmt: skip
-    kinds = ("glb", "ply", "obj", "mtl", "png", "json")
+    kinds = (*FORMATS, "mtl", "png", "json")
     written = [
         f"{seed_folder(args.run, seed).name}/mesh.{kind}" for seed in seeds for kind in kinds
     ]
@@ -91,7 +93,7 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
     framing = read_framing(args.run)
     seeds = parse_seeds(args.seeds) if args.seeds else seeds_of(args.run)
     if not args.format:
-        raise ValueError("--format names no format; write glb, ply, obj or several of them")
+        raise ValueError("--format names no format; write glb, ply, obj, stl or several of them")
     if args.faces < 100:
         raise ValueError(f"--faces must be at least 100, not {args.faces}")
     if not 16 <= args.texture_size <= 8192:

@@ -94,7 +94,7 @@ class MeshResult(NamedTuple):
     psnr: Float[np.ndarray, "v"]
 
     def save(self, path: str | Path) -> None:
-        """Write it as `path`, which ends in .glb, .obj or .ply. Raises ValueError for another."""
+        """Write it as `path`: .glb, .obj, .ply or .stl. Raises ValueError for another."""
         save_as(path, self.model)
 
     def summary(self) -> str:

@@ -1,8 +1,9 @@
-"""A model as a file that 3D programs open: GLB, OBJ or PLY.
+"""A model as a file that 3D programs open: GLB, OBJ, PLY or STL.
 
-Letters: n vertices, f faces, h w texels. All three have y up and the front towards +z, as glTF
-wants it, are in no unit of length, and hold sRGB colours; glTF's vertex colours alone are linear
-by its standard, and are converted here.
+Letters: n vertices, f faces, h w texels. The first three have y up and the front towards +z, as
+glTF wants it, are in no unit of length, and hold sRGB colours; glTF's vertex colours alone are
+linear by its standard, and are converted here. STL, for printing, has no colours, z up and the
+front towards -y, and a unit is 100 millimetres.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from dsd_jax.files import atomic_path
 if TYPE_CHECKING:
     from trimesh import Trimesh
 
-FORMATS = ("glb", "ply", "obj")
+FORMATS = ("glb", "ply", "obj", "stl")
+# Of a model that is one unit long, in an STL.
+_MILLIMETRES = 100
 
 
 class Model(NamedTuple):
@@ -113,7 +116,17 @@ def _save_obj(path: Path, model: Model) -> list[Path]:
     return [*written, _write(path, ("\n".join(lines) + "\n").encode())]
 
 
-_WRITERS = {"glb": _save_glb, "ply": _save_ply, "obj": _save_obj}
+def _save_stl(path: Path, model: Model) -> list[Path]:
+    import trimesh
+
+    x, y, z = np.asarray(model.vertices, np.float64).T * _MILLIMETRES
+    mesh = trimesh.Trimesh(np.stack([x, -z, y], 1), model.faces, process=False)
+    data = mesh.export(file_type="stl")
+    assert isinstance(data, bytes)
+    return [_write(path, data)]
+
+
+_WRITERS = {"glb": _save_glb, "ply": _save_ply, "obj": _save_obj, "stl": _save_stl}
 
 
 def _write(path: Path, data: bytes) -> Path:

@@ -166,6 +166,16 @@ def test_files_hold_the_model(textured, tmp_path):
     np.testing.assert_array_equal(image, textured.model.texture)
 
 
+def test_an_stl_is_for_printers(textured, tmp_path):
+    """z is up, the front is towards -y, the longest side is 100 mm; seams of the texture close."""
+    save_model(tmp_path, textured.model, ("stl",))
+    found = trimesh.load(tmp_path / "mesh.stl")
+    (x0, y0, z0), (x1, y1, z1) = 100 * bounds(textured.model)
+    np.testing.assert_allclose(found.bounds, [[x0, -z1, y0], [x1, -z0, y1]], atol=1e-3)
+    assert found.is_watertight and found.volume > 0
+    assert len(found.faces) == len(textured.model.faces)
+
+
 def bounds(model):
     return np.stack([model.vertices.min(0), model.vertices.max(0)])
 
