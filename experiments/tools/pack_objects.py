@@ -18,6 +18,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from dsd_jax.cli import flags
 from dsd_jax.data.meshes import SUFFIXES, read_mesh
 from dsd_jax.data.objects import Item, save_objects
 
@@ -119,9 +120,7 @@ def _take_row(rows: dict, file: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    import tyro
-
     try:
-        main(tyro.cli(Settings))
+        main(flags.cli(Settings, None, __doc__))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
