@@ -147,11 +147,11 @@ def elevation_of(text: str) -> float | None:
 
 
 def doubts(image: Path, picture: InputPicture) -> list[str]:
-    """What a user should know of the cut-out, in one line."""
+    """What a user should know of the picture, in one line."""
     if not picture.doubts:
         return []
     found = "; ".join(picture.doubts)
-    return [f"what was cut out of {image} is doubtful: {found}; --mask says where the object is"]
+    return [f"what was made of {image} is doubtful: {found}; --mask says where the object is"]
 
 
 def fingerprint(picture: InputPicture) -> str:
