@@ -65,6 +65,12 @@ def slug(text: str, limit: int = 48) -> str:
     return name or "prompt"
 
 
+def file_name(text: str) -> str:
+    """The `slug`, with a hash where it leaves out more than spaces: another text, another name."""
+    name = slug(text)
+    return name if name.replace("-", " ") == text else f"{name}-{config_hash(text)}"
+
+
 def config_hash(config: object) -> str:
     """Eight hexadecimal digits that depend on the values of `config`, not on the order of keys."""
     return hashlib.sha256(_dumps(config).encode()).hexdigest()[:8]
@@ -74,6 +80,29 @@ def write_json(path: str | Path, value: object) -> None:
     """Write `value` with sorted keys, atomically. See `plain` for what it may hold."""
     with atomic_path(path) as temporary:
         temporary.write_text(_dumps(value) + "\n", encoding="utf-8")
+
+
+def is_text(text: str) -> bool:
+    """Whether every character is one: bytes of a command line that are not UTF-8 become none."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def read_text(path: str | Path) -> str:
+    """What a text file holds, without the mark that some editors put at its start.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8; says what it seems to be, and how to mend it.
+    """
+    data = Path(path).read_bytes()
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data
+    try:
+        if not wide:
+            return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    kind = "UTF-16" if wide else "Latin-1 or another of one byte a letter"
+    raise ValueError(f"{path} is not UTF-8 but, it seems, {kind}; save it as UTF-8")
 
 
 def read_json(path: str | Path, **kinds: type | UnionType) -> dict[str, Any]:

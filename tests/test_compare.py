@@ -139,7 +139,7 @@ def test_objects(command, tmp_path):
         (["--views", "2"], "--views must be 1 with --task 2d, not 2"),
         (["--seeds", "3"], "--seeds must name at least two"),
         (["--prompts", "none.txt"], "--prompts none.txt: there is no such file"),
-        (["--prompts", "a house", "A house!"], "'A house!' comes twice"),
+        (["--prompts", "a house", "a house"], "'a house' comes twice"),
         (["--clip", "none"], "config.json is missing"),
         (["--prior", "toybix"], "did you mean 'toybox'?"),
     ],

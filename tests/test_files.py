@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.files import atomic_path, config_hash, read_json, slug, sweep, write_json
+from dsd_jax.files import atomic_path, config_hash, file_name, read_json, slug, sweep, write_json
 
 
 def test_appears_only_at_the_end(tmp_path):
@@ -126,3 +126,19 @@ def test_only_temporary_files_are_swept_and_only_old_ones_where_others_write(tmp
     assert {path.name for path in (tmp_path / "a").iterdir()} == set(names)
     sweep(tmp_path)
     assert {path.name for path in (tmp_path / "a").iterdir()} == set(names[2:])
+
+
+def test_other_texts_have_other_file_names():
+    texts = [
+        "a house",
+        "A house",
+        "a house!",
+        "a-house",
+        "一座",
+        "椅子",
+        "prompt",
+        "a" * 60,
+        "a" * 61,
+    ]
+    assert file_name("a house") == "a-house"
+    assert len({file_name(text) for text in texts}) == len(texts)

@@ -58,6 +58,7 @@ def test_two_files_with_a_table(folder, tmp_path):
         ("name,symmetric\nboulder,maybe\n", "symmetric is 'maybe'"),
         ("name\nboulder\nboulder\n", "names 'boulder' twice"),
         (None, "does not exist"),
+        ("name,caption\nboulder,Stück\n", "names.csv is not UTF-8 but, it seems, Latin-1"),
     ],
 )
 def test_mistakes_are_told_in_one_line(folder, tmp_path, capsys, table, message):
@@ -68,11 +69,30 @@ def test_mistakes_are_told_in_one_line(folder, tmp_path, capsys, table, message)
         sys.path.pop(0)
     path = tmp_path / "names.csv"
     if table:
-        path.write_text(table, "utf-8")
+        path.write_text(table, "latin-1")
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         main(Settings(folder=folder, out=tmp_path / "x.npz", table=path))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x.npz").exists()
+
+
+def test_notes_of_macos_are_left_out_with_a_word(folder, tmp_path):
+    for name in ("._boulder.glb", "boulder.glb"):
+        (tmp_path / name).write_bytes((folder / "nature" / "boulder.glb").read_bytes())
+    (tmp_path / "._boulder.glb").write_bytes(b"\0\5\x16\7")
+    result = pack("--folder", tmp_path, "--out", tmp_path / "objects.npz")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == (
+        f"left out: {tmp_path / '._boulder.glb'}: macOS's note on a file, no mesh\n"
+    )
+    assert len(load_objects(tmp_path / "objects.npz")) == 1
+
+
+def test_a_folder_is_no_file_to_write(folder, tmp_path):
+    """Said before anything is read: the folder of meshes is not even there."""
+    result = pack("--folder", tmp_path / "none", "--out", tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: --out {tmp_path} is a folder; give a file")
 
 
 def test_bad_files_stop_or_are_left_out(folder, tmp_path):

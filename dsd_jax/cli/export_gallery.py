@@ -14,6 +14,7 @@ from typing import Annotated
 
 import tyro
 
+from dsd_jax.cli import flags
 from dsd_jax.export.gallery import write_gallery
 
 BAD_INPUT = 2
@@ -31,8 +32,8 @@ class Args:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
     try:
+        args = flags.cli(Args, argv, __doc__)
         print(write_gallery(args.run, args.single_file))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

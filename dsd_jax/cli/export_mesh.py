@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from dsd_jax.cli import flags
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export import manifest
 from dsd_jax.export.gallery import write_gallery
@@ -57,8 +58,8 @@ class Args:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, export; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
     try:
+        args = flags.cli(Args, argv, __doc__)
         seeds, cameras, settings = prepare(args)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

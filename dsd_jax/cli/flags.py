@@ -5,13 +5,17 @@ has a number of that name, without it: --samples 48.
 """
 
 import dataclasses
+import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
+from dsd_jax.files import is_text
 from dsd_jax.recipe.parts import flag
 from dsd_jax.recipe.recipe import Recipe, numbers
 
@@ -20,6 +24,48 @@ HELP_ALL = "--help-all"
 # Annotated[int, RARE] is a flag that --help leaves out.
 RARE = "rarely used"
 _FLAG = re.compile(r"--([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
+_ANY_FLAG = re.compile(r"-\w|--[A-Za-z][\w.-]*(=.*)?", re.DOTALL)
+# Invisible, before what starts with a dash and is no flag: tyro takes it for a value then.
+_VALUE = "\u2060"
+
+
+def cli(
+    kind: type[Args], argv: Sequence[str] | None, description: str | None, default: Any = None
+) -> Args:
+    """What `tyro.cli` reads of a command line; every program of the project reads its own here.
+
+    A ~ at the start of a path is the home folder, and what holds a space is a value even if it
+    starts with a dash. Ends the program as tyro does.
+
+    Args:
+        argv: the command line; None takes that of this process.
+
+    Raises:
+        ValueError: a word is no text.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    for word in argv:
+        if not is_text(word):
+            raise ValueError(f"{ascii(word)[1:-1]} is no text: its bytes are not UTF-8; retype it")
+    spaced = [" " in word and word[0] == "-" and not _ANY_FLAG.fullmatch(word) for word in argv]
+    words = [_VALUE * value + word for value, word in zip(spaced, argv, strict=True)]
+    more = {} if default is None else {"default": default}
+    return _meant(tyro.cli(kind, args=words, description=description, **more))
+
+
+def _meant(value: Any) -> Any:
+    """A value, or those in a dataclass or tuple, as `cli` promises them."""
+    if isinstance(value, Path):
+        return Path(os.path.expanduser(str(value).removeprefix(_VALUE)))
+    if isinstance(value, str):
+        value = value.removeprefix(_VALUE)
+        return os.path.expanduser(value) if value.startswith("~/") else value
+    if isinstance(value, tuple):
+        return tuple(map(_meant, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        own = [one.name for one in dataclasses.fields(value) if one.init]
+        return dataclasses.replace(value, **{name: _meant(getattr(value, name)) for name in own})
+    return value
 
 
 def flag_value(argv: Sequence[str], name: str) -> str | None:
@@ -49,7 +95,7 @@ def parse(
 
     Raises:
         ValueError: a part of the recipe refuses a number, or several have one of that name; says
-            which.
+            which; or as `cli`.
     """
     parts = {part: getattr(recipe, part) for part, _, _ in numbers(recipe) if part}
     if {"-h", "--help"} & {*argv}:
@@ -62,7 +108,7 @@ def parse(
     program = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
     words = ["--help" if word == HELP_ALL else word for word in argv]
     words = with_parts(words, recipe, own_names(kind))
-    parsed: Any = tyro.cli(program, args=words, description=description)
+    parsed: Any = cli(program, words, description)
     found = {
         part: type(value)(**dataclasses.asdict(getattr(parsed, part)))
         for part, value in parts.items()

@@ -53,11 +53,16 @@ class Job(NamedTuple):
     saved: dict[int, Saved]
 
 
-def make_job(args: RunArgs, seeds: list[int], task: Task, told: dict[str, Any]) -> Job:
+def make_job(
+    args: RunArgs, seeds: list[int], task: Task, told: dict[str, Any],
+    given: dict[str, Any] | None = None,
+) -> Job:  # fmt: skip
     """The job of checked arguments; writes nothing.
 
     Args:
         told: what the prior is told, as config.json names it: {"prompt": "a house"}.
+        given: flags of the program's own files, for the command that the gallery shows; they are
+            noted in config.json, but make no other run.
 
     Raises:
         ValueError: `args.out` is the folder of another run, another process is at work in the
@@ -68,6 +73,7 @@ def make_job(args: RunArgs, seeds: list[int], task: Task, told: dict[str, Any]) 
     config = {**told, **about, "preset": args.preset}
     config |= {"pose": args.pose} if args.pose else {}
     folder = validate.folder_of(args.out, task.told, config)
+    config |= results.given_of(args.prior, given)
     lock.refuse_held(folder)
     saved = load_states(task, checkpoints(folder), seeds) if args.resume else {}
     return Job(args, seeds, task, folder, config, saved)

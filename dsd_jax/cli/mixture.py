@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import tyro
 
-from dsd_jax.cli import validate
+from dsd_jax.cli import flags, validate
 from dsd_jax.cli.job import refuse
 from dsd_jax.distillation import DSD, METHODS
 from dsd_jax.engine.results import recipe_config
@@ -58,8 +57,8 @@ class Args:
 
 def main(argv: Sequence[str]) -> int:
     """Parse, check, run; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
     try:
+        args = flags.cli(Args, argv, __doc__)
         seeds, recipes, base = prepare(args)
     except ValueError as error:
         return refuse(error)

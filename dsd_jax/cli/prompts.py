@@ -3,25 +3,33 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsd_jax.files import slug
+from dsd_jax.files import read_text
 
 
 def read(given: Sequence[str]) -> list[str]:
     """The prompts of the .txt files among `given`, one a line, and the others themselves.
 
-    What follows a # is a comment. Raises FileNotFoundError, or ValueError where there is no prompt
-    or two would share a file (see `run_folder.slug`).
+    What follows a # is a comment. Raises OSError where a file cannot be read, or ValueError where
+    it is no text, there is no prompt, or one comes twice.
     """
     found = []
     for text in given:
-        path = Path(text)
-        if path.suffix == ".txt" and not path.is_file():
-            raise FileNotFoundError(f"--prompts {text}: there is no such file")
-        lines = path.read_text("utf-8").splitlines() if path.suffix == ".txt" else [text]
+        lines = _lines(text) if Path(text).suffix.lower() == ".txt" else [text]
         found += [line for line in (line.partition("#")[0].strip() for line in lines) if line]
     if not found:
         raise ValueError(f"--prompts {' '.join(given)} names no prompt")
     for i, prompt in enumerate(found):
-        if slug(prompt) in map(slug, found[:i]):
-            raise ValueError(f"--prompts: {prompt!r} comes twice, or shares its file's name")
+        if prompt in found[:i]:
+            raise ValueError(f"--prompts: {prompt!r} comes twice")
     return found
+
+
+def _lines(file: str) -> list[str]:
+    if Path(file).is_dir():
+        raise ValueError(f"--prompts {file} is a folder; give a file with a prompt a line")
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"--prompts {file}: there is no such file")
+    try:
+        return read_text(file).splitlines()
+    except ValueError as error:
+        raise ValueError(f"--prompts {error}") from None

@@ -91,7 +91,15 @@ def prepare(args: Args, recipe: Recipe) -> Job:
         given_deg = estimated_before(args.run, recipe, told["picture"])
     task = picture_task(prior, picture._replace(elevation_deg=given_deg), recipe)
     assert task.reference is not None
-    return make_job(args.run, seeds, task, told | {"elevation_deg": task.reference.elevation_deg})
+    told["elevation_deg"] = task.reference.elevation_deg
+    return make_job(args.run, seeds, task, told, given(args))
+
+
+def given(args: Args) -> dict[str, Any]:
+    """Which files, and how they are framed; see `make_job`."""
+    files = {name: getattr(args, name) for name in ("image", "mask", "depth", "normal")}
+    found = {name: file.absolute() for name, file in files.items() if file is not None}
+    return found if args.recentre else {**found, "recentre": False}
 
 
 def estimated_before(run: RunArgs, recipe: Recipe, picture: str) -> float | None:
@@ -147,11 +155,11 @@ def elevation_of(text: str) -> float | None:
 
 
 def doubts(image: Path, picture: InputPicture) -> list[str]:
-    """What a user should know of the cut-out, in one line."""
+    """What a user should know of the picture, in one line."""
     if not picture.doubts:
         return []
     found = "; ".join(picture.doubts)
-    return [f"what was cut out of {image} is doubtful: {found}; --mask says where the object is"]
+    return [f"what was made of {image} is doubtful: {found}; --mask says where the object is"]
 
 
 def fingerprint(picture: InputPicture) -> str:

@@ -37,6 +37,7 @@ from typing import Literal
 import jax
 import tyro
 
+from dsd_jax.cli import flags
 from dsd_jax.cli.job import refuse
 from dsd_jax.data import objects as objects_lib
 from dsd_jax.training import common, evaluate, novel_view_prior, novel_view_sheet, text_prior
@@ -62,7 +63,11 @@ class Args:
 
 def main(argv: Sequence[str]) -> int:
     """Parse, check, train; returns the exit code."""
-    return run(tyro.cli(Args, args=argv, description=__doc__))
+    try:
+        args = flags.cli(Args, argv, __doc__)
+    except ValueError as error:
+        return refuse(error)
+    return run(args)
 
 
 def print_with_time(message: str) -> None:

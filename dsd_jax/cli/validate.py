@@ -87,6 +87,7 @@ def folder_of(out: Path, title: str, config: dict[str, Any]) -> Path:
                 f"{folder} was written by dsd_jax {before.get('version')}, and this is "
                 f"{config['version']}, which makes other objects; give another --out"
             )
+        before.pop("given", None)  # where its files were
         differences = _differences(before, plain(config))
         if differences:
             raise ValueError(

@@ -20,7 +20,7 @@ from typing import Annotated
 
 import tyro
 
-from dsd_jax.cli import validate
+from dsd_jax.cli import flags, validate
 from dsd_jax.export.live import load_live
 from dsd_jax.export.run_folder import read_mesh_report, seed_folder, seeds_of
 from dsd_jax.export.viewer import PORT, STEP, Exhibit, Viewer, check_port, how_to_reach
@@ -40,8 +40,8 @@ class Args:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, serve until Ctrl-C; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
     try:
+        args = flags.cli(Args, argv, __doc__)
         validate.extra("viser", "view.py", "viewer")
         exhibits = [shown for row, run in enumerate(args.runs) for shown in exhibits_of(run, row)]
         check_port(args.port)

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import tyro
-
+from dsd_jax.cli import flags
 from dsd_jax.metrics.bank import load_bank
 from dsd_jax.priors import EMBEDDED
 
@@ -27,14 +26,14 @@ class Args:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the list; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
     try:
+        args = flags.cli(Args, argv, __doc__)
         if args.all:
             words = json.loads((EMBEDDED["toybox"] / "words.json").read_text("utf-8"))
             lines = [f"{word} {count}" for word, count in words.items()]
         else:
             lines = sorted(load_bank().categories)
-    except FileNotFoundError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print("\n".join(lines))

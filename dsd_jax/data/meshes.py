@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dsd_jax.data import mesh_files
 from dsd_jax.data.corrections import linear_to_srgb
 from dsd_jax.data.objects import MAX_FACES, Item
 
@@ -28,18 +29,21 @@ def read_mesh(path: str | Path, *, z_up: bool = False, linear: bool = False) -> 
         linear: the colours of an OBJ or PLY file are linear.
 
     Raises:
-        ValueError: unreadable, without triangles, or not to be simplified to `MAX_FACES` of them.
+        ValueError: unreadable (see `mesh_files.check`), without triangles, or not to be
+            simplified to `MAX_FACES` of them.
     """
     import trimesh
 
     path = Path(path)
+    linear = linear or path.suffix.lower() in (".glb", ".gltf")
     try:
+        mesh_files.check(path)
         scene = trimesh.load_scene(path)
         parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
+        coloured = [(part, *_face_colours(part, linear)) for part in parts if len(part.faces)]
     except Exception as error:  # trimesh's readers raise whatever they stumble over
-        raise ValueError(f"{path.name} is not readable: {error}") from None
-    linear = linear or path.suffix.lower() in (".glb", ".gltf")
-    coloured = [(part, *_face_colours(part, linear)) for part in parts if len(part.faces)]
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path.name} is not readable: {said}") from None
     if not coloured:
         raise ValueError(f"{path.name} holds no triangles")
     offsets = np.cumsum([0, *(len(part.vertices) for part, _, _ in coloured)])

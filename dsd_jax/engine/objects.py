@@ -181,7 +181,7 @@ class Objects(Sequence[Object]):
         known = results.config_of(about.recipe, self.seeds, about.prior, about.precision)
         if about.reference is not None:
             told["elevation_deg"] = about.reference.elevation_deg
-        return told | known
+        return told | known | results.given_of(about.prior)
 
     @cached_property
     def own_scenes(self) -> dict[int, SavedScene]:

@@ -32,6 +32,7 @@ from dsd_jax.export.scenes import describe_field, save_scene
 from dsd_jax.export.video import save_video, turntable_azimuths_deg
 from dsd_jax.files import plain, write_json
 from dsd_jax.metrics.scores import Scores, of_prompt
+from dsd_jax.priors import EMBEDDED
 from dsd_jax.recipe.recipe import Recipe, method_name
 from dsd_jax.recipe.state import State
 from dsd_jax.rendering.cameras import AZIMUTHS_DEG, ELEVATION_DEG, Camera, ring
@@ -167,6 +168,17 @@ def config_of(recipe: Recipe, seeds: list[int], prior: str, precision: str) -> d
         "recipe": recipe_config(recipe),
         "version": dsd_jax.__version__,
     }
+
+
+def given_of(prior: str, files: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What config.json notes besides, for the gallery's command: where the given files are.
+
+    It makes no other run. Empty where neither the prior nor anything else is a file.
+    """
+    given = dict(files or {})
+    if prior not in EMBEDDED and Path(prior).exists():
+        given["prior"] = Path(prior).absolute()
+    return {"given": plain(given)} if given else {}
 
 
 class _Silent:

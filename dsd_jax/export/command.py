@@ -5,37 +5,55 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsd_jax.distillation import METHODS
+from dsd_jax.priors import EMBEDDED
 from dsd_jax.recipe.parts import flag
 from dsd_jax.recipe.presets import PRESETS, of_picture
 from dsd_jax.recipe.recipe import numbers, with_method
 
 
 def command_line(config: Mapping[str, Any]) -> str:
-    """`python experiments/text3d.py ...` for a POSIX shell, with what is not the preset's own.
+    """`dsd text3d ...` for a POSIX shell in any folder, with what is not the preset's own.
 
-    For a run of a picture it is single_view.py, and the picture's folder is not known.
+    For a run of a picture it is `dsd single-view`. It is "" where no command makes the run again:
+    its method, prior or field is of your own, or where its picture is was never told.
 
     Args:
-        config: what config.json holds; numbers that are no longer known are left out.
+        config: what config.json holds; numbers that are no longer known are left out. `given` says
+            where the files are that the command line named.
     """
     preset, method = config.get("preset") or "standard", config.get("method", "dsd")
+    given, recipe = config.get("given") or {}, config["recipe"]
+    prior = given.get("prior", config.get("prior", "toybox"))
+    own_prior = prior.isidentifier() and prior not in EMBEDDED  # named by its class
+    own_field = recipe.get("field", {}).get("kind", "hash_grid") != "hash_grid"
+    told = "prompt" in config or "image" in given
+    if method not in METHODS or own_prior or own_field or not told:
+        return ""
     usual = PRESETS.get(preset, PRESETS["standard"])
     if "prompt" in config:
-        words = ["text3d.py", "--prompt", config["prompt"]]
+        words = ["text3d", *_flag("prompt", config["prompt"])]
     else:
-        usual, words = of_picture(usual), ["single_view.py", "--image", config["image"]]
-        words += ["--elevation-deg", f"{config['elevation_deg']:g}"]
+        usual, words = of_picture(usual), ["single-view"]
+        for name in ("image", "mask", "depth", "normal"):
+            words += _flag(name, given[name]) if name in given else []
+        words += [] if given.get("recentre", True) else ["--no-recentre"]
+        words += _flag("elevation-deg", str(config["elevation_deg"]).removesuffix(".0"))
     words += ["--seeds", seeds_text(config["seeds"])]
+    known = {**config, "preset": preset, **given}
     for name in ("method", "prior", "pose", "preset", "precision"):
-        if name in config:
-            words += [f"--{name}", config[name]]
-    if method in METHODS:
-        usual = with_method(usual, method)
+        words += _flag(name, known[name]) if name in known else []
+    usual = with_method(usual, method)
     for part, name, value in numbers(usual):
-        own = config["recipe"].get(part, {}) if part else config["recipe"]
+        own = recipe.get(part, {}) if part else recipe
         if name in own and own[name] != value:
-            words += [f"--{flag(part, name)}" if part else f"--{name}", str(own[name])]
-    return f"python experiments/{shlex.join(words)}"
+            words += _flag(flag(part, name) if part else name, own[name])
+    return shlex.join(["dsd", *words])
+
+
+def _flag(name: str, value: object) -> list[str]:
+    """A flag and its value; one word where the value might be taken for another flag."""
+    text = str(value)
+    return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

@@ -11,23 +11,30 @@ before and behind it. Needs viser (extra `viewer`).
 import contextlib
 import getpass
 import io
+import re
 import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
-from dsd_jax.export.live import Live, camera_from, picture
+from dsd_jax.export.live import FAR, Live, camera_from, picture
 from dsd_jax.export.pictures import to_uint8
-from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG
+from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG, Camera
 
 HOST, PORT = "127.0.0.1", 8080
 MESHES = "none, meshes only"
 # Between two objects.
 STEP = 2.0
+# What the panel offers: (least, most, step).
+HEIGHTS, SAMPLES = (64, 512, 64), (16, 128, 16)
+# Pages that may connect: this machine's own, at whatever port SSH forwards; None is no page.
+_ORIGINS = (re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"), None)
 
 
 class Exhibit(NamedTuple):
@@ -83,7 +90,8 @@ class Viewer:
 
         self.drawn = 0
         self._exhibits = {exhibit.name: exhibit for exhibit in exhibits}
-        with contextlib.redirect_stdout(io.StringIO()):  # `how_to_reach` says it
+        silent = contextlib.redirect_stdout(io.StringIO())  # `how_to_reach` says it
+        with silent, _for_own_pages():
             self._server = viser.ViserServer(HOST, port, label="dsd_jax", verbose=False)
         self._place_camera()
         gui = self._server.gui
@@ -92,8 +100,8 @@ class Viewer:
             "Render live", [MESHES, *self._exhibits], initial_value=chosen,
             hint="The field itself, from where you look; a click on a mesh chooses it, too.",
         )  # fmt: skip
-        self._height = gui.add_slider("Resolution", min=64, max=512, step=64, initial_value=192)
-        self._samples = gui.add_slider("Samples a ray", min=16, max=128, step=16, initial_value=48)
+        self._height = _slider(gui, "Resolution", HEIGHTS, 192)
+        self._samples = _slider(gui, "Samples a ray", SAMPLES, 48)
         self._note = gui.add_markdown("")
         for handle in (self._choice, self._height, self._samples):
             handle.on_update(self._adjusted)
@@ -172,6 +180,7 @@ class Viewer:
 
     def _draw(self) -> None:
         chosen, clients = self.chosen, self._server.get_clients().values()
+        chosen = chosen if chosen in self._exhibits else MESHES
         for name, mesh in self._meshes.items():
             mesh.visible = name != chosen
         live = None if chosen == MESHES or self._closed else self._exhibits[chosen].live()
@@ -182,9 +191,9 @@ class Viewer:
             return
         for client in clients:
             began, seen = time.perf_counter(), client.camera
-            position = np.subtract(seen.position, self._exhibits[chosen].place)
-            camera = camera_from(_matrix(seen.wxyz), position, seen.fov, seen.aspect)
-            drawn = picture(live, camera, self._height.value, self._samples.value)
+            camera = _camera(seen, self._exhibits[chosen].place)
+            height = _offered(self._height.value, HEIGHTS)
+            drawn = picture(live, camera, height, _offered(self._samples.value, SAMPLES))
             rgb, depth = to_uint8(np.asarray(drawn.rgb)), np.asarray(drawn.depth)
             if client.client_id not in self._server.get_clients():
                 continue  # it has left meanwhile
@@ -194,8 +203,47 @@ class Viewer:
             self._note.content = f"{rgb.shape[1]} x {rgb.shape[0]} in {milliseconds:.0f} ms"
 
 
-def _matrix(wxyz: np.ndarray) -> np.ndarray:
-    """Rotation matrix [3, 3] of a unit quaternion."""
+@contextlib.contextmanager
+def _for_own_pages() -> Iterator[None]:
+    """A viser server that starts meanwhile refuses pages of other sites, as its websockets can.
+
+    Such a page could otherwise steer the viewer from the browser of whoever looks at it; viser
+    itself has no setting for it.
+    """
+    from websockets.asyncio import server
+
+    with mock.patch.object(server, "serve", partial(server.serve, origins=_ORIGINS)):
+        yield
+
+
+# ---- what a browser says, which may be anything ------------------------------------------------
+
+
+def _slider(gui: Any, label: str, offered: tuple[int, int, int], value: int) -> Any:
+    low, high, step = offered
+    return gui.add_slider(label, min=low, max=high, step=step, initial_value=value)
+
+
+def _offered(value: float, offered: tuple[int, int, int]) -> int:
+    """The nearest of what a slider offers: each is compiled, and no more."""
+    low, high, step = offered
+    return low + step * round((_within(value, low, high) - low) / step)
+
+
+def _camera(seen: Any, place: Sequence[float]) -> Camera:
+    """The camera of a browser about an object, its numbers as a camera can have them."""
     from scipy.spatial.transform import Rotation
 
-    return Rotation.from_quat(np.roll(wxyz, -1)).as_matrix()
+    wxyz = [_within(number, -1, 1) for number in seen.wxyz]
+    wxyz = wxyz if np.linalg.norm(wxyz) > 1e-3 else [1, 0, 0, 0]
+    position = [
+        _within(x, -FAR, FAR) - origin for x, origin in zip(seen.position, place, strict=True)
+    ]
+    rotation = Rotation.from_quat(np.roll(wxyz, -1)).as_matrix()
+    fov, aspect = _within(seen.fov, 0.01, 3.1), _within(seen.aspect, 0.1, 10)
+    return camera_from(rotation, np.array(position), fov, aspect)
+
+
+def _within(number: float, low: float, high: float) -> float:
+    """A number between two others; `low` for what is none."""
+    return float(np.clip(np.nan_to_num(float(number), nan=low), low, high))

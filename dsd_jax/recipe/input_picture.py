@@ -9,6 +9,7 @@ obey d tan(fov / 2) = 0.983, as Toybox's do (2.7, 40 degrees), then sees an obje
 Letters: h w pixels of the file, s side of the prepared picture, k channels. Colours are sRGB.
 """
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ from dsd_jax.recipe.cut_out import border_of, cut_out
 FILL = 200 / 256
 SMALLEST, LARGEST = 16, 1024
 _SOLID = 0.5
+# Of opacities and normals what counts as nothing; the share of an object that is worth a word; the
+# smallest difference of two depths.
+_FAINT, _MUCH, _LEVEL = 0.1, 0.2, 1e-6
 
 
 class InputPicture(NamedTuple):
@@ -30,7 +34,7 @@ class InputPicture(NamedTuple):
         mask: [s, s] share of a pixel that the object covers.
         depth: [s, s] as the user's file has it, 0 outside; None where none was given.
         normal: [s, s, 3] unit vectors in the camera's frame, 0 outside; None likewise.
-        doubts: what a user should know about the cut-out, one phrase each.
+        doubts: what a user should know about the picture and what belongs to it, one phrase each.
         name: of the file.
         elevation_deg: of the camera above the horizon; None where the prior is to estimate it.
     """
@@ -107,7 +111,10 @@ def prepare(
         if alpha.max() < _SOLID:
             raise ValueError(f"--mask {mask} is empty: it has to be white where the object is")
     elif alpha.max() < _SOLID:
-        raise ValueError(f"--image {image} is transparent everywhere: there is no object in it")
+        raise ValueError(
+            f"--image {image} is transparent everywhere, {alpha.max():.0%} opaque at most: there "
+            "is no object in it; --mask says where one is"
+        )
     elif alpha.min() > _SOLID:
         alpha, doubts = cut_out(rgb)
         if not alpha.any():
@@ -131,12 +138,17 @@ def prepare(
     rest = framed[..., 4:] / np.maximum(matter, 1e-6)[..., None]
     vectors = rest[..., 0 if depth is None else 1 :]
     lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+    solid, doubts = matter > _SOLID, doubts + _doubts(alpha)
+    if depth is not None and np.ptp(rest[solid, 0]) < _LEVEL:
+        doubts.append(f"--depth {depth} says the same depth everywhere")
+    if normal is not None:
+        doubts += [f"--normal {normal} {doubt}" for doubt in _doubts_of_normals(vectors[solid])]
     return InputPicture(
         rgb=framed[..., :3] + (1 - matter[..., None]) * np.float32(background),
         mask=matter,
         depth=None if depth is None else rest[..., 0],
         normal=None if normal is None else vectors / lengths,
-        doubts=doubts + _doubts(alpha),
+        doubts=doubts,
         name=Path(image).stem,
     )
 
@@ -149,19 +161,32 @@ def _open(path: str | Path, flag: str, size: tuple[int, int] | None = None):
 
     Raises as `prepare` does; `flag` names the file, `size` is the (width, height) it must have.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
+    if Path(path).is_dir():
+        raise ValueError(f"--{flag} {path} is a folder; give a picture")
     if not Path(path).is_file():
         raise FileNotFoundError(f"--{flag} {path} does not exist")
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
+            file.load()
+            image = _upright(file)
+    except Exception as error:  # Pillow's readers raise whatever they stumble over
         raise ValueError(f"--{flag} {path} cannot be read as a picture: {error}") from None
     if size and image.size != size:
         found, given = (f"{w} x {h}" for w, h in (image.size, size))
         raise ValueError(f"--{flag} {path} is {found} pixels, but --image is {given}")
     return image
+
+
+def _upright(image):
+    """A loaded picture as its EXIF data say it stands, or as it is where they cannot be read."""
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of EXIF data, too
+        return image.copy()
 
 
 def unit_rgba(image) -> Float[np.ndarray, "h w 4"]:
@@ -195,14 +220,33 @@ def _mask_of(rgba: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w"]:
 
 def _doubts(alpha: Float[np.ndarray, "h w"]) -> list[str]:
     """What is doubtful about any mask."""
-    solid = alpha > _SOLID
+    from scipy.ndimage import binary_erosion
+
+    solid, inner = alpha > _SOLID, binary_erosion(alpha > _FAINT, iterations=2)
     doubts = []
+    half = (inner & (alpha < 1 - _FAINT)).sum() / max(inner.sum(), 1)
+    if half > _MUCH:
+        doubts.append(
+            f"{half:.0%} of the object is half transparent, and objects become solid where it is "
+            "more than half opaque"
+        )
     if solid.mean() < 0.02:
         doubts.append(f"the object is tiny ({solid.mean():.1%} of the picture)")
     if solid.mean() > 0.9:
         doubts.append(f"the object fills {solid.mean():.0%} of the picture")
     elif border_of(solid[..., None]).any():
         doubts.append("the object touches the picture's border and may be cut off")
+    return doubts
+
+
+def _doubts_of_normals(vectors: Float[np.ndarray, "n 3"]) -> list[str]:
+    """What is doubtful about the normals of an object's pixels, before they get unit length."""
+    away, short = vectors[:, 2] < -_FAINT, np.linalg.norm(vectors, axis=-1) < _SOLID
+    doubts = []
+    if away.mean() > _MUCH:
+        doubts.append(f"faces away from the viewer at {away.mean():.0%} of the object")
+    if short.mean() > _MUCH:
+        doubts.append(f"says no direction at {short.mean():.0%} of the object")
     return doubts
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.tables import markdown
-from dsd_jax.files import atomic_path, slug, write_json
+from dsd_jax.files import atomic_path, file_name, slug, write_json
 from dsd_jax.metrics import bank as banks
 from dsd_jax.metrics import judge, scores
 from dsd_jax.metrics.averages import means
@@ -46,7 +46,7 @@ def result(study: Ablation, name: str, prompt: str) -> Path:
     """The file of one variant and prompt; variants that are alike share it."""
     wanted = recipe_of(name, study.recipe)
     first = next(other for other in VARIANTS if recipe_of(other, study.recipe) == wanted)
-    return study.out / slug(first) / f"{slug(prompt)}.npz"
+    return study.out / slug(first) / f"{file_name(prompt)}.npz"
 
 
 def any_lost(study: Ablation, names: Iterable[str]) -> bool:

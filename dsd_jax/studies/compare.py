@@ -14,7 +14,7 @@ import numpy as np
 
 from dsd_jax.engine.task import make_task
 from dsd_jax.export.pictures import contact_sheet, save_png, to_uint8
-from dsd_jax.files import atomic_path, slug
+from dsd_jax.files import atomic_path, file_name, slug
 from dsd_jax.metrics import clip, judge
 from dsd_jax.metrics.bank import load_bank
 from dsd_jax.priors import Prior
@@ -79,7 +79,7 @@ def any_lost(study: Comparison) -> bool:
 
 def result(out: Path, entry: Entry, prompt: str) -> Path:
     """The file of a method and prompt."""
-    return out / slug(entry.name) / f"{slug(prompt)}.npz"
+    return out / slug(entry.name) / f"{file_name(prompt)}.npz"
 
 
 def _save(out: Path, entry: Entry, prompt: str, seconds: float, **arrays: Any) -> None:
@@ -175,7 +175,7 @@ def _draw(study: Comparison, found: Mapping[str, compare_scores.Results]) -> Non
                 for name, each in found.items()}  # fmt: skip
         grid = np.stack([views[:, 0] for views in four.values()], 1)
         sheet = contact_sheet(grid, labels, tile=96, rows=list(four))
-        save_png(study.out / f"grid_{slug(prompt)}.png", sheet)
+        save_png(study.out / f"grid_{file_name(prompt)}.png", sheet)
         for entry in study.entries if study.in_3d else []:
             sheet = contact_sheet(four[entry.name], labels, tile=96)
             save_png(result(study.out, entry, prompt).with_suffix(".png"), sheet)

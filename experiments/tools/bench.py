@@ -26,13 +26,12 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
-import tyro
 from benchmarks import menu, peer, scaling
 from benchmarks.clock import Care, clock
 from benchmarks.networks import configs, load
 from benchmarks.work import Ready, Work, ceilings
 
-from dsd_jax.cli import validate
+from dsd_jax.cli import flags, validate
 from dsd_jax.files import write_json
 from dsd_jax.priors import choose_precision
 from dsd_jax.recipe.parts import OdeSettings
@@ -71,8 +70,8 @@ class Args:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, measure; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
     try:
+        args = flags.cli(Args, argv, __doc__)
         check(args)
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

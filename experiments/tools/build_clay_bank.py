@@ -24,9 +24,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import tyro
 from jaxtyping import Float, Int
 
+from dsd_jax.cli import flags
 from dsd_jax.data.objects import Objects, load_objects
 from dsd_jax.export.clay import clay_views
 from dsd_jax.files import atomic_path, write_json
@@ -164,4 +164,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    main(flags.cli(Settings, None, __doc__))

@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import tyro
 
+from dsd_jax.cli import flags
 from dsd_jax.data.objects import Objects, load_objects
 from dsd_jax.data.pictures import ViewPlan, plan_lights, render_batches
 from dsd_jax.files import atomic_path, write_json
@@ -293,4 +293,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    main(flags.cli(Settings, None, __doc__))

@@ -21,6 +21,7 @@ from typing import Any
 
 import tyro
 
+from dsd_jax.cli import flags
 from dsd_jax.files import atomic_path
 
 # Classes that training code of Lightning names as keys of a checkpoint's "callbacks".
@@ -169,6 +170,6 @@ def _torch():
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Settings))
+        main(flags.cli(Settings, None, __doc__))
     except (ValueError, FileNotFoundError, ImportError) as error:
         sys.exit(f"error: {error}")

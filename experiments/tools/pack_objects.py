@@ -15,11 +15,14 @@ out or empty. `name` is the file's name or path in the folder, with or without i
 
 import csv
 import dataclasses
+import io
 import sys
 from pathlib import Path
 
+from dsd_jax.cli import flags, validate
 from dsd_jax.data.meshes import SUFFIXES, read_mesh
 from dsd_jax.data.objects import Item, save_objects
+from dsd_jax.files import read_text
 
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -44,6 +47,9 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Read, label and write; one line a file that is left out."""
+    if settings.out.is_dir():
+        raise ValueError(f"--out {settings.out} is a folder; give a file: {settings.out / 'x.npz'}")
+    validate.writable(settings.out.parent)
     files = find_files(settings.folder)
     rows = read_table(settings.table) if settings.table else {}
     items = []
@@ -64,7 +70,7 @@ def main(settings: Settings) -> None:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """The mesh files in and below a folder, sorted.
+    """The mesh files in and below a folder, sorted; those that macOS puts beside them are said.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -72,7 +78,11 @@ def find_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+    found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    files = [file for file in found if not file.name.startswith("._")]
+    for file in found:
+        if file not in files:
+            print(f"left out: {file}: macOS's note on a file, no mesh", file=sys.stderr)
     if not files:
         raise ValueError(f"{folder} holds no {', '.join(SUFFIXES)} file")
     return files
@@ -83,12 +93,12 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it has no column "name", or the same name twice.
+        ValueError: it is no UTF-8, has no column "name", or the same name twice.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file)]
+    lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in lines]
     table = {}
     for row in rows:
         if "name" not in row:
@@ -119,9 +129,7 @@ def _take_row(rows: dict, file: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    import tyro
-
     try:
-        main(tyro.cli(Settings))
-    except (ValueError, FileNotFoundError) as error:
+        main(flags.cli(Settings, None, __doc__))
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -31,9 +31,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from dsd_jax.cli import validate
+from dsd_jax.cli import flags, validate
 from dsd_jax.models import clip_vision, keys
 from dsd_jax.models.architectures import ARCHITECTURES, CLIP_VISION_L, UNET_ZERO123, random_params
 from dsd_jax.models.clip_text import ClipText
@@ -155,9 +154,9 @@ class Args:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, compare one by one; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
-    names = args.only or (("unet-sd21-base",) if args.bf16 else tuple(CASES))
     try:
+        args = flags.cli(Args, argv, __doc__)
+        names = args.only or (("unet-sd21-base",) if args.bf16 else tuple(CASES))
         for name in names:
             validate.choice("only", name, UNETS if args.bf16 else CASES)
         if args.out and args.out.suffix not in (".md", ".json"):

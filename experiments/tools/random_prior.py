@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 
-from dsd_jax.cli import validate
+from dsd_jax.cli import flags, validate
 from dsd_jax.models.architectures import ARCHITECTURES, random_params
 from dsd_jax.models.networks import build, count, param_shapes
 from dsd_jax.models.weights import Pipeline, save_pipeline
@@ -40,8 +39,8 @@ class Args:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, write; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
     try:
+        args = flags.cli(Args, argv, __doc__)
         validate.choice("architecture", args.architecture, ARCHITECTURES)
         validate.writable(args.out)
         if args.seed < 0:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -137,3 +138,46 @@ def test_help_is_short_and_help_all_spells_the_parts_out(capsys):
     assert all(f"--{part}." in short and f"--{part}." in whole for part in parts)
     assert "--prompt" in short and "--field.levels" not in short
     assert "--prompt" in whole and "--field.levels" in whole and "Levels of the hash grid" in whole
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inner:
+    out: Path = Path()
+    profile: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Paths:
+    files: tuple[Path, ...] = ()
+    prior: str = "toybox"
+    prompt: str = ""
+    prompts: tuple[str, ...] = ()
+    number: float = 0.0
+    inner: tyro.conf.OmitArgPrefixes[_Inner] = dataclasses.field(default_factory=_Inner)
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["--out=~/runs", "--profile", "~", "--files", "~/a.png", "b~", "--prior", "~/prior"]
+    found = flags.cli(_Paths, [*words, "--prompts", "~/p.txt", "~ a wave"], None)
+    assert found.inner == _Inner(tmp_path / "runs", tmp_path)
+    assert found.files == (tmp_path / "a.png", Path("b~"))
+    assert found.prior == f"{tmp_path}/prior"
+    assert found.prompts == (f"{tmp_path}/p.txt", "~ a wave")
+    assert flags.cli(_Paths, ["--out=~nobody-of-this-name/x"], None).inner.out.name == "x"
+
+
+def test_values_may_start_with_a_dash():
+    words = ["--prompt", "-a house", "--prompts", "b", "--c d", "- e f", "--number", "-3"]
+    found = flags.cli(_Paths, words, None)
+    assert (found.prompt, found.prompts) == ("-a house", ("b", "--c d", "- e f"))
+    assert found.number == -3
+    assert flags.cli(_Paths, ["--prompt=-a house"], None).prompt == "-a house"
+    assert flags.cli(_Paths, ["--files", "-my house.png"], None).files == (Path("-my house.png"),)
+
+
+@pytest.mark.parametrize("words", [["--prompt", "a \udcff"], ["--prompt=a \udcff"]])
+def test_what_is_no_text_is_refused(words):
+    with pytest.raises(ValueError, match=r"a .udcff is no text") as error:
+        flags.cli(_Paths, words, None)
+    str(error.value).encode()

@@ -10,7 +10,8 @@ from dsd_jax.cli import single_view, text3d
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.command import command_line, seeds_text
-from dsd_jax.recipe.presets import quick
+from dsd_jax.files import plain
+from dsd_jax.recipe.presets import quick, standard
 from dsd_jax.recipe.recipe import changed, with_method
 
 
@@ -34,8 +35,8 @@ def test_a_prompt_s_command_gives_its_configuration_again():
         "recipe": recipe_config(recipe) | {"forgotten": 1}, "version": "0.0.1",
     }  # fmt: skip
     config = json.loads(json.dumps(config))
-    python, script, *flags = shlex.split(command_line(config))
-    assert (python, script) == ("python", "experiments/text3d.py") and len(flags) == 24
+    dsd, program, *flags = shlex.split(command_line(config))
+    assert (dsd, program) == ("dsd", "text3d") and len(flags) == 24
     args, found = text3d.parse(flags)
     assert args.prompt == config["prompt"] and found == recipe
     for name in ("method", "prior", "preset", "precision"):
@@ -57,12 +58,54 @@ def test_a_picture_s_command():
     config = {
         "image": "my chair.png", "picture": "1234", "elevation_deg": 20.5, "seeds": [0],
         "method": "dsd", "prior": "toybox-1to3", "preset": "quick", "precision": "float32",
-        "recipe": recipe_config(recipe),
+        "recipe": recipe_config(recipe), "given": {"image": "/there/my chair.png"},
     }  # fmt: skip
     command = command_line(config)
     assert command == (
-        "python experiments/single_view.py --image 'my chair.png' --elevation-deg 20.5 --seeds 0 "
+        "dsd single-view --image '/there/my chair.png' --elevation-deg 20.5 --seeds 0 "
         "--method dsd --prior toybox-1to3 --preset quick --precision float32 --reference.mask 7.0"
     )
     args, found = single_view.parse(shlex.split(command)[2:])
-    assert args.image == Path("my chair.png") and found == recipe
+    assert args.image == Path("/there/my chair.png") and found == recipe
+
+
+@pytest.mark.parametrize(
+    "prompt", ["-a house", "--house", "a\nhouse", "$(rm) `x` \\\\ !!", "家 'n \"", "-h"]
+)
+def test_any_prompt_can_be_pasted(prompt):
+    config = {"prompt": prompt, "seeds": [0], "method": "dsd", "recipe": recipe_config(standard)}
+    flags = shlex.split(command_line(config))[2:]
+    args, found = text3d.parse(flags)
+    assert args.prompt == prompt and args.run.preset == "standard" and found == standard
+
+
+def test_a_picture_s_command_runs_in_any_folder(tmp_path, monkeypatch):
+    """What `single_view` notes of its files is found again from elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("-house.webp", "mask.png"):
+        (tmp_path / name).write_bytes(b"")
+    typed = ["--preset", "quick", "--image=-house.webp", "--mask", "mask.png", "--no-recentre"]
+    args, recipe = single_view.parse(typed)
+    config = {
+        "image": "-house.webp", "elevation_deg": -17.300000190734863, "seeds": [0, 1],
+        "method": "dsd", "preset": "quick", "prior": "toybox-1to3",
+        "recipe": recipe_config(recipe), "given": plain(single_view.given(args)),
+    }  # fmt: skip
+    flags = shlex.split(command_line(config))[2:]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again, found = single_view.parse(flags)
+    assert found == recipe and not again.recentre
+    assert again.image is not None and again.image.is_file()
+    assert again.mask is not None and again.mask.is_file() and again.depth is None
+    assert single_view.elevation_of(again.elevation_deg) == config["elevation_deg"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image": "of a library's run"}, {"prompt": "a", "method": "mine"},
+     {"prompt": "a", "prior": "MyPrior"},
+     {"prompt": "a", "recipe": {"field": {"kind": "MyField"}}}],
+)  # fmt: skip
+def test_what_no_command_makes_again_has_none(change):
+    assert command_line({"seeds": [0], "recipe": {}, "elevation_deg": 1.0} | change) == ""

@@ -27,7 +27,7 @@ def test_a_page_tells_the_run(run):
     assert told["facts"] == (
         "16 seeds · dsd with toybox · preset quick · 7 steps · 2 min 5 s on 2 × CPU"
     )
-    assert told["command"].startswith("python experiments/text3d.py --prompt 'a </script>")
+    assert told["command"].startswith("dsd text3d --prompt 'a </script>")
     assert told["command"].endswith(" --steps 7 --condition.negative-prompt '<b>'")
     assert [score[:2] for score in told["scores"]] == [["Diversity", "0.42"], ["Fidelity", "62%"]]
     assert told["settings"] == {
@@ -113,6 +113,7 @@ def test_a_run_of_a_picture(tmp_path):
     run = make_run(tmp_path, seeds=range(2))
     config = json.loads((run / "config.json").read_text())
     config |= {"image": "my chair.png", "elevation_deg": 20.0}
+    config["given"] = {"image": "/pictures/my chair.png"}
     del config["prompt"]
     write_json(run / "config.json", config)
     metrics = {"diversity": 0.1, "psnr_db": 21.26, "mask_iou": 0.912, "seeds": {
@@ -122,7 +123,7 @@ def test_a_run_of_a_picture(tmp_path):
     told = shown(gallery_page(run, embed=False))
     assert told["title"] == "my chair.png"
     assert told["command"].startswith(
-        "python experiments/single_view.py --image 'my chair.png' --elevation-deg 20 --seeds 0,1 "
+        "dsd single-view --image '/pictures/my chair.png' --elevation-deg 20 --seeds 0,1 "
     )
     assert told["scores"][1] == [
         "Like the picture", "21.3 dB", "from the picture's side; silhouettes IoU 0.91"

@@ -3,6 +3,7 @@
 import re
 import socket
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from programs import free_port
 
 from dsd_jax.export import live as live_module
 from dsd_jax.export import viewer as viewer_module
-from dsd_jax.export.live import FAR, Live, camera_from, load_live, picture
+from dsd_jax.export.live import FAR, Live, Picture, camera_from, load_live, picture
 from dsd_jax.export.scenes import SavedScene, save_scene
 from dsd_jax.export.viewer import MESHES, Exhibit, check_port, how_to_reach
 from dsd_jax.fields.radiance import HashGridField
@@ -24,6 +25,7 @@ FIELD = HashGridField(
     density="softplus", density_floor=0.0, colour_std=0.0,
 )  # fmt: skip
 SCENE = Scene(FIELD)
+SEEN = Picture(np.zeros((4, 6, 3), np.float32), np.ones((4, 6), np.float32))
 # Of a camera in OpenCV's convention that looks along -z: columns right, down, forward.
 AHEAD = np.diag([1.0, -1.0, -1.0])
 
@@ -90,6 +92,85 @@ def test_how_to_reach_it_from_elsewhere():
     here, there = how_to_reach(8123).splitlines()
     assert here.endswith("http://localhost:8123")
     assert re.search(r"ssh -L 8123:localhost:8123 \S+@\S+$", there)
+
+
+# ---- over a raw WebSocket ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(ball):
+    """A viewer that shows the ball live."""
+    pytest.importorskip("viser")
+    port = free_port()
+    exhibits = [Exhibit("ball", (0, 0, 0), lambda: ball)]
+    with viewer_module.Viewer(exhibits, port, chosen="ball") as viewer:
+        yield viewer, port
+
+
+def connected(port: int, origin: Any):
+    import viser
+    from websockets.sync.client import connect
+
+    protocol: Any = f"viser-v{viser.__version__}"
+    return connect(f"ws://127.0.0.1:{port}", origin=origin, subprotocols=[protocol], max_size=None)
+
+
+@pytest.mark.parametrize("origin", ["http://elsewhere.org", "http://localhost.elsewhere.org:80",
+                                    "http://elsewhere.org:8080", "null", "file://"])  # fmt: skip
+def test_pages_of_other_sites_are_refused(served, origin):
+    from websockets.exceptions import InvalidStatus
+
+    with pytest.raises(InvalidStatus) as refused:
+        connected(served[1], origin)
+    assert refused.value.response.status_code == 403
+
+
+def test_pages_of_this_machine_are_let_in(served):
+    port = served[1]
+    for origin in (f"http://localhost:{port}", "http://127.0.0.1:9000", "http://[::1]:9000", None):
+        with connected(port, origin) as page:
+            assert page.recv()
+
+
+def test_numbers_of_a_browser_are_clamped(served, monkeypatch):
+    """Whatever is said, what is rendered is what the panel offers."""
+    import msgspec
+
+    viewer, port = served
+    asked = []
+    monkeypatch.setattr(viewer_module, "picture", lambda *given: asked.append(given[1:]) or SEEN)
+
+    def updates(slider, value):
+        return {"type": "GuiUpdateMessage", "uuid": slider._impl.uuid, "updates": {"value": value}}
+
+    def camera(**changes):
+        usual = {
+            "wxyz": [1.0, 0, 0, 0], "position": [0.0, 0, 3], "fov": 0.7, "near": 0.1, "far": 9.0,
+            "image_height": 100, "image_width": 150, "look_at": [0.0, 0, 0],
+            "up_direction": [0.0, 1, 0],
+        }  # fmt: skip
+        return {"type": "ViewerCameraMessage", **usual, **changes}
+
+    nan, huge = float("nan"), 1e300
+    hostile = [
+        camera(), updates(viewer._height, 50_000), updates(viewer._samples, -7),
+        updates(viewer._height, 100), camera(fov=nan), camera(fov=huge, position=[nan, huge, 0]),
+        camera(wxyz=[0.0, 0, 0, 0]), camera(wxyz=[nan] * 4, image_width=10**12),
+        updates(viewer._samples, 10**9), updates(viewer._choice, "nothing"),
+        updates(viewer._choice, "ball"),
+    ]  # fmt: skip
+    with connected(port, f"http://localhost:{port}") as page:
+        for message in hostile:
+            before = len(asked)
+            page.send(msgspec.msgpack.encode(message))
+            end = time.monotonic() + 1
+            while len(asked) == before and time.monotonic() < end and "nothing" not in str(message):
+                time.sleep(0.01)
+    sizes = {(height, samples) for _, height, samples in asked}
+    assert {(512, 48), (512, 16), (128, 16), (128, 128)} <= sizes
+    for camera_asked, height, samples in asked:
+        assert np.isfinite(camera_asked.camera_to_world).all() and 0 < camera_asked.fov_y < np.pi
+        assert height in range(64, 513, 64) and samples in range(16, 129, 16)
 
 
 # ---- in a browser ------------------------------------------------------------------------------

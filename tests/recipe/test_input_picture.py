@@ -1,8 +1,10 @@
 """input_picture.py: one trap of a format, or one thing to be refused, at a time."""
 
+import re
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from dsd_jax.recipe.cut_out import cut_out
 from dsd_jax.recipe.input_picture import FILL, box_of, frame, prepare, unit_rgba
@@ -132,6 +134,41 @@ def test_what_is_doubtful_is_said(save):
     assert doubt == "the object fills 100% of the picture"
 
 
+def glass(opacity):
+    """A red ellipse of this opacity."""
+    rgba = red(ellipse())
+    rgba[..., 3] = np.where(ellipse(), round(255 * opacity), 0)
+    return rgba
+
+
+def test_what_is_half_transparent_is_said(save):
+    (doubt,) = prepare(save(glass(0.6))).doubts
+    assert doubt.startswith("100% of the object is half transparent")
+    rim = glass(0.3)
+    rim[:, :30, 3] = 255 * ellipse()[:, :30]
+    (doubt,) = prepare(save(rim)).doubts
+    assert re.match(r"\d\d% of the object is half transparent", doubt)
+    soft = Image.fromarray((255 * ellipse()).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.5))
+    assert prepare(save(red(ellipse(), alpha=False)), save(soft, "mask.png")).doubts == []
+
+
+def test_doubtful_maps_are_said(save):
+    """All black, all grey, or as of the object's back."""
+    file, ramp = save(red(ellipse())), np.arange(60, dtype=np.uint8)[None].repeat(40, 0)
+
+    def doubts(depth, normal):
+        normal = np.broadcast_to(np.uint8(normal), (40, 60, 3))
+        return prepare(file, None, save(depth, "d.png"), save(normal, "n.png")).doubts
+
+    assert doubts(ramp, (128, 128, 255)) == []
+    black, away = doubts(0 * ramp, (128, 128, 0))
+    assert black.endswith("d.png says the same depth everywhere")
+    assert away.endswith("n.png faces away from the viewer at 100% of the object")
+    (nothing,) = doubts(ramp, (128, 128, 128))
+    assert nothing.endswith("n.png says no direction at 100% of the object")
+    assert doubts(ramp, (0, 0, 0))
+
+
 def noisy(rgb):
     """In [0, 1], with noise as of a JPEG."""
     noise = np.random.default_rng(0).normal(0, 3, rgb.shape)
@@ -152,6 +189,23 @@ def test_exif_rotation_is_respected(save):
     np.testing.assert_array_equal(prepare(file).mask, upright.mask)
     mask = save((255 * inside).astype(np.uint8), "mask.png")
     np.testing.assert_array_equal(prepare(file, mask).rgb, upright.rgb)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12",
+        b"Exif\0\0no TIFF header",
+        b"\xff" * 40,
+    ],
+)
+@pytest.mark.parametrize("name", ["p.png", "p.jpg", "p.webp"])
+def test_exif_data_that_cannot_be_read_do_not_matter(save, name, exif):
+    picture = Image.fromarray(red(ellipse(), alpha=False))
+    plain = save(picture, f"plain_{name}")
+    found = prepare(save(picture, name, exif=exif), size=32)
+    np.testing.assert_allclose(found.mask, prepare(plain, size=32).mask)
 
 
 def colours_of(image):
@@ -257,10 +311,12 @@ def test_what_cannot_be_used_is_said_in_one_line(save, tmp_path):
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     cases = [
         ([tmp_path / "none.png"], FileNotFoundError, "none.png does not exist"),
-        ([tmp_path], FileNotFoundError, "does not exist"),
+        ([tmp_path], ValueError, "is a folder"),
         ([tmp_path / "text.png"], ValueError, "text.png cannot be read as a picture"),
         ([tmp_path / "cut.png"], ValueError, "cut.png cannot be read as a picture"),
         ([save(red(ellipse()) * 0, "clear.png")], ValueError, "is transparent everywhere"),
+        ([save(glass(0.4), "faint.png")], ValueError, "40% opaque at most.* --mask says"),
+        ([good, tmp_path], ValueError, "--mask .* is a folder"),
         ([save(red(ellipse(15, 40)), "low.png")], ValueError, "is 40 x 15 pixels; 16 x 16 at"),
         ([save(red(ellipse(90, 90, 4, 6)), "dot.png")], ValueError, "is 12 x 8 pixels; 16 at"),
         ([save(np.full((40, 40, 3), 7, np.uint8), "flat.png")], ValueError, "no object stands out"),

@@ -30,6 +30,7 @@ $("command").lastElementChild.onclick = async ({ currentTarget: button }) => {
   const copied = await navigator.clipboard?.writeText(run.command).then(() => true, () => false);
   button.textContent = copied ? "Copied" : "Selected";
 };
+if (!run.command) $("command").remove();
 
 $("theme").onclick = () => {
   const set = document.documentElement.style.colorScheme;
