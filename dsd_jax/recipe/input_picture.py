@@ -222,7 +222,8 @@ def _doubts(alpha: Float[np.ndarray, "h w"]) -> list[str]:
     """What is doubtful about any mask."""
     from scipy.ndimage import binary_erosion
 
-    solid, inner = alpha > _SOLID, binary_erosion(alpha > _FAINT, iterations=2)
+    solid = alpha > _SOLID
+    inner = np.asarray(binary_erosion(alpha > _FAINT, iterations=2), bool)
     doubts = []
     half = (inner & (alpha < 1 - _FAINT)).sum() / max(inner.sum(), 1)
     if half > _MUCH:
