@@ -122,7 +122,7 @@ def test_a_field_of_ones_own(recipe, tmp_path):
     mesh.save(tmp_path / "thing.glb")
     assert (tmp_path / "thing.glb").stat().st_size > 500
     with pytest.raises(ValueError, match=r"must end in .glb"):
-        mesh.save(tmp_path / "thing.stl")
+        mesh.save(tmp_path / "thing.fbx")
     folder = objects.save(tmp_path / "run", meshes=False)
     with pytest.raises(ValueError, match="give the recipe"):
         dsd.load_objects_of(folder)
