@@ -40,9 +40,13 @@ def say_lost(seed: int, why: str) -> None:
         print(f"seed {seed} {why}; it is left out", file=sys.stderr)
 
 
-def finite(states: State) -> Bool[np.ndarray, "n"]:
-    """Which of the stacked seeds have finite parameters; of several processes' seeds, all."""
-    return hosts.all_rows(hosts.own_rows(_finite(states.step.sharding)(states.params)))
+def finite(states: State, loss: Float[np.ndarray, "n"] | None = None) -> Bool[np.ndarray, "n"]:
+    """Which of the stacked seeds have finite parameters and, where it is given, a finite loss.
+
+    Of several processes' seeds, all.
+    """
+    sound = hosts.all_rows(hosts.own_rows(_finite(states.step.sharding)(states.params)))
+    return sound if loss is None else sound & np.isfinite(loss)
 
 
 @cache
@@ -69,9 +73,7 @@ class Health:
         loss: Float[np.ndarray, "c"] | None = None,
     ) -> None:  # fmt: skip
         """Note which seeds of a chunk diverged within `done` steps, and say so once."""
-        sound = finite(states)
-        if loss is not None:
-            sound = sound & np.isfinite(loss)
+        sound = finite(states, loss)
         for seed in dict.fromkeys(np.asarray(chunk)[~sound].tolist()):
             if seed not in self.lost:
                 self.note(seed, done)

@@ -86,7 +86,7 @@ def _make_together(tasks: list[Task], seeds: list[int], opacity: bool) -> list[M
     lost = np.zeros(n * len(tasks), bool)
 
     def look(progress: loop.Progress) -> None:
-        broken = ~(finite(progress.states) & np.isfinite(progress.metrics["loss"]))
+        broken = ~finite(progress.states, progress.metrics["loss"])
         for i in np.flatnonzero(broken & ~lost):
             say_lost(tasks[i // n].told, seeds[i % n], diverged(progress.done))
         lost[broken] = True

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dsd_jax.priors.latent import sees_opacity
 from dsd_jax.training.views import Views, composite, draw_pictures
 
 
@@ -28,7 +29,7 @@ def make_loss(model, batch: int, kl_weight: float = 3e-4):
     def loss(params, views: Views, constants, key):
         del constants
         key_batch, key_noise = jax.random.split(key)
-        x = draw_pictures(key_batch, views, batch, model.config.in_channels == 4)
+        x = draw_pictures(key_batch, views, batch, sees_opacity(model))
         mean, logvar = model.apply({"params": params}, x, method="encode")
         mean, logvar = mean.astype(jnp.float32), logvar.astype(jnp.float32)
         logvar = jnp.clip(logvar, -30.0, 20.0)
@@ -56,7 +57,7 @@ class Quality(NamedTuple):
 
 def quality(model, params, rgba, batch: int = 64) -> Quality:
     """Of premultiplied uint8 pictures [b, h, w, 4] on grey, through the posterior's mean."""
-    opacity = model.config.in_channels == 4
+    opacity = sees_opacity(model)
 
     @jax.jit
     def through(params, rgba):

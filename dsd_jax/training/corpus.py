@@ -18,6 +18,7 @@ from dsd_jax.data import captions
 from dsd_jax.data.objects import FOV_Y, Objects
 from dsd_jax.data.palettes import TINTS, hue_range, hue_rotate, rotated_name, tint, tint_gain
 from dsd_jax.data.pictures import ViewPlan
+from dsd_jax.priors.latent import sees_opacity
 from dsd_jax.priors.stable_diffusion import camera_embedding_input
 from dsd_jax.priors.view_words import VIEWS
 from dsd_jax.rendering.cameras import DISTANCE, orbit
@@ -155,7 +156,7 @@ def encode_views(mesh, model, params, rgba, angle, tint, background=GREY):
     """
 
     def one(params, rgba, angle, factor):
-        pictures = recolour(rgba, angle, factor, background, model.config.in_channels == 4)
+        pictures = recolour(rgba, angle, factor, background, sees_opacity(model))
         mean, _ = model.apply({"params": params}, pictures, method="encode")
         return mean.astype(jnp.float16)
 

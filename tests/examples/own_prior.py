@@ -35,4 +35,4 @@ class Flat:
             offset = x_t - alpha * mean[:, None, None]
             return jnp.sqrt(variance) * offset / (alpha**2 * params + variance)
 
-        return dsd.classifier_free(network, condition, jnp.zeros(3))
+        return dsd.classifier_free(network, condition, jnp.zeros_like(condition))

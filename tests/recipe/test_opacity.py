@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from examples.own_prior import Flat
 
-import dsd_jax as dsd
 from dsd_jax.engine.task import make_task
 from dsd_jax.recipe import presets, refine
 from dsd_jax.recipe.recipe import changed
@@ -29,15 +28,6 @@ class Seen(Flat):
     def condition(self, told, **_):
         solid = -1.0 if "clear" in told else 1.0
         return jnp.append(super().condition(told), solid)
-
-    def denoiser_at(self, params, condition, viewpoints):
-        def network(x_t, t, mean):
-            alpha, variance = (jnp.reshape(f(t), (-1, 1, 1, 1)) for f in
-                               (self.schedule.alpha, self.schedule.variance))  # fmt: skip
-            offset = x_t - alpha * mean[:, None, None]
-            return jnp.sqrt(variance) * offset / (alpha**2 * params + variance)
-
-        return dsd.classifier_free(network, condition, jnp.zeros(4))
 
 
 @pytest.fixture(scope="module")
