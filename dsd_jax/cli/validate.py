@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from dsd_jax.cli import flags
+from dsd_jax.engine import programs
 from dsd_jax.export.run_folder import read_config, run_folder
 from dsd_jax.files import OLD_SECONDS, plain, read_json, sweep, write_json
 
@@ -181,12 +182,15 @@ def set_up_jax(argv: Sequence[str] = ()) -> None:
     """Settings of a program, to be made before JAX is first used.
 
     Compiled programs, short ones too, are kept in the user's cache folder, unless JAX was told
-    where (JAX_COMPILATION_CACHE_DIR) or nothing can be written there. Without an accelerator each
+    where (JAX_COMPILATION_CACHE_DIR) or nothing can be written there; see also `engine.programs`.
+    Without an accelerator each
     core is a device, so that seeds run side by side; or there are as many as `--devices` in `argv`
     says.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", _cache_folder())
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    programs.keep_in(None if folder is None or "://" in folder else Path(folder) / "programs")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):

@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dsd_jax.engine import hosts
+from dsd_jax.engine.programs import Program
 from dsd_jax.engine.turns import beside_a_run, undisturbed
 from dsd_jax.recipe.state import State
 
@@ -85,23 +86,26 @@ class Block(NamedTuple):
         return states, jax.tree.map(lambda m: m / (stop - start), sums)
 
     def compile(self, states: State, shared: Any, meanwhile: Callable[[], None]) -> None:
-        """Compile, at the same time, what a call compiles one after another.
+        """Load, or compile at the same time, what a call compiles one after another.
 
-        JAX keeps what is compiled. `meanwhile` is called when it is XLA's turn, so that what other
+        `meanwhile` is called when it is XLA's turn, so that what other
         threads do then does not hold this one up.
         """
-        lowered, shapes = [], states
+        pending: list[Callable[[], None]] = []
+        last: list[Callable[[], None]] = []
+        shapes = states
         if self.fill and states.ode is None:
-            lowered = [self.fill.lower(states, shared)]
-            shapes = lowered[0].out_info
-        lowered.append(self.refresh.lower(shapes))
+            shapes = self.fill.ready(pending, states, shared)
+        self.refresh.ready(pending, shapes)
         if self.prepare:
-            lowered += [self.begin.lower(shapes), self.prepare.lower(shapes, shared)]
+            self.begin.ready(pending, shapes)
+            self.prepare.ready(pending, shapes, shared)
         with ThreadPoolExecutor() as pool:
-            others = [pool.submit(one.compile) for one in lowered]
-            step = self.step.lower(shapes, shared)
+            others = [pool.submit(one) for one in pending]
+            self.step.ready(last, shapes, shared)
             meanwhile()
-            step.compile()
+            for one in last:
+                one()
             for other in others:
                 other.result()
 
@@ -135,22 +139,28 @@ def make_block(
         jax.shard_map, mesh=mesh, out_specs=seeds, axis_names={"seed"}, check_vma=False
     )
     by_seed = NamedSharding(mesh, seeds)
-    jit = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
+
+    def alone(one):
+        return program(one, jax.vmap(one), (seeds,))
 
     def given_shared(one):
-        return jit(spread(jax.vmap(one, in_axes=(0, shared_axes)), in_specs=(seeds, whole)))
+        return program(one, jax.vmap(one, in_axes=(0, shared_axes)), (seeds, whole))
+
+    def program(one, each, specs) -> Program:
+        jitted = jax.jit(spread(each, in_specs=specs), donate_argnums=0, out_shardings=by_seed)
+        return Program(jitted, one, str(shared_axes), str(mesh))
 
     return Block(
         step=given_shared(step),
-        refresh=jit(spread(jax.vmap(refresh), in_specs=(seeds,))),
+        refresh=alone(refresh),
         refresh_every=refresh_every,
         fill=given_shared(fill) if fill else None,
-        add=jit(partial(jax.tree.map, jnp.add)),
+        add=jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0, out_shardings=by_seed),
         **(
             {}
             if rounds is None
             else rounds._replace(
-                begin=jit(spread(jax.vmap(rounds.begin), in_specs=(seeds,))),
+                begin=alone(rounds.begin),
                 prepare=given_shared(rounds.prepare),
             )._asdict()
         ),

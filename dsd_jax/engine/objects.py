@@ -127,13 +127,12 @@ class Objects(Sequence[Object]):
 
     def views(self) -> UInt8[np.ndarray, "n 8 h w 3"]:
         """Pictures of every object from eight azimuths, 0 to 315 degrees, on grey."""
-        return results.render(self, results.views_renderer(self.recipe, self.device_mesh))
+        return results.render(self, results.views_renderer)
 
     def turntable(self) -> UInt8[np.ndarray, "n frames h w 3"]:
         """Pictures of a whole turn of every object, on grey."""
         azimuths = results.turntable_azimuths(self.recipe)
-        renderer = results.turntable_renderer(self.recipe, self.device_mesh)
-        return results.render(self, renderer, azimuths)
+        return results.render(self, results.turntable_renderer, azimuths)
 
     def scores(self, views: UInt8[np.ndarray, "n 8 h w 3"] | None = None) -> results.Scores:
         """How different the objects are, and how far a judge believes them.

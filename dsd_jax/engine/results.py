@@ -49,15 +49,16 @@ VIEW_SIZE, SHEET_TILE = 256, 192
 # ---- pictures ----------------------------------------------------------------------------------
 
 
-def views_renderer(recipe: Recipe, device_mesh: Mesh) -> SeedRenderer:
-    """What draws the 8 views."""
-    return seed_renderer(recipe.scene, VIEW_SIZE, recipe.results.final_samples, device_mesh)
+def views_renderer(recipe: Recipe, device_mesh: Mesh, refined: bool = True) -> SeedRenderer:
+    """What draws the 8 views of objects whose refinement has begun, or else has not."""
+    scene, samples = recipe.scene_of(refined), recipe.results.final_samples
+    return seed_renderer(scene, VIEW_SIZE, samples, device_mesh)
 
 
-def turntable_renderer(recipe: Recipe, device_mesh: Mesh) -> SeedRenderer:
-    """What draws the pictures of a turn."""
-    size, samples = recipe.results.turntable_resolution, recipe.results.final_samples
-    return seed_renderer(recipe.scene, size, samples, device_mesh)
+def turntable_renderer(recipe: Recipe, device_mesh: Mesh, refined: bool = True) -> SeedRenderer:
+    """What draws the pictures of a turn, as `views_renderer`."""
+    scene, numbers = recipe.scene_of(refined), recipe.results
+    return seed_renderer(scene, numbers.turntable_resolution, numbers.final_samples, device_mesh)
 
 
 def turntable_azimuths(recipe: Recipe) -> list[float]:
@@ -71,11 +72,13 @@ def mesh_cameras(recipe: Recipe) -> Camera:
 
 
 def render(
-    objects: "Objects", renderer: SeedRenderer, azimuths_deg=AZIMUTHS_DEG
+    objects: "Objects", renderer_of: Callable[..., SeedRenderer], azimuths_deg=AZIMUTHS_DEG
 ) -> UInt8[np.ndarray, "n v h w 3"]:
-    """Pictures of all objects, in the order of their seeds."""
+    """Pictures of all objects, in the order of their seeds, by what `views_renderer` gives."""
     found: dict[int, np.ndarray] = {}
     for seeds, states in _placed(objects):
+        refined = steps_done(states) > objects.recipe.steps
+        renderer = renderer_of(objects.recipe, objects.device_mesh, refined)
         pictures = shoot(renderer, states, azimuths_deg, ELEVATION_DEG, objects.recipe)
         found.update(zip(seeds, hosts.all_rows(pictures), strict=False))
     return np.stack([found[seed] for seed in objects.seeds])
@@ -262,11 +265,9 @@ def _write_views(
     fps = max(1, round(len(azimuths) / recipe.results.turntable_seconds))
     parts = len(objects.chunks) * (len(AZIMUTHS_DEG) + len(azimuths))
     on_view = bar.count("rendering", parts)
-    renderers = (
-        views_renderer(recipe, objects.device_mesh),
-        turntable_renderer(recipe, objects.device_mesh),
-    )
     for seeds, states in _placed(objects):
+        known = recipe, objects.device_mesh, steps_done(states) > recipe.steps
+        renderers = views_renderer(*known), turntable_renderer(*known)
         views, frames = (
             shoot(renderer, states, places, ELEVATION_DEG, recipe, on_view)
             for renderer, places in zip(renderers, (AZIMUTHS_DEG, azimuths), strict=True)

@@ -25,7 +25,8 @@ from dsd_jax.rendering.volume import chunk_within
 # jitted: (params [n, ...], grids [n, ...], stage, camera) -> pictures [n, h, w, k]
 SeedRenderer = Any
 
-_CHUNK_POINTS = 2**18
+# Points at a time: what a CPU's cache holds, and what fills an accelerator.
+_CPU_CHUNK, _CHUNK = 2**14, 2**18
 
 
 @cache
@@ -41,7 +42,8 @@ def seed_renderer(
     The devices of the mesh share the seeds. On each of them seeds run one after the other, and rows
     in chunks, so that memory stays small; the camera is traced: one compilation serves all frames.
     """
-    rows = chunk_within(_CHUNK_POINTS, size, size * samples)
+    points = _CPU_CHUNK if mesh.devices.flat[0].platform == "cpu" else _CHUNK
+    rows = chunk_within(points, size, size * samples)
 
     def one(params, grid, stage, camera):
         rendering = scene.render(

@@ -91,12 +91,21 @@ class Field(Protocol):
         """
         return params
 
+    def proposal(self, params: Any, stage: Any = None) -> Callable[[Array], Array] | None:
+        """What tells density alone, [n] of points [n, 3], for far less than `apply`, or None.
+
+        Nearly is enough: it decides where along a ray `apply` is asked.
+        """
+        return None
+
     def penalty(self, params: Any, points: Float[Array, "n 3"]) -> Any:
         """What the refinement is to keep small beside the distance to its targets, []."""
         return 0.0
 
 
-_OPTIONAL = ("resolution", "parameter_groups", "stage", "resolution_at", "settled", "penalty")
+_OPTIONAL = (
+    "resolution", "parameter_groups", "stage", "resolution_at", "settled", "proposal", "penalty"
+)  # fmt: skip
 
 
 def completed(field: Any) -> Field:
@@ -152,6 +161,9 @@ class _Completed(Field):
 
     def settled(self, key: jax.Array, params: Any, stage: Any) -> Any:
         return getattr(self.own, "settled", super().settled)(key, params, stage)
+
+    def proposal(self, params: Any, stage: Any = None) -> Callable[[Array], Array] | None:
+        return getattr(self.own, "proposal", super().proposal)(params, stage)
 
     def penalty(self, params: Any, points: Array) -> Any:
         return getattr(self.own, "penalty", super().penalty)(params, points)

@@ -10,6 +10,7 @@ refinement it is that field. Letters: n points, f features, d signed distance, i
 negative inside.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,12 +30,17 @@ _POINTS, _RATE = 4096, 0.01
 # Where the surface lies beyond the outermost solid grid points, in steps; `solids.halved` makes
 # what is solid a quarter of a step larger.
 _RIM = 0.25
+# Of squareplus: at 0 it is half the root of this.
+_ROUNDNESS = 0.02
 # Share of the points that lie near the surface, and how near.
 _NEAR_SHARE, _NEAR = 0.75, 0.15
 
 
 class Distance(nn.Module):
-    """Hash grid -> one softplus network -> distance, beside that of a sphere of radius 1/2.
+    """Hash grid -> one hidden layer -> distance, beside that of a sphere of radius 1/2.
+
+    The layer's activation is squareplus (Barron 2021, arXiv 2112.11687), which is as smooth as
+    softplus and takes a CPU a third of its time.
 
     Attributes:
         levels, log2_entries, base_resolution, growth: see `HashGrid`.
@@ -51,7 +57,7 @@ class Distance(nn.Module):
     def __call__(self, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
         grid = HashGrid(self.levels, 2, self.log2_entries, self.base_resolution, self.growth)
         hidden = jnp.concatenate([grid(points), points], -1)
-        hidden = nn.softplus(10 * nn.Dense(self.width)(hidden)) / 10
+        hidden = jax.nn.squareplus(nn.Dense(self.width)(hidden), _ROUNDNESS)
         found = nn.Dense(1, kernel_init=nn.initializers.normal(0.01))(hidden)[:, 0]
         return found + jnp.sqrt(jnp.sum(points * points, -1) + 1e-6) - 0.5
 
@@ -131,6 +137,15 @@ class SurfaceField(Field):
     def _solid_density(self, params, points, width) -> Float[Array, "n"]:
         density = laplace_density(self.distance(params, points), jnp.maximum(width, 1e-6))
         return jnp.where(jnp.sum(points * points, -1) <= 1, density, 0)
+
+    def proposal(
+        self, params: dict[str, Any], stage: Any = None
+    ) -> Callable[[Array], Array] | None:
+        """The density itself, where it is known to come from the distance."""
+        if not self.solid:
+            return None
+        width = self.width_last if stage is None else stage.width
+        return partial(self._solid_density, params, width=width)
 
     def distance(self, params: dict[str, Any], points: Float[Array, "n 3"]) -> Float[Array, "n"]:
         """Signed distance of points, nearly."""

@@ -45,11 +45,11 @@ quick = changed(
     groups=3,
     rays=1024,
     focus=0.75,
-    fit_samples=32,
+    fit_samples=24,
     ddim_steps=8,
     target_samples=32,
     target_resolution=64,
-    final_samples=48,
+    final_samples=24,
     turntable_frames=36,
     turntable_resolution=160,
 )

@@ -8,6 +8,7 @@ are albedo. With optical depths tau_i = sigma_i delta_i (delta: see `sampling`),
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from dsd_jax.rendering.cameras import Camera, rays
 from dsd_jax.rendering.occupancy import OccupancyGrid
 from dsd_jax.rendering.shading import PointLight, illumination, surface_colour
 
+Proposal = Callable[[Array], Array]
 NormalsFn = Callable[[FieldFn, Array], tuple[Array, Array, Array]]
 
 # Points of a view that a step computes at a time: what their backward pass keeps has to fit a
@@ -73,6 +75,7 @@ def render(
     width: int,
     samples_per_ray: int = 64,
     occupancy: OccupancyGrid | None = None,
+    proposal: Proposal | None = None,
     background=GREY,
     shading: PointLight | None = None,
     normals: NormalsFn | None = None,
@@ -89,6 +92,8 @@ def render(
         key: jitters the samples inside their strata; None puts them in the middle (final pictures).
         samples_per_ray: evaluations of the field a ray, with or without an occupancy grid.
         occupancy: draws the samples where this grid says that there is matter (else uniformly).
+        proposal: density [n] of points [n, 3] for less than `field_fn`; with one it is asked at
+            all samples, and `field_fn` at `sampling.kept` of them, where they are seen.
         background: grey level, [3] colour, or a function of directions [r, 3] -> rgb [r, 3].
         shading: a point light; None is plain albedo.
         normals: `analytic_normals` or `finite_difference_normals`; None computes normals only if
@@ -119,17 +124,17 @@ def render(
     if normals is None and shading is not None:
         normals = analytic_normals if normals_at == "samples" else finite_difference_normals
     origins, directions = rays(camera, height, width, offset)
-    u = sampling.strata(key, (height, width, samples_per_ray), directions.dtype)
+    u = _numbers(key, (height, width, samples_per_ray), proposal)
 
     def block(inputs, field_fn=field_fn):
-        origins, directions, u = inputs
-        distances, deltas = _place(origins, directions, u, occupancy, interval)
+        origins, directions, *u = inputs
+        distances, deltas = _place(origins, directions, u, occupancy, interval, proposal)
         return _render_rays(
             field_fn, origins, directions, distances, deltas,
             background(directions), shading, normals, normals_at,
         )  # fmt: skip
 
-    inputs = [x.reshape(height * width, -1) for x in (origins, directions, u)]
+    inputs = [x.reshape(height * width, -1) for x in (origins, directions, *u)]
     if skip_empty:
         if occupancy is None or chunk is None:
             raise ValueError("skip_empty needs an occupancy grid and a chunk")
@@ -152,6 +157,7 @@ def render_rays(
     *,
     samples_per_ray: int,
     occupancy: OccupancyGrid | None = None,
+    proposal: Proposal | None = None,
     background=GREY,
     interval: Callable[[Array, Array], sampling.Interval] = sampling.ray_box,
 ) -> Rendering:
@@ -159,12 +165,12 @@ def render_rays(
 
     Args:
         directions: of unit length.
-        field_fn, key, samples_per_ray, occupancy, background, interval: as in `render`.
+        field_fn, key, samples_per_ray, occupancy, proposal, background, interval: as in `render`.
     """
     if not callable(background):
         background = constant_background(background)
-    u = sampling.strata(key, (origins.shape[0], samples_per_ray), directions.dtype)
-    distances, deltas = _place(origins, directions, u, occupancy, interval)
+    u = _numbers(key, (origins.shape[0], samples_per_ray), proposal)
+    distances, deltas = _place(origins, directions, u, occupancy, interval, proposal)
     return _render_rays(
         field_fn, origins, directions, distances, deltas, background(directions), None, None,
         "samples",
@@ -206,15 +212,30 @@ def _nothing(points: Float[Array, "n 3"]) -> tuple[Float[Array, "n"], Float[Arra
     return jnp.zeros_like(points[:, 0]), jnp.zeros_like(points)
 
 
-def _place(origins, directions, u, occupancy, interval):
+def _numbers(key, shape: tuple[int, ...], proposal: Proposal | None) -> list[Array]:
+    """What places the samples, [..., s], and if they are placed twice those of the second time."""
+    first = sampling.strata(key, shape)
+    if proposal is None:
+        return [first]
+    again = None if key is None else jax.random.fold_in(key, 1)
+    return [first, sampling.strata(again, (*shape[:-1], sampling.kept(shape[-1])))]
+
+
+def _place(origins, directions, u: list[Array], occupancy, interval, proposal):
     """Distances [r, s] and deltas [r, s] of the samples; constants for differentiation."""
     near, far = interval(origins, directions)
-    if occupancy is None:
-        placed = sampling.place_uniformly(near, far, u)
-    else:
+    place = partial(sampling.place_uniformly, near, far)
+    if occupancy is not None:
         weights = occupancy_grid.ray_weights(occupancy, origins, directions, near, far)
-        placed = sampling.place_by_weights(near, far, u, weights)
-    return jax.lax.stop_gradient(placed)
+        place = partial(sampling.place_by_weights, near, far, weights=weights)
+    distances, deltas = place(u[0])
+    if proposal is not None:
+        points = origins[:, None] + distances[..., None] * directions[:, None]
+        density = proposal(points.reshape(-1, 3)).reshape(distances.shape)
+        mass, part = sampling.where_seen(absorption(density, deltas)[0], u[1])
+        distances, deltas = place(mass)
+        deltas = deltas * part * mass.shape[-1]
+    return jax.lax.stop_gradient((distances, deltas))
 
 
 def _render_rays(

@@ -93,7 +93,8 @@ def _make_together(tasks: list[Task], seeds: list[int], opacity: bool) -> list[M
 
     states = loop.run(blocks, states, shared, look, lambda: int(lost.all()))
     seconds = (time.monotonic() - began) / len(tasks)
-    renderer = seed_renderer(recipe.scene, judge.SIZE, recipe.results.final_samples, mesh, opacity)
+    scene, samples = recipe.scene_of(True), recipe.results.final_samples
+    renderer = seed_renderer(scene, judge.SIZE, samples, mesh, opacity)
     views = shoot(renderer, states, judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, recipe)
     for i in np.flatnonzero(gone(views[..., :3]) & ~lost):
         say_lost(tasks[i // n].told, seeds[i % n], GONE)

@@ -99,3 +99,15 @@ def test_samples_ascend_and_stay_inside():
     assert np.all(np.diff(t, axis=-1) >= 0)
     assert np.all((t >= 1) & (t <= 3))
     assert np.all(delta > 0)
+
+
+def test_samples_go_where_matter_was_seen():
+    """Of 10 strata the third was seen: it and its neighbours get four fifths of the samples."""
+    weights = jnp.zeros((1, 10)).at[0, 2].set(0.7)
+    mass, part = sampling.where_seen(weights, sampling.strata(None, (1, 100)))
+    near = (mass[0] >= 0.1) & (mass[0] < 0.4)
+    assert abs(int(near.sum()) - 86) <= 1  # and their share of the rest
+    np.testing.assert_allclose(jnp.sum(part), 1, rtol=0.01)
+    unseen, even = sampling.where_seen(jnp.zeros((1, 10)), sampling.strata(None, (1, 4)))
+    np.testing.assert_allclose(unseen[0], [0.125, 0.375, 0.625, 0.875], rtol=1e-5)
+    np.testing.assert_allclose(even[0], [0.25] * 4, rtol=1e-5)
