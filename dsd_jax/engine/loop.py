@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dsd_jax.engine import hosts
+from dsd_jax.engine import host_memory, hosts
 from dsd_jax.engine.turns import beside_a_run, undisturbed
 from dsd_jax.recipe.state import State
 
@@ -98,10 +98,10 @@ class Block(NamedTuple):
         if self.prepare:
             lowered += [self.begin.lower(shapes), self.prepare.lower(shapes, shared)]
         with ThreadPoolExecutor() as pool:
-            others = [pool.submit(one.compile) for one in lowered]
+            others = [pool.submit(_compile, one) for one in lowered]
             step = self.step.lower(shapes, shared)
             meanwhile()
-            step.compile()
+            _compile(step)
             for other in others:
                 other.result()
 
@@ -157,6 +157,11 @@ def make_block(
     )
 
 
+def _compile(lowered: Any) -> None:
+    lowered.compile()
+    host_memory.give_back()
+
+
 def _is_none(x) -> bool:
     return x is None
 
@@ -210,6 +215,8 @@ def run(
             seconds = float(hosts.everyones(seconds)[0, 0])
             if not compiled and index + 1 < len(blocks):
                 ahead = _Ahead(blocks[index + 1][1], states, shared)
+            if not compiled:
+                host_memory.give_back()
             done, compiled = done + length, True
             metrics = hosts.all_rows(hosts.own_rows(metrics))
             on_block(Progress(states, done, metrics, seconds))

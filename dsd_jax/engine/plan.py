@@ -24,7 +24,8 @@ class Devices:
 
     Attributes:
         count: how many of each process; 0 takes all.
-        max_memory_gb: 1e9 bytes that it may use on one, the prior included; 0 asks the device.
+        max_memory_gb: 1e9 bytes that it may use on one, the prior included, or, on a CPU, in all; 0
+            asks the device.
         shard_prior: how many share one copy of the prior's weights; 0 takes the fewest with which
             one seed fits.
     """
@@ -42,7 +43,7 @@ class Plan(NamedTuple):
         chunks: seeds that run together; all chunks have one length, see `chunk_seeds`.
         needs: estimated memory.
         device_mesh: of the devices that share a chunk.
-        limit: bytes that one device may use.
+        limit: bytes of one memory that may be used: a device's, or, on a CPU, the process's.
     """
 
     seeds: list[int]
@@ -58,8 +59,10 @@ class Plan(NamedTuple):
 
     @property
     def bytes_needed(self) -> int:
-        """Estimated memory of the busiest moment on one device."""
-        return self.needs.shared // self.model + self.on_each * self.needs.per_seed
+        """Of one memory, at the busiest moment; estimated."""
+        own = self.needs.shared // self.model + self.on_each * self.needs.per_seed
+        local = self.device_mesh.size // jax.process_count()
+        return memory.costs().program + memory.sharing(max(local, 1)) * own
 
     @property
     def on_each(self) -> int:
@@ -77,7 +80,7 @@ class Plan(NamedTuple):
             text += f", the prior split over {self.model}"
         if jax.process_count() > 1:
             text += f" of {jax.process_count()} processes"
-        return f"{text}; memory: {self.needs}, in all {memory.gb(self.bytes_needed)}"
+        return f"{text}; memory: {described(self.needs)}, in all {memory.gb(self.bytes_needed)}"
 
     @property
     def warning(self) -> str | None:
@@ -111,10 +114,17 @@ def make_plan(
         raise ValueError(f"--max-memory-gb must be a number from 0 on, not {max_memory_gb}")
     there = devices_of_all(devices.count)
     limit = _limit(task, needs, max_memory_gb)
-    model = _model_axis(len(there) // jax.process_count(), devices.shard_prior, needs, limit)
-    fit = (limit - needs.shared // model) // needs.per_seed
-    if fit < 1 and max_memory_gb:
-        raise ValueError(_too_much(needs, f"--max-memory-gb is {max_memory_gb:g}"))
+    if not devices.shard_prior and jax.process_count() == 1:
+        there = there[: _able(len(there), needs, limit)]
+    local = len(there) // jax.process_count()
+    room = memory.on_each(limit, local)
+    model = _model_axis(local, devices.shard_prior, needs, room)
+    fit = (room - needs.shared // model) // needs.per_seed
+    if max_memory_gb and (fit < 1 or limit < memory.costs().compiling):
+        raise ValueError(
+            f"{_too_much(needs, f'--max-memory-gb is {max_memory_gb:g}')}, or give --max-memory-gb "
+            f"{_least(needs)}"
+        )
     groups, fit, together = len(there) // model, max(1, fit), jax.process_count() > 1
     c = chunk_length(len(seeds), fit, groups, all_of_them=together)
     for before in saved.values():
@@ -128,9 +138,11 @@ def make_plan(
 
 
 def _limit(task: Task, needs: memory.Needs, max_memory_gb: float) -> int:
-    """Bytes that one device may use; the smallest of all processes'."""
+    """Bytes of one memory that may be used; the smallest of all processes'."""
     limit = int(max_memory_gb * 1e9)
-    if not limit:
+    if not limit and memory.costs().together:
+        limit = memory.bytes_available()
+    elif not limit:
         leaves = [
             leaf for leaf in jax.tree.leaves(task.prior.params) if isinstance(leaf, jax.Array)
         ]
@@ -142,8 +154,16 @@ def _limit(task: Task, needs: memory.Needs, max_memory_gb: float) -> int:
     return limit
 
 
+def _able(devices: int, needs: memory.Needs, limit: int) -> int:
+    """How many of a process's devices there is memory for where they share one; at least one."""
+    if not memory.costs().together:
+        return devices
+    least = needs.shared + needs.per_seed
+    return next((d for d in range(devices, 1, -1) if least <= memory.on_each(limit, d)), 1)
+
+
 def _model_axis(devices: int, shard_prior: int, needs: memory.Needs, limit: int) -> int:
-    """Over how many of a process's devices the prior is split."""
+    """Over how many of a process's devices, each of which has `limit`, the prior is split."""
     able = [k for k in range(1, devices + 1) if devices % k == 0]
     if shard_prior:
         if shard_prior not in able:
@@ -162,9 +182,26 @@ def _equally_far(seeds: Sequence[int], c: int, saved: Mapping[int, checkpoint.Sa
     return [chunk for group in groups for chunk in chunk_seeds(group, c)]
 
 
+def described(needs: memory.Needs) -> str:
+    """What a run takes, part by part."""
+    program = memory.costs().program
+    return f"the program {memory.gb(program)}, {needs}" if program else str(needs)
+
+
+def _for_one(needs: memory.Needs) -> int:
+    """Bytes of one memory that one seed needs."""
+    costs = memory.costs()
+    return max(costs.program + needs.per_seed, costs.compiling) + needs.shared
+
+
+def _least(needs: memory.Needs) -> str:
+    """1e9 bytes, rounded up."""
+    return f"{math.ceil(_for_one(needs) / 1e7) / 100:.2f}"
+
+
 def _too_much(needs: memory.Needs, have: str) -> str:
     """One line for a user whose device is too small for one seed."""
     return (
-        f"one seed needs about {memory.gb(needs.shared + needs.per_seed)} of memory ({needs}), "
+        f"one seed needs about {memory.gb(_for_one(needs))} of memory ({described(needs)}), "
         f"but {have}; make --resolution, --samples or --views smaller, or take a smaller prior"
     )

@@ -27,6 +27,18 @@ def test_sixteen_seeds_of_sd21_fit_16_gb_in_chunks(big):
     assert alone.chunks == [list(range(16))]
 
 
+def test_a_cpu_counts_the_process(task):
+    """Python, JAX and its compiler; the least is said."""
+    plan = make_plan(task, [0], limited(100))
+    program = memory.ON_CPU.program
+    assert 1e9 < program < plan.bytes_needed < program + 1e8 < memory.ON_CPU.compiling
+    assert f"memory: the program {memory.gb(program)}, prior " in str(plan)
+    with pytest.raises(ValueError) as error:
+        make_plan(task, [0], limited(program / 1e9))
+    least = str(error.value).rpartition("or give --max-memory-gb ")[2]
+    assert make_plan(task, [0], limited(float(least))).chunks == [[0]]
+
+
 def test_what_does_not_fit_is_said_in_one_line(big, monkeypatch):
     with pytest.raises(
         ValueError, match=r"one seed needs about .* but --max-memory-gb is 3; make "
@@ -45,5 +57,5 @@ def test_a_chunk_holds_seeds_that_are_equally_far(task):
     """Those furthest go first, in chunks as long as before; the last is filled up."""
     steps = {3: 4, 5: 9, 7: 9}
     saved = {seed: Saved(SimpleNamespace(step=step), {}, 2, 1) for seed, step in steps.items()}
-    plan = make_plan(task, [1, 3, 5, 7], limited(1), saved)
+    plan = make_plan(task, [1, 3, 5, 7], limited(100), saved)
     assert plan.chunks == [[5, 7], [3, 3], [1, 1]] and plan.seeds == [1, 3, 5, 7]

@@ -1,0 +1,45 @@
+"""The memory of this machine: what is free of it, and what a process gives back."""
+
+import ctypes
+import os
+import resource
+import sys
+from contextlib import suppress
+
+
+def free() -> int:
+    """Free bytes of this machine, as far as Linux tells; else 4 GB."""
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 4 * 10**9
+
+
+def resident() -> int:
+    """Bytes that this process holds, as far as Linux tells; else 0."""
+    with suppress(OSError, ValueError, IndexError), open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def peak() -> int:
+    """Most bytes that this process held so far.
+
+    Linux counts in `ru_maxrss` what the process held that started this one, in VmHWM it does not.
+    """
+    with suppress(OSError, ValueError, IndexError), open("/proc/self/status") as file:
+        return int(file.read().partition("VmHWM:")[2].split()[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def give_back() -> None:
+    """Return to the system what was freed.
+
+    A compiler's threads free a gigabyte that the C library would keep. Other libraries than glibc
+    have no such call.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
