@@ -31,7 +31,7 @@ sys.path.append({str(ROOT / "tests")!r})
 from programs import in_miniature
 from dsd_jax.engine import loop, memory
 loop.BLOCK_SECONDS = 0.0
-memory.ON_CPU = memory.ON_CPU._replace(together=False, program=0, compiling=0)
+memory.ON_CPU = memory.ON_CPU._replace(together=False, program=0, refining=0, compiling=0)
 del sys.argv[0]
 with in_miniature():
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -55,8 +55,9 @@ class Costs(NamedTuple):
         in_turn: whether rendering and networks work in the same memory, one after the other.
         together: whether all devices of a process share one memory.
         program: bytes of that memory that the process takes besides: Python, JAX, and what is
-            compiled while seeds are optimised.
-        compiling: what it takes at most, however few the seeds, where nothing is compiled yet.
+            compiled while seeds are optimised, where nothing is yet.
+        refining: what compiling the refinement adds to it.
+        compiling: what the process takes before the first step, however few the seeds.
     """
 
     point_level: float
@@ -65,12 +66,13 @@ class Costs(NamedTuple):
     in_turn: bool
     together: bool = False
     program: int = 0
+    refining: int = 0
     compiling: int = 0
 
 
 ON_CPU = Costs(
     point_level=60, backward=3, kernels=0, in_turn=False, together=True,
-    program=1_300_000_000, compiling=2_000_000_000,
+    program=1_300_000_000, refining=1_600_000_000, compiling=1_850_000_000,
 )  # fmt: skip
 ON_ACCELERATOR = Costs(point_level=22.5, backward=0.93, kernels=0.66, in_turn=True)
 
@@ -287,11 +289,11 @@ def bytes_available() -> int:
     return int(_USABLE * host_memory.free()) + host_memory.resident()
 
 
-def sharing(devices: int) -> int:
-    """How many of so many devices of a process share one memory."""
-    return devices if costs().together else 1
+def program(recipe: Recipe) -> int:
+    """Bytes of a memory that hold no weights and no seeds, while seeds of this recipe run."""
+    return costs().program + (costs().refining if recipe.refine.rounds else 0)
 
 
-def on_each(limit: int, devices: int) -> int:
+def on_each(limit: int, devices: int, recipe: Recipe) -> int:
     """What weights and seeds may take on each of so many devices where one memory has `limit`."""
-    return (limit - costs().program) // sharing(devices)
+    return (limit - program(recipe)) // (devices if costs().together else 1)

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 import dsd_jax
-from dsd_jax.engine import host_memory, hosts, memory, picture_scores
+from dsd_jax.engine import host_memory, hosts, picture_scores
 from dsd_jax.engine.lost import GONE, scores_without
 from dsd_jax.engine.mesh_scores import with_meshes
 from dsd_jax.engine.seed_views import SeedRenderer, seed_renderer, shoot, stage_of
@@ -125,8 +125,7 @@ def summary(objects: "Objects", scores: Scores) -> dict[str, Any]:
 
 def planned_memory_gb(plan: "Plan") -> dict[str, float]:
     """What `plan` expects one memory to hold, in 1e9 bytes: the parts, and in all."""
-    program = memory.costs().program
-    parts = {"program": program, **plan.needs._asdict(), "in_all": plan.bytes_needed}
+    parts = {"program": plan.program, **plan.needs._asdict(), "in_all": plan.bytes_needed}
     return {name: round(size / 1e9, 6) for name, size in parts.items()}
 
 

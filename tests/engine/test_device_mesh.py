@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-4  # as in test_generate.py
 SEEDS = [8, 3, 5, 1, 2]
 # As of devices that have a memory each.
-APART = memory.ON_CPU._replace(together=False, program=0, compiling=0)
+APART = memory.ON_CPU._replace(together=False, program=0, refining=0, compiling=0)
 four = pytest.mark.skipif(jax.device_count() != 4, reason="test_on_four_devices runs it")
 
 

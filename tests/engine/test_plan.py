@@ -7,6 +7,7 @@ import pytest
 from dsd_jax.engine import memory
 from dsd_jax.engine.checkpoint import Saved
 from dsd_jax.engine.plan import Devices, make_plan
+from dsd_jax.recipe.recipe import changed
 
 
 def limited(gigabytes):
@@ -31,10 +32,14 @@ def test_a_cpu_counts_the_process(task):
     """Python, JAX and its compiler; the least is said."""
     plan = make_plan(task, [0], limited(100))
     program = memory.ON_CPU.program
-    assert 1e9 < program < plan.bytes_needed < program + 1e8 < memory.ON_CPU.compiling
+    assert 1e9 < program < memory.ON_CPU.compiling <= plan.bytes_needed < 2e9
+    many = make_plan(task, range(10**4), limited(100))
+    assert many.bytes_needed == program + many.needs.shared + 10**4 * many.needs.per_seed
+    refined = task._replace(recipe=changed(task.recipe, rounds=1))
+    assert make_plan(refined, [0], limited(100)).bytes_needed > 2.9e9
     assert f"memory: the program {memory.gb(program)}, prior " in str(plan)
     with pytest.raises(ValueError) as error:
-        make_plan(task, [0], limited(program / 1e9))
+        make_plan(task, [0], limited(memory.ON_CPU.compiling / 1e9 - 0.01))
     least = str(error.value).rpartition("or give --max-memory-gb ")[2]
     assert make_plan(task, [0], limited(float(least))).chunks == [[0]]
 
