@@ -23,13 +23,18 @@ from dsd_jax.export.mesh import MeshSettings
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
 TOOLS = EXPERIMENTS / "tools"
-# A step a block, so that a run of milliseconds has moments to be cut off at.
-_PROGRAM = """
+# A step a block, so that a run of milliseconds has moments to be cut off at. Of memory the seeds
+# alone count, on each device, so that --max-memory-gb makes chunks of few.
+_PROGRAM = f"""
 import runpy, sys
-from dsd_jax.engine import loop
+sys.path.append({str(ROOT / "tests")!r})
+from programs import in_miniature
+from dsd_jax.engine import loop, memory
 loop.BLOCK_SECONDS = 0.0
+memory.ON_CPU = memory.ON_CPU._replace(together=False, program=0, refining=0, compiling=0)
 del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
+with in_miniature():
+    runpy.run_path(sys.argv[0], run_name="__main__")
 """
 SMALL = [
     "--preset", "quick", "--resolution", "8", "--late-resolution", "8", "--samples", "4",

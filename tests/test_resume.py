@@ -145,7 +145,7 @@ def test_run_after_run_in_one_process_takes_no_more_memory(tiny_prior_folder, tm
 
     held = []
     with in_miniature():
-        for i in range(7):
+        for i in range(20):
             flags = ["--seeds", "0:2", "--steps", 8, "--out", tmp_path / str(i)]
             assert text3d.main(arguments(tiny_prior_folder, *flags)) == 0
             held.append(resident())

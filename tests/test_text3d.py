@@ -207,6 +207,23 @@ def test_a_page_that_is_missing_is_written_again_without_a_step(house, again, ca
     assert (copy / "index.html").read_bytes() == (house.run / "index.html").read_bytes()
 
 
+def test_meshes_that_are_missing_or_damaged_are_made_again_of_the_fields(house, again, monkeypatch):
+    """Without a step; the list says that they are what they were."""
+
+    def damage(run):
+        shutil.rmtree(run / "seed_0000" / "clay")
+        (run / "seed_0001" / "mesh.glb").unlink()
+        (run / "seed_0001" / "mesh.json").write_text("{}")
+        os.truncate(run / "clay.png", 9)
+        (run / "config.json").write_text("null")
+        (run / "index.html").unlink()
+
+    monkeypatch.setattr(job, "optimise", None)
+    copy = again(damage)
+    for name in ("seed_0001/mesh.glb", "clay.png", "config.json", "manifest.json"):
+        assert (copy / name).read_bytes() == (house.run / name).read_bytes()
+
+
 def test_what_is_missing_or_damaged_is_made_again(house, again):
     """And no file of the run, whatever is in it, ends the program; what a killed one left goes."""
     swept = f"seed_0000/.{'0af3' * 8}.mp4"
@@ -263,28 +280,34 @@ def test_ctrl_c_while_results_are_written_says_that_they_are_not(
     assert files_of(tmp_path) == files_of(house.run.parent)
 
 
-def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay(
+def test_a_full_or_read_only_disk_is_one_line_and_the_checkpoints_before_stay(
     house, text3d, tmp_path, capsys, monkeypatch
 ):
-    """Full for pictures, then for the log, then for checkpoints from the third on."""
+    """For pictures, then for the log, then for checkpoints from the third on; or read-only."""
 
-    def full(*given, **named):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "file"))
+    def fails(number):
+        def fail(*given, **named):
+            raise OSError(number, os.strerror(number), str(tmp_path / "file"))
+
+        return fail
+
+    full, read_only = fails(errno.ENOSPC), fails(errno.EROFS)
 
     def save(manager, step, real=CheckpointManager.save, **given):
         return full() if step > 2 else real(manager, step, **given)
 
     command = [*house.arguments, "--out", str(tmp_path)]
     mend = "the same command goes on from the last checkpoint that could be written"
-    for place, name, stand_in in (
-        (CheckpointManager, "save", save), (logs, "plain", full), (results, "save_png", full),
+    for place, name, stand_in, reason in (
+        (CheckpointManager, "save", save, errno.ENOSPC), (logs, "plain", read_only, errno.EROFS),
+        (results, "save_png", full, errno.ENOSPC), (results, "save_video", read_only, errno.EROFS),
     ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(place, name, stand_in)
             assert text3d.main(command) == FAILED
         errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
         (line,) = errors
-        assert line.startswith("error: ") and f"No space left on device; {mend}" in line
+        assert line.startswith("error: ") and f"{os.strerror(reason)}; {mend}" in line
         assert list(tmp_path.glob("*/checkpoints/*/[0-9]*"))
     assert text3d.main(command) == 0
     assert files_of(tmp_path) == files_of(house.run.parent)
@@ -375,7 +398,8 @@ def test_program_on_two_devices_makes_the_same_objects(house, tmp_path):
     planned = json.loads((house.run / "metrics.json").read_text())["planned_memory_gb"]
     seed = planned["field"] + planned["rendering"] + planned["encoder"] + planned["network"]
     seed += planned["cache"]
-    limit = str(planned["prior"] + 1.5 * seed)
+    devices = min(os.cpu_count() or 1, 8)
+    limit = str(planned["program"] + devices * (planned["prior"] + 1.5 * seed))
     command = [*house.arguments, "--seeds", "0:3", "--max-memory-gb", limit, "--out", tmp_path]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     done = subprocess.run(
@@ -386,7 +410,7 @@ def test_program_on_two_devices_makes_the_same_objects(house, tmp_path):
     assert "compiling ..." in " ".join(done.stderr.split())
     (run,) = tmp_path.glob("a-red-house-*")
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["devices"] == min(os.cpu_count() or 1, 8)
+    assert metrics["devices"] == devices
     assert sorted(path.name for path in run.glob("seed_*")) == [f"seed_000{i}" for i in range(3)]
     for seed in ("seed_0000", "seed_0001"):
         ours, theirs = load_scene(run / seed).params, load_scene(house.run / seed).params

@@ -64,5 +64,5 @@ def test_too_little_memory_is_said_in_one_line(text3d, tiny_prior_folder, tmp_pa
     command = arguments(tiny_prior_folder, "--out", out, "--max-memory-gb", "1e-6")
     assert text3d.main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: one seed needs about 0.0") and "but --max-memory-gb is" in line
+    assert line.startswith("error: one seed needs about 1.") and "but --max-memory-gb is" in line
     assert not out.exists()

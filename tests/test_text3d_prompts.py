@@ -132,7 +132,7 @@ def test_ctrl_c_stops_all_and_the_overview_says_where(run_all):
     [
         (["--prompt", "a house"], "error: --prompt and --prompts exclude each other; give one"),
         (["--prompts", "none.txt"], "error: --prompts none.txt: there is no such file"),
-        (["--max-memory-gb", "1e-6"], "error: one seed needs about 0.0"),
+        (["--max-memory-gb", "1e-6"], "error: one seed needs about 1."),
     ],
 )
 def test_bad_input_is_one_line(text3d, file, tiny_prior_folder, tmp_path, capsys, flags, said):

@@ -25,7 +25,7 @@ from dsd_jax.cli.job import FAILED, refuse
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
-from dsd_jax.engine.task import make_task
+from dsd_jax.engine.task import make_task, warnings_of
 from dsd_jax.priors import choose_precision, load_prior
 from dsd_jax.recipe.presets import PRESETS
 from dsd_jax.recipe.recipe import Recipe, changed
@@ -92,10 +92,10 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ablate.Ablation, tuple[str, ...
     seeds, chosen = parse_seeds(args.seeds), args.only or tuple(VARIANTS)
     for name in chosen:
         validate.choice("only", name, VARIANTS)
-        recipe_of(name, recipe)
+    variants = [recipe_of(name, recipe) for name in chosen]
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
-    run_args.warn([line for prompt in args.prompts for line in prior.warnings(prompt)])
+    run_args.warn(warnings_of(prior, args.prompts, variants))
     make_task(prior, args.prompts[0], recipe)  # raises for a prior that takes no prompt
     base = {name: getattr(args, name) for name in ("seeds", "preset", "prior")}
     validate.remember(args.out, base | {"recipe": recipe_config(recipe)})

@@ -43,6 +43,7 @@ from dsd_jax.distillation import METHODS
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
+from dsd_jax.engine.task import warnings_of
 from dsd_jax.files import slug
 from dsd_jax.metrics import clip, efficientnet
 from dsd_jax.priors import choose_precision, load_prior
@@ -143,7 +144,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[Comparison, clip.Clip | None]:
     precision = choose_precision(args.precision)
     prior = load_prior(args.prior, jnp.dtype(precision))
     prior.condition(prompts[0])  # raises for a prior that takes no prompt
-    run_args.warn([line for prompt in prompts for line in prior.warnings(prompt)])
+    run_args.warn(warnings_of(prior, prompts, [entry.recipe for entry in entries]))
     kept = ("task", "seeds", "prior", "ddim_steps")
     kept += ("space", "azimuth_deg", "elevation_deg") if args.task == "2d" else ()
     config = {name: getattr(args, name) for name in kept} | {"precision": precision}

@@ -40,16 +40,15 @@ from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.files import atomic_path, slug
 from dsd_jax.metrics import efficientnet, judge
 from dsd_jax.priors import choose_precision, load_prior
-from dsd_jax.priors.zero123 import TOYBOX_FOV_DEG
 from dsd_jax.recipe.presets import PRESETS, of_picture
 from dsd_jax.recipe.recipe import Recipe, changed, with_method
-from dsd_jax.rendering.cameras import DISTANCE
+from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG
 from dsd_jax.studies import from_pictures
 from dsd_jax.studies.from_pictures import FromPictures, Truth
 from dsd_jax.training.novel_view_sheet import choose
 
 AZIMUTH_DEG = 30.0  # of the picture, from the object's front
-CAMERA = TOYBOX_FOV_DEG, DISTANCE
+CAMERA = FOV_DEG, DISTANCE
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:
     """The command line over the defaults of its preset."""
     preset = flags.flag_value(argv, "preset") or "standard"
     validate.choice("preset", preset, PRESETS)
-    usual = of_picture(PRESETS[preset], TOYBOX_FOV_DEG)
+    usual = of_picture(PRESETS[preset], FOV_DEG)
     default = Args(preset=preset, steps=usual.steps)
     args, recipe = flags.parse(Args, argv, __doc__ or "", default, usual)
     return args, changed(recipe, steps=args.steps)

@@ -34,6 +34,7 @@ from dsd_jax.cli.job import FAILED, refuse
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
+from dsd_jax.engine.task import warnings_of
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.run_folder import run_folder
 from dsd_jax.files import sweep, write_json
@@ -177,7 +178,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ImageTask, list[int], dict[str,
         )
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
-    run_args.warn(prior.warnings(args.prompt))
+    run_args.warn(warnings_of(prior, [args.prompt], [recipe]))
     place = np.deg2rad(args.azimuth_deg), np.deg2rad(args.elevation_deg)
     image = images2d.make_task(prior, args.prompt, recipe, *place, args.space)
     config = {k: v for k, v in dataclasses.asdict(args).items() if k != "out"}

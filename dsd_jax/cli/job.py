@@ -84,7 +84,7 @@ def begin(job: Job) -> Plan | None:
 
     Raises ValueError, with one line for the user, where it does not fit or no folder can be made.
     """
-    if job.args.resume and complete.is_complete(job.folder):
+    if job.args.resume and complete.is_complete(job.folder, job.config, job.task.recipe):
         shutil.rmtree(checkpoints(job.folder), ignore_errors=True)
         print(f"{job.folder} is complete: nothing to resume (--no-resume makes it anew)")
         return None

@@ -29,7 +29,8 @@ class DeviceArgs:
     """Large priors and several hosts."""
 
     max_memory_gb: float = 0.0
-    """Memory that the run may use on one device, in 1e9 bytes; 0 asks the device."""
+    """Memory that the run may use on one device, or, on a CPU, in all, in 1e9 bytes; 0 asks the
+    device."""
     shard_prior: int = 0
     """How many devices share one copy of the prior's weights; 0 takes the fewest that suffice."""
     distributed: bool = False

@@ -25,8 +25,7 @@ from dsd_jax.cli.run_args import RunArgs
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.task import picture_task, say_elevation
 from dsd_jax.files import read_json
-from dsd_jax.priors import EMBEDDED
-from dsd_jax.priors.zero123 import FOV_DEG, TOYBOX_FOV_DEG
+from dsd_jax.priors import fov_deg_of
 from dsd_jax.recipe import input_picture
 from dsd_jax.recipe.input_picture import InputPicture
 from dsd_jax.recipe.presets import PRESETS, framed, of_picture
@@ -63,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:
     """The command line over the defaults of its preset, and of its prior's camera."""
     prior = flags.flag_value(argv, "prior") or PRIOR
-    usual = TOYBOX_FOV_DEG if prior in EMBEDDED else FOV_DEG
+    usual = fov_deg_of(prior)
     presets = {name: of_picture(recipe, usual) for name, recipe in PRESETS.items()}
     own, recipe = run_args.defaults(argv, presets, prior)
     args, recipe = run_args.parse(Args, argv, __doc__ or "", Args(run=own), recipe)

@@ -26,7 +26,7 @@ from dsd_jax.cli.prompts import read
 from dsd_jax.cli.queue import run_all
 from dsd_jax.cli.run_args import RunArgs
 from dsd_jax.engine.plan import make_plan
-from dsd_jax.engine.task import Task, make_task
+from dsd_jax.engine.task import Task, make_task, warnings_of
 from dsd_jax.recipe.recipe import Recipe
 
 
@@ -89,7 +89,7 @@ def _tasks(args: RunArgs, recipe: Recipe, prompts: list[str]) -> tuple[list[int]
     """The seeds, and each prompt's task: the prior is loaded once, and the prompts embedded."""
     seeds = run_args.check_args(args)
     prior = run_args.load(args)
-    known = [line for prompt in prompts for line in prior.warnings(prompt)]
+    known = warnings_of(prior, prompts, [recipe])
     run_args.warn([*known, *validate.device_warnings()])
     return seeds, [make_task(prior, prompt, recipe) for prompt in prompts]
 

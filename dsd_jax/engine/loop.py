@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dsd_jax.engine import hosts
+from dsd_jax.engine import host_memory, hosts
 from dsd_jax.engine.programs import Program
 from dsd_jax.engine.turns import beside_a_run, undisturbed
 from dsd_jax.recipe.state import State
@@ -88,12 +88,9 @@ class Block(NamedTuple):
     def compile(self, states: State, shared: Any, meanwhile: Callable[[], None]) -> None:
         """Load, or compile at the same time, what a call compiles one after another.
 
-        `meanwhile` is called when it is XLA's turn, so that what other
-        threads do then does not hold this one up.
+        `meanwhile` is called when it is XLA's turn: what other threads do then holds nobody up.
         """
-        pending: list[Callable[[], None]] = []
-        last: list[Callable[[], None]] = []
-        shapes = states
+        pending, last, shapes = [], [], states
         if self.fill and states.ode is None:
             shapes = self.fill.ready(pending, states, shared)
         self.refresh.ready(pending, shapes)
@@ -147,8 +144,9 @@ def make_block(
         return program(one, jax.vmap(one, in_axes=(0, shared_axes)), (seeds, whole))
 
     def program(one, each, specs) -> Program:
-        jitted = jax.jit(spread(each, in_specs=specs), donate_argnums=0, out_shardings=by_seed)
-        return Program(jitted, one, str(shared_axes), str(mesh))
+        about = (one, str(shared_axes), str(mesh))
+        function = spread(each, in_specs=specs)
+        return Program(function, *about, donate_argnums=0, out_shardings=by_seed)
 
     return Block(
         step=given_shared(step),
@@ -160,8 +158,7 @@ def make_block(
             {}
             if rounds is None
             else rounds._replace(
-                begin=alone(rounds.begin),
-                prepare=given_shared(rounds.prepare),
+                begin=alone(rounds.begin), prepare=given_shared(rounds.prepare)
             )._asdict()
         ),
     )
@@ -220,6 +217,8 @@ def run(
             seconds = float(hosts.everyones(seconds)[0, 0])
             if not compiled and index + 1 < len(blocks):
                 ahead = _Ahead(blocks[index + 1][1], states, shared)
+            if not compiled:
+                host_memory.give_back()
             done, compiled = done + length, True
             metrics = hosts.all_rows(hosts.own_rows(metrics))
             on_block(Progress(states, done, metrics, seconds))

@@ -2,7 +2,8 @@
 
 The coefficients are fitted: on a CPU to what XLA says of compiled steps of Toybox and SD 2.1-base
 in float32, on accelerators to what an H200 held of both in bfloat16, with 4 and with 16 seeds.
-There the sum comes out within 10 %. GB are 1e9 bytes.
+There the sum comes out within 10 %. On a CPU the process itself counts, since all devices share
+its memory. GB are 1e9 bytes.
 
 Letters: n points sampled in a step, k parameters of a scene, b bytes of a number of the prior's
 networks.
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dsd_jax.distillation import TrainedMethod
+from dsd_jax.engine import host_memory
 from dsd_jax.fields.base import uncompleted
 from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.models import attention, lora
@@ -51,15 +53,27 @@ class Costs(NamedTuple):
         kernels: how much of the prior's weights is kept a second time, in the layout that a GPU's
             convolutions want.
         in_turn: whether rendering and networks work in the same memory, one after the other.
+        together: whether all devices of a process share one memory.
+        program: bytes of that memory that the process takes besides: Python, JAX, and what is
+            compiled while seeds are optimised, where nothing is yet.
+        refining: what compiling the refinement adds to it.
+        compiling: what the process takes before the first step, however few the seeds.
     """
 
     point_level: float
     backward: float
     kernels: float
     in_turn: bool
+    together: bool = False
+    program: int = 0
+    refining: int = 0
+    compiling: int = 0
 
 
-ON_CPU = Costs(point_level=60, backward=3, kernels=0, in_turn=False)
+ON_CPU = Costs(
+    point_level=60, backward=3, kernels=0, in_turn=False, together=True,
+    program=1_300_000_000, refining=1_600_000_000, compiling=1_850_000_000,
+)  # fmt: skip
 ON_ACCELERATOR = Costs(point_level=22.5, backward=0.93, kernels=0.66, in_turn=True)
 
 
@@ -264,23 +278,22 @@ def _attention(dtype, channels: int, heads: int, tokens: int, copies: int) -> in
     return 0 if fused else 4 * copies * heads * tokens**2
 
 
-def bytes_available(device=None) -> int:
-    """What the seeds may take on a device: four fifths of what is free on it.
+def bytes_available() -> int:
+    """What a run may take of one memory, beside what is there: four fifths of what is free.
 
-    CPU devices share the free RAM evenly.
+    That is a device's, or, on a CPU, the machine's, where what the process has counts as free.
     """
-    device = device or jax.local_devices()[0]
-    stats = device.memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(_USABLE * (stats["bytes_limit"] - stats["bytes_in_use"]))
-    return int(_USABLE * _free_ram() / jax.local_device_count())
+    return int(_USABLE * host_memory.free()) + host_memory.resident()
 
 
-def _free_ram() -> int:
-    """Free bytes of this machine, as far as Linux tells; else 4 GB."""
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 4 * 10**9
+def program(recipe: Recipe) -> int:
+    """Bytes of a memory that hold no weights and no seeds, while seeds of this recipe run."""
+    return costs().program + (costs().refining if recipe.refine.rounds else 0)
+
+
+def on_each(limit: int, devices: int, recipe: Recipe) -> int:
+    """What weights and seeds may take on each of so many devices where one memory has `limit`."""
+    return (limit - program(recipe)) // (devices if costs().together else 1)

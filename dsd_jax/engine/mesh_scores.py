@@ -33,10 +33,8 @@ def with_meshes(
     if not meshed:
         nothing = {"mesh_iou": None, "geometry": None}
         return Scores(scores.run | nothing, [own | nothing for own in scores.seeds])
-    with ThreadPoolExecutor() as pool:
-        looked = list(pool.map(lambda seed: _look(seed_folder(folder, seed), cameras), meshed))
+    looked = draw_clay(folder, meshed, cameras)
     views = np.stack([seen.clay for seen in looked])
-    save_png(folder / CLAY_SHEET, seeds_sheet(views, meshed, SIZE))
     category = scores.run.get("fidelity", {}).get("category")
     told = geometries([seen.measured for seen in looked], views, category, load_bank(name="clay"))
     found = {
@@ -71,6 +69,14 @@ def _look(folder: Path, cameras: Camera) -> _Seen:
         save_png(folder / "clay" / view_name(azimuth), picture)
     measured = geometry.measure(geometry.welded(mesh.vertices, mesh.faces))
     return _Seen(float(np.mean(report["silhouette_iou"])), measured, views)
+
+
+def draw_clay(folder: Path, meshed: list[int], cameras: Camera) -> list[_Seen]:
+    """The clay views of each seed that has a mesh, written, and a sheet of them."""
+    with ThreadPoolExecutor() as pool:
+        looked = list(pool.map(lambda seed: _look(seed_folder(folder, seed), cameras), meshed))
+    save_png(folder / CLAY_SHEET, seeds_sheet(np.stack([s.clay for s in looked]), meshed, SIZE))
+    return looked
 
 
 def geometries(

@@ -16,6 +16,7 @@ from dsd_jax.engine import checkpoint, hosts, memory
 from dsd_jax.engine.device_mesh import devices_of_all, seed_mesh
 from dsd_jax.engine.seeds import chunk_length, chunk_seeds
 from dsd_jax.engine.task import Task
+from dsd_jax.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Devices:
 
     Attributes:
         count: how many of each process; 0 takes all.
-        max_memory_gb: 1e9 bytes that it may use on one, the prior included; 0 asks the device.
+        max_memory_gb: 1e9 bytes that it may use on one, the prior included, or, on a CPU, in all; 0
+            asks the device.
         shard_prior: how many share one copy of the prior's weights; 0 takes the fewest with which
             one seed fits.
     """
@@ -42,7 +44,8 @@ class Plan(NamedTuple):
         chunks: seeds that run together; all chunks have one length, see `chunk_seeds`.
         needs: estimated memory.
         device_mesh: of the devices that share a chunk.
-        limit: bytes that one device may use.
+        limit: bytes of one memory that may be used: a device's, or, on a CPU, the process's.
+        program: bytes of it that hold neither weights nor seeds.
     """
 
     seeds: list[int]
@@ -50,6 +53,7 @@ class Plan(NamedTuple):
     needs: memory.Needs
     device_mesh: Mesh
     limit: int
+    program: int = 0
 
     @property
     def model(self) -> int:
@@ -58,8 +62,12 @@ class Plan(NamedTuple):
 
     @property
     def bytes_needed(self) -> int:
-        """Estimated memory of the busiest moment on one device."""
-        return self.needs.shared // self.model + self.on_each * self.needs.per_seed
+        """Of one memory, at the busiest moment; estimated."""
+        own = self.needs.shared // self.model + self.on_each * self.needs.per_seed
+        local = self.device_mesh.size // jax.process_count()
+        sharing = max(local, 1) if memory.costs().together else 1
+        compiling = memory.costs().compiling + sharing * self.needs.shared // self.model
+        return max(compiling, self.program + sharing * own)
 
     @property
     def on_each(self) -> int:
@@ -77,14 +85,15 @@ class Plan(NamedTuple):
             text += f", the prior split over {self.model}"
         if jax.process_count() > 1:
             text += f" of {jax.process_count()} processes"
-        return f"{text}; memory: {self.needs}, in all {memory.gb(self.bytes_needed)}"
+        parts = _described(self.needs, self.program)
+        return f"{text}; memory: {parts}, in all {memory.gb(self.bytes_needed)}"
 
     @property
     def warning(self) -> str | None:
         """What to say where even one seed is estimated not to fit, else None."""
         if self.bytes_needed <= self.limit or self.on_each > 1:
             return None
-        return _too_much(self.needs, f"the device has {memory.gb(self.limit)}")
+        return _too_much(self.needs, self.program, f"the device has {memory.gb(self.limit)}")
 
 
 def make_plan(
@@ -111,10 +120,16 @@ def make_plan(
         raise ValueError(f"--max-memory-gb must be a number from 0 on, not {max_memory_gb}")
     there = devices_of_all(devices.count)
     limit = _limit(task, needs, max_memory_gb)
-    model = _model_axis(len(there) // jax.process_count(), devices.shard_prior, needs, limit)
-    fit = (limit - needs.shared // model) // needs.per_seed
-    if fit < 1 and max_memory_gb:
-        raise ValueError(_too_much(needs, f"--max-memory-gb is {max_memory_gb:g}"))
+    if not devices.shard_prior and jax.process_count() == 1:
+        there = there[: _able(len(there), task.recipe, needs, limit)]
+    local = len(there) // jax.process_count()
+    room, program = memory.on_each(limit, local, task.recipe), memory.program(task.recipe)
+    model = _model_axis(local, devices.shard_prior, needs, room)
+    fit = (room - needs.shared // model) // needs.per_seed
+    if max_memory_gb and (fit < 1 or limit < memory.costs().compiling):
+        least = math.ceil(_for_one(needs, program) / 1e7) / 100
+        said = _too_much(needs, program, f"--max-memory-gb is {max_memory_gb:g}")
+        raise ValueError(f"{said}, or give --max-memory-gb {least:.2f}")
     groups, fit, together = len(there) // model, max(1, fit), jax.process_count() > 1
     c = chunk_length(len(seeds), fit, groups, all_of_them=together)
     for before in saved.values():
@@ -122,15 +137,16 @@ def make_plan(
         every = not together or used == len(there)
         if before.devices == used and every and before.length <= groups * fit:
             c = before.length
-    return Plan(
-        list(seeds), _equally_far(seeds, c, saved), needs, seed_mesh(c, there, model), limit
-    )
+    chunks = _equally_far(seeds, c, saved)
+    return Plan(list(seeds), chunks, needs, seed_mesh(c, there, model), limit, program)
 
 
 def _limit(task: Task, needs: memory.Needs, max_memory_gb: float) -> int:
-    """Bytes that one device may use; the smallest of all processes'."""
+    """Bytes of one memory that may be used; the smallest of all processes'."""
     limit = int(max_memory_gb * 1e9)
-    if not limit:
+    if not limit and memory.costs().together:
+        limit = memory.bytes_available()
+    elif not limit:
         leaves = [
             leaf for leaf in jax.tree.leaves(task.prior.params) if isinstance(leaf, jax.Array)
         ]
@@ -138,12 +154,22 @@ def _limit(task: Task, needs: memory.Needs, max_memory_gb: float) -> int:
         on_host = any(leaf.devices() != {there} for leaf in leaves)
         limit = memory.bytes_available() + (0 if on_host else needs.prior)
     if jax.process_count() > 1:
+        limit //= hosts.on_this_machine() if memory.costs().together else 1
         limit = int(hosts.everyones(limit / 1e6).min() * 1e6)
     return limit
 
 
+def _able(devices: int, recipe: Recipe, needs: memory.Needs, limit: int) -> int:
+    """How many of a process's devices there is memory for where they share one; at least one."""
+    if not memory.costs().together:
+        return devices
+    least = needs.shared + needs.per_seed
+    able = (d for d in range(devices, 1, -1) if least <= memory.on_each(limit, d, recipe))
+    return next(able, 1)
+
+
 def _model_axis(devices: int, shard_prior: int, needs: memory.Needs, limit: int) -> int:
-    """Over how many of a process's devices the prior is split."""
+    """Over how many of a process's devices, each of which has `limit`, the prior is split."""
     able = [k for k in range(1, devices + 1) if devices % k == 0]
     if shard_prior:
         if shard_prior not in able:
@@ -162,9 +188,20 @@ def _equally_far(seeds: Sequence[int], c: int, saved: Mapping[int, checkpoint.Sa
     return [chunk for group in groups for chunk in chunk_seeds(group, c)]
 
 
-def _too_much(needs: memory.Needs, have: str) -> str:
+def _described(needs: memory.Needs, program: int) -> str:
+    """What a run takes, part by part."""
+    return f"the program {memory.gb(program)}, {needs}" if program else str(needs)
+
+
+def _for_one(needs: memory.Needs, program: int) -> int:
+    """Bytes of one memory that one seed needs."""
+    return max(program + needs.per_seed, memory.costs().compiling) + needs.shared
+
+
+def _too_much(needs: memory.Needs, program: int, have: str) -> str:
     """One line for a user whose device is too small for one seed."""
     return (
-        f"one seed needs about {memory.gb(needs.shared + needs.per_seed)} of memory ({needs}), "
-        f"but {have}; make --resolution, --samples or --views smaller, or take a smaller prior"
+        f"one seed needs about {memory.gb(_for_one(needs, program))} of memory "
+        f"({_described(needs, program)}), but {have}; make --resolution, --samples or --views "
+        "smaller, or take a smaller prior"
     )

@@ -8,7 +8,7 @@ from functools import partial
 
 import jax
 
-from dsd_jax.engine import loop, turns
+from dsd_jax.engine import host_memory, loop, turns
 from dsd_jax.engine.results import VIEW_SIZE, mesh_cameras
 from dsd_jax.engine.seed_views import SeedRenderer, compile_renderer, final_stage
 from dsd_jax.export.field_grid import field_of
@@ -57,6 +57,7 @@ def compiling_ahead(
 def _beside_a_run(job: Callable[[], object]) -> None:
     with turns.beside_a_run():
         job()
+        host_memory.give_back()
 
 
 def _compile_scores(seeds: int) -> None:

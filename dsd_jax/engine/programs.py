@@ -13,6 +13,7 @@ import hashlib
 import os
 import pickle
 import sys
+import threading
 import types
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,6 +26,7 @@ import jax
 import numpy as np
 
 import dsd_jax
+from dsd_jax.engine import host_memory
 from dsd_jax.files import atomic_path
 
 # Programs that are kept, the latest used ones.
@@ -46,12 +48,14 @@ class Program:
     """A jitted function that may be compiled, or loaded, before it is called.
 
     Attributes:
-        jitted: the function.
-        made_from: what was jitted, and whatever else decides what it computes.
+        function: what is jitted.
+        made_from: what it computes comes from, whatever wraps that.
+        options: of `jax.jit`.
     """
 
-    def __init__(self, jitted: Any, *made_from: Any):
-        self.jitted, self.made_from = jitted, made_from
+    def __init__(self, function: Callable[..., Any], *made_from: Any, **options: Any):
+        self.function, self.made_from, self.options = function, made_from, options
+        self._jitted = jax.jit(function, **options)
         self._loaded: Any = None
 
     def __call__(self, *args: Any) -> Any:
@@ -60,7 +64,7 @@ class Program:
                 return self._loaded(*args)
             except (TypeError, ValueError):  # for other shapes or devices; nothing was run
                 self._loaded = None
-        return self.jitted(*args)
+        return self._jitted(*args)
 
     def ready(self, pending: list[Callable[[], None]], *args: Any) -> Any:
         """Load the program or, if it is not kept, lower it, and add to `pending` what compiles it.
@@ -74,9 +78,12 @@ class Program:
         file = self._file(args)
         out = self._load(file)
         if out is None:
-            lowered = self.jitted.lower(*args)
+            if file is not None:
+                named = _named(self.function, file.stem[:16])
+                self._jitted = jax.jit(named, **self.options)
+            lowered = self._jitted.lower(*args)
             out = jax.tree.map(_shape, lowered.out_info)
-            pending.append(lambda: _keep(lowered.compile(), out, file))
+            pending.append(functools.partial(_compile, lowered, out, file))
         sharding = jax.tree.leaves(args)[0].sharding
         return jax.tree.map(lambda leaf: leaf.update(sharding=sharding), out)
 
@@ -108,6 +115,38 @@ class Program:
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _named(function: Callable[..., Any], suffix: str) -> Callable[..., Any]:
+    """The function by a name of its own, by which JAX's cache knows it from others."""
+
+    def program(*args):
+        return function(*args)
+
+    program.__name__ = f"{getattr(function, '__name__', 'program')}_{suffix}"
+    return program
+
+
+def _compile(lowered: Any, out: Any, file: Path | None) -> None:
+    """Compile, and keep what was compiled just now.
+
+    What JAX's cache had kept is not kept again: on a CPU a program that was loaded can be used, but
+    what is written of it lacks its code.
+    """
+    _found.in_cache = False
+    compiled = lowered.compile()
+    host_memory.give_back()
+    _keep(compiled, out, None if _found.in_cache else file)
+
+
+def _note(event: str, **about: Any) -> None:
+    if event == "/jax/compilation_cache/cache_hits":
+        _found.in_cache = True
+
+
+# Whether JAX's cache had what this thread compiled last.
+_found = threading.local()
+jax.monitoring.register_event_listener(_note)
 
 
 def _keep(compiled: Any, out: Any, file: Path | None) -> None:

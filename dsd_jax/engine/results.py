@@ -4,9 +4,7 @@ Letters: n seeds, v views, h w pixels.
 """
 
 import dataclasses
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 import dsd_jax
-from dsd_jax.engine import hosts, picture_scores
+from dsd_jax.engine import host_memory, hosts, picture_scores
 from dsd_jax.engine.lost import GONE, scores_without
 from dsd_jax.engine.mesh_scores import with_meshes
 from dsd_jax.engine.seed_views import SeedRenderer, seed_renderer, shoot, stage_of
@@ -129,17 +127,15 @@ def summary(objects: "Objects", scores: Scores) -> dict[str, Any]:
 
 
 def planned_memory_gb(plan: "Plan") -> dict[str, float]:
-    """What `plan` expects one device to hold, in 1e9 bytes: the parts, and in all."""
-    parts = {**plan.needs._asdict(), "in_all": plan.bytes_needed}
+    """What `plan` expects one memory to hold, in 1e9 bytes: the parts, and in all."""
+    parts = {"program": plan.program, **plan.needs._asdict(), "in_all": plan.bytes_needed}
     return {name: round(size / 1e9, 6) for name, size in parts.items()}
 
 
 def peak_memory_gb() -> dict[str, float]:
     """Most 1e9 bytes held so far, by the process and by the device that held most."""
     peaks = [(d.memory_stats() or {}).get("peak_bytes_in_use", 0) for d in jax.local_devices()]
-    unit = 1 if sys.platform == "darwin" else 1024
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"host": round(resident / 1e9, 2), "device": round(max(peaks) / 1e9, 2)}
+    return {"host": round(host_memory.peak() / 1e9, 2), "device": round(max(peaks) / 1e9, 2)}
 
 
 def steps_done(states: State) -> int:

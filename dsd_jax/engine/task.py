@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,10 +124,18 @@ def say_elevation(angle_deg: float, how: str) -> None:
         print(said, file=sys.stderr)
 
 
+def warnings_of(prior: Prior, prompts: Sequence[str], recipes: Sequence[Recipe]) -> list[str]:
+    """What the prior has to say of prompts, and of those that recipes lead away from, by lines."""
+    away = [(own.condition.negative_prompt, own.method.bad_prompt) for own in recipes]
+    negative = dict.fromkeys(text for both in away for text in both if text)
+    lines = [line for prompt in prompts for line in prior.warnings(prompt)]
+    return lines + [line for prompt in negative for line in prior.negative_warnings(prompt)]
+
+
 def say_warnings(task: Task) -> None:
     """Tell the user what the prior has to say of the prompt, a line each."""
     if isinstance(task.told, str) and task.reference is None and hosts.is_first():
-        for line in task.prior.warnings(task.told):
+        for line in warnings_of(task.prior, [task.told], [task.recipe]):
             print(f"warning: {line}", file=sys.stderr)
 
 

@@ -40,7 +40,7 @@ def renew(run: str | Path, names: Iterable[str]) -> None:
     """
     run = Path(run)
     try:
-        files = _listed(run)
+        files = listed(run)
     except (FileNotFoundError, ValueError):
         return
     names = list(names)
@@ -55,14 +55,15 @@ def faults(run: str | Path) -> list[str]:
     Raises FileNotFoundError without a list, ValueError where that is damaged.
     """
     run = Path(run)
-    listed = _listed(run)
-    there = [name for name in listed if (run / name).is_file()]
-    whole = [name for name, now in _described(run, there).items() if now == listed[name]]
-    return [name for name in listed if name not in whole]
+    files = listed(run)
+    there = [name for name in files if (run / name).is_file()]
+    whole = [name for name, now in _described(run, there).items() if now == files[name]]
+    return [name for name in files if name not in whole]
 
 
-def _listed(run: Path) -> dict[str, Any]:
-    return read_json(run / NAME, files=dict)["files"]
+def listed(run: str | Path) -> dict[str, Any]:
+    """The files that are promised, by name. Raises as `faults`."""
+    return read_json(Path(run) / NAME, files=dict)["files"]
 
 
 def _described(run: Path, names: list[str]) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ diffusers: a folder as in `weights`, but with
     cc_projection             diffusion_pytorch_model.safetensors: projection.{weight,bias}
     or clip_camera_projection diffusion_pytorch_model.safetensors: proj.{weight,bias}
 and no text_encoder or tokenizer. "pose" in model_index.json, our entry, says what the pose's last
-number is, as in `ldm_config`. The first is that of github.com/kxhit/zero123-hf
+number is, as in `ldm_config`; "fov_deg", ours too, the vertical field of view of the pictures that
+it was trained on, where that is not Zero-1-to-3's. The first is that of github.com/kxhit/zero123-hf
 (kxic/zero123-xl on the hub), the second that of ashawkey/zero123-xl-diffusers and
 ashawkey/stable-zero123-diffusers.
 """
@@ -23,6 +24,7 @@ import numpy as np
 from dsd_jax.models.clip_vision import ClipVision
 from dsd_jax.models.clip_vision import param_shapes as clip_vision_param_shapes
 from dsd_jax.models.config import ClipVisionConfig, UNetConfig, VAEConfig
+from dsd_jax.models.entries import shown
 from dsd_jax.models.ldm import cc_projection_shapes, unet_config
 from dsd_jax.models.ldm_config import (
     LAST_NUMBER,
@@ -44,6 +46,8 @@ from dsd_jax.models.weights import (
     save_parts,
 )
 
+# Vertical field of view, degrees, of the pictures that Zero-1-to-3 was trained on.
+FOV_DEG = 49.1
 PROJECTIONS = ("cc_projection", "clip_camera_projection")
 _MODEL_INDEX = {
     "_class_name": "Zero1to3StableDiffusionPipeline",
@@ -137,6 +141,18 @@ def pose_of(folder: Path, asked: str | None = None) -> str:
     return pose
 
 
+def fov_deg_of(folder: Path) -> float:
+    """The vertical field of view, degrees, of the training pictures of a folder's model.
+
+    Raises ValueError where its entry is no angle, and as `weights.read_index` does.
+    """
+    said = read_index(folder).get("fov_deg", FOV_DEG)
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < 180:
+        place = folder / "model_index.json"
+        raise ValueError(f"{place}: fov_deg has to lie inside 0..180, got {shown(said)}")
+    return float(said)
+
+
 def load_folder(folder, dtype=jnp.float32, param_dtype=None) -> ImagePipeline:
     """Reads a port to diffusers; parameters are NumPy arrays of `param_dtype` (default `dtype`).
 
@@ -166,13 +182,15 @@ def read_networks(folder: Path, dtype=jnp.float32) -> ImageNetworks:
         raise ValueError(f"{folder}: {error}") from None
 
 
-def save_folder(folder, pipeline: ImagePipeline, vae: str, dtype=np.float16) -> None:
+def save_folder(
+    folder, pipeline: ImagePipeline, vae: str, fov_deg: float = FOV_DEG, dtype=np.float16
+) -> None:
     """Writes the port with cc_projection, but for the VAE, which stays in another folder.
 
     The pose's last number is a distance.
 
-    `vae` is the path of the pipeline's folder that holds it, seen from `folder`; `dtype` is float16
-    or float32. Raises as `models.weights.save_pipeline` does.
+    `vae` is the path of the pipeline's folder that holds it, seen from `folder`; `fov_deg` is as of
+    `fov_deg_of`; `dtype` is float16 or float32. Raises as `models.weights.save_pipeline` does.
     """
     networks = pipeline.networks
     configs = {
@@ -180,7 +198,7 @@ def save_folder(folder, pipeline: ImagePipeline, vae: str, dtype=np.float16) -> 
         "image_encoder": networks.image_encoder.config.to_dict(),
         "cc_projection": {"_class_name": "CCProjection"},
     }
-    index = {**_MODEL_INDEX, "shared": {"vae": vae}, "pose": POSES[0]}
+    index = {**_MODEL_INDEX, "shared": {"vae": vae}, "pose": POSES[0], "fov_deg": fov_deg}
     save_parts(Path(folder), configs, pipeline.params, pipeline.scheduler, index, dtype)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Viewpoint",
     "choose_precision",
     "completed",
+    "fov_deg_of",
     "load_prior",
 ]
 
@@ -55,11 +56,20 @@ def load_prior(
         return stable_diffusion.load_file(path, dtype, param_dtype, config)
     folder = _folder(str(name_or_path), pose)
     if is_image_model(path.name for path in folder.iterdir()):
-        embedded = any(folder.samefile(own) for own in EMBEDDED.values() if own.is_dir())
-        fov_deg = zero123.TOYBOX_FOV_DEG if embedded else zero123.FOV_DEG
-        return zero123.load(folder, dtype, param_dtype, pose, fov_deg)
+        return zero123.load(folder, dtype, param_dtype, pose)
     _takes_no_pose(folder, pose)
     return stable_diffusion.load(folder, dtype, param_dtype)
+
+
+def fov_deg_of(name_or_path: str | Path) -> float:
+    """The vertical field of view, degrees, of the pictures that a model which takes one knows.
+
+    Of what is no folder here, Zero-1-to-3's. Raises ValueError where its entry is no angle.
+    """
+    folder = EMBEDDED.get(str(name_or_path), Path(name_or_path))
+    if not (folder / "model_index.json").is_file():
+        return zero123.FOV_DEG
+    return zero123.fov_deg_of(folder)
 
 
 def choose_precision(asked: str | None = None) -> str:

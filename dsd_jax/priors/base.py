@@ -116,6 +116,10 @@ class Defaults(Protocol):
         """What a user should know of a prompt, a line each."""
         return []
 
+    def negative_warnings(self, prompt: str) -> list[str]:
+        """What a user should know of a prompt that is led away from, a line each."""
+        return []
+
 
 class Prior(Defaults, Protocol):
     """A denoiser of latents, and the way from pictures to latents and back.

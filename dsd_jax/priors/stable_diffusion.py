@@ -145,11 +145,19 @@ class Prior:
 
         Not read are those beyond the tokenizer's length.
         """
+        return self._doubts(prompt, not self.denoises_together, "prompt")
+
+    def negative_warnings(self, prompt: str) -> list[str]:
+        """The same of a prompt that is led away from, which no view's words follow."""
+        return self._doubts(prompt, False, "negative prompt")
+
+    def _doubts(self, prompt: str, with_views: bool, what: str) -> list[str]:
         most = self.networks.text_encoder.config.max_position_embeddings
-        lines = cut_off(self._reader(), prompt, most, not self.denoises_together)
+        lines = cut_off(self._reader(), prompt, most, with_views, what)
         words = self.folder / "words.json"
         unknown = unknown_words(prompt, read_json(words)) if words.is_file() else []
-        never = f"the prior has never seen the words: {', '.join(unknown)}"
+        of = "" if what == "prompt" else f" of the {what}"
+        never = f"the prior has never seen the words{of}: {', '.join(unknown)}"
         return [*lines, never] if unknown else lines
 
     def for_steps(self) -> "Prior":

@@ -47,7 +47,9 @@ def kept(tokenizer: Tokenizer, prompt: str, most: int) -> str:
     return tokenizer.beginning(prompt, _ENDINGS, most)
 
 
-def cut_off(tokenizer: Tokenizer, prompt: str, most: int, with_views: bool) -> list[str]:
+def cut_off(
+    tokenizer: Tokenizer, prompt: str, most: int, with_views: bool, what: str = "prompt"
+) -> list[str]:
     """What is not read of a prompt, and of `VIEWS` after it if `with_views`: none or one line."""
     length = tokenizer.length(most)
     if with_views and max(tokenizer.counts(list(_ENDINGS))) > length:
@@ -59,7 +61,7 @@ def cut_off(tokenizer: Tokenizer, prompt: str, most: int, with_views: bool) -> l
     more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
     left = ", the view's words among them" if with_views else ""
     return [
-        f"the prompt is longer than the {length} tokens that the prior reads{left}; not read are "
+        f"the {what} is longer than the {length} tokens that the prior reads{left}; not read are "
         f'the words "{" ".join(words[:_SHOWN])}"{more}'
     ]
 

@@ -28,8 +28,10 @@ from dsd_jax.models import lora
 from dsd_jax.models.clip_vision import preprocess
 from dsd_jax.models.ldm_config import POSES, read_config
 from dsd_jax.models.zero123 import (
+    FOV_DEG,
     ImageNetworks,
     ImagePipeline,
+    fov_deg_of,
     load_folder,
     load_single_file,
     pose_of,
@@ -37,9 +39,6 @@ from dsd_jax.models.zero123 import (
 from dsd_jax.priors import latent
 from dsd_jax.priors.base import Defaults, Picture, Viewpoint, ViewWords
 from dsd_jax.schedule import NoiseSchedule
-
-# Vertical fields of view, degrees, of the pictures that Zero-1-to-3 was trained on, and of Toybox.
-FOV_DEG, TOYBOX_FOV_DEG = 49.1, 40.0
 
 
 class View(NamedTuple):
@@ -252,21 +251,15 @@ class Prior(Defaults):
         )
 
 
-def load(
-    folder,
-    dtype=jnp.float32,
-    param_dtype=None,
-    pose: str | None = None,
-    fov_deg: float = FOV_DEG,
-) -> Prior:
+def load(folder, dtype=jnp.float32, param_dtype=None, pose: str | None = None) -> Prior:
     """Read a port to diffusers; weights go to the default device.
 
     `dtype` is the type of the networks' computation, `param_dtype` (default `dtype`) that of the
     weights; `pose` is what its last number is, as `models.zero123.pose_of` has it.
-    Raises as that and `models.zero123.load_folder` do.
+    Raises as that, `models.zero123.fov_deg_of` and `load_folder` do.
     """
     folder = Path(folder)
-    pose = pose_of(folder, pose)
+    pose, fov_deg = pose_of(folder, pose), fov_deg_of(folder)
     return _prior(load_folder(folder, dtype, param_dtype), folder, pose, fov_deg)
 
 

@@ -67,7 +67,9 @@ def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iter
     """
     task, pictured = tasks[0], tasks[0].reference is not None
     needs = memory.needs(task.prior, task.recipe, task.condition, pictured)
-    fit = (memory.bytes_available() - needs.kernels) // needs.per_seed * jax.local_device_count()
+    devices = jax.local_device_count()
+    room = memory.on_each(memory.bytes_available(), devices, task.recipe) - needs.kernels
+    fit = room // needs.per_seed * devices
     batches = -(-len(tasks) // max(1, fit // len(seeds)))
     length = -(-len(tasks) // batches)
     for i in range(0, len(tasks), length):

@@ -14,6 +14,7 @@ from dsd_jax.models.networks import init_params
 from dsd_jax.models.tensor_files import read_json
 from dsd_jax.models.weights import read_part
 from dsd_jax.models.zero123 import ImageNetworks, ImagePipeline
+from dsd_jax.rendering.cameras import FOV_DEG
 from dsd_jax.training.export import SCHEDULER
 
 
@@ -100,5 +101,6 @@ def save(folder: Path, networks: ImageNetworks, params: dict, vae: Path) -> None
 
     It bears the name of that pipeline, so that `folder` may move to where the pipeline itself lies.
     """
-    zero123.save_folder(folder, ImagePipeline(networks, params, SCHEDULER), f"../{vae.name}")
+    pipeline = ImagePipeline(networks, params, SCHEDULER)
+    zero123.save_folder(folder, pipeline, f"../{vae.name}", FOV_DEG)
     shutil.copytree(vae / "vae", folder.parent / vae.name / "vae", dirs_exist_ok=True)

@@ -27,6 +27,8 @@ from dsd_jax.recipe.viewpoints import Shared
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-4  # as in test_generate.py
 SEEDS = [8, 3, 5, 1, 2]
+# As of devices that have a memory each.
+APART = memory.ON_CPU._replace(together=False, program=0, refining=0, compiling=0)
 four = pytest.mark.skipif(jax.device_count() != 4, reason="test_on_four_devices runs it")
 
 
@@ -47,6 +49,7 @@ def needs():
     """The test's prior has no networks whose memory could be estimated."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "needs", lambda *_: memory.Needs(100, 0, 1, 2, 3, 4, 0, 0, 0))
+        patch.setattr(memory, "ON_CPU", APART)
         yield
 
 
@@ -164,6 +167,27 @@ def test_the_prior_is_split_where_it_does_not_fit(task):
     assert whole.device_mesh.shape == {"seed": 1, "model": 4}
     with pytest.raises(ValueError, match="--max-memory-gb is 3e-08"):
         make_plan(task, SEEDS, Devices(0, 30e-9))
+
+
+@four
+def test_devices_that_share_a_memory_share_what_may_be_used_of_it(task, monkeypatch):
+    """100 bytes of prior on each, 10 a seed, 1000 of the program."""
+    together = APART._replace(together=True, program=1000)
+    monkeypatch.setattr(memory, "ON_CPU", together)
+    fits = make_plan(task, range(8), Devices(0, 1480e-9))
+    assert (fits.device_mesh.size, fits.chunks) == (4, [list(range(8))])
+    assert fits.bytes_needed == 1000 + 4 * (100 + 2 * 10) == 1480
+    half = make_plan(task, range(8), Devices(0, 1479e-9))
+    assert (half.device_mesh.size, len(half.chunks)) == (4, 2) and half.bytes_needed == 1440
+    fewer = make_plan(task, range(8), Devices(0, 1250e-9))
+    assert (fewer.device_mesh.size, len(fewer.chunks[0])) == (2, 4)
+    assert fewer.bytes_needed == 1240 and "over 2 devices; memory: the program 1e-06 GB" in str(
+        fewer
+    )
+    one = make_plan(task, range(8), Devices(0, 1110e-9))
+    assert (one.device_mesh.size, one.chunks) == (1, [[seed] for seed in range(8)])
+    with pytest.raises(ValueError, match=r"one seed needs about .* or give --max-memory-gb 0\.01$"):
+        make_plan(task, range(8), Devices(0, 1109e-9))
 
 
 @four

@@ -16,3 +16,8 @@ def test_a_row_of_another_process_is_not_there():
     assert hosts.own_row({"a": ours}, 6)["a"].tolist() == [4, 5]
     assert hosts.own_row({"a": ours}, 5)["a"].tolist() == [2, 3]
     assert hosts.own_row({"a": ours}, 3) is None
+
+
+def test_processes_of_one_machine_are_counted(monkeypatch):
+    monkeypatch.setattr(hosts, "everyones", lambda name: np.array([[name], [name], [1.0]]))
+    assert hosts.on_this_machine() == 2

@@ -7,6 +7,7 @@ import pytest
 from dsd_jax.engine import memory
 from dsd_jax.engine.checkpoint import Saved
 from dsd_jax.engine.plan import Devices, make_plan
+from dsd_jax.recipe.recipe import changed
 
 
 def limited(gigabytes):
@@ -27,6 +28,22 @@ def test_sixteen_seeds_of_sd21_fit_16_gb_in_chunks(big):
     assert alone.chunks == [list(range(16))]
 
 
+def test_a_cpu_counts_the_process(task):
+    """Python, JAX and its compiler; the least is said."""
+    plan = make_plan(task, [0], limited(100))
+    program = memory.ON_CPU.program
+    assert 1e9 < program < memory.ON_CPU.compiling <= plan.bytes_needed < 2e9
+    many = make_plan(task, range(10**4), limited(100))
+    assert many.bytes_needed == program + many.needs.shared + 10**4 * many.needs.per_seed
+    refined = task._replace(recipe=changed(task.recipe, rounds=1))
+    assert make_plan(refined, [0], limited(100)).bytes_needed > 2.9e9
+    assert f"memory: the program {memory.gb(program)}, prior " in str(plan)
+    with pytest.raises(ValueError) as error:
+        make_plan(task, [0], limited(memory.ON_CPU.compiling / 1e9 - 0.01))
+    least = str(error.value).rpartition("or give --max-memory-gb ")[2]
+    assert make_plan(task, [0], limited(float(least))).chunks == [[0]]
+
+
 def test_what_does_not_fit_is_said_in_one_line(big, monkeypatch):
     with pytest.raises(
         ValueError, match=r"one seed needs about .* but --max-memory-gb is 3; make "
@@ -45,5 +62,5 @@ def test_a_chunk_holds_seeds_that_are_equally_far(task):
     """Those furthest go first, in chunks as long as before; the last is filled up."""
     steps = {3: 4, 5: 9, 7: 9}
     saved = {seed: Saved(SimpleNamespace(step=step), {}, 2, 1) for seed, step in steps.items()}
-    plan = make_plan(task, [1, 3, 5, 7], limited(1), saved)
+    plan = make_plan(task, [1, 3, 5, 7], limited(100), saved)
     assert plan.chunks == [[5, 7], [3, 3], [1, 1]] and plan.seeds == [1, 3, 5, 7]

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dsd_jax.engine.task import warnings_of
 from dsd_jax.models.clip_text import ClipText
 from dsd_jax.models.tokenizer import read_tokenizer
 from dsd_jax.priors import Picture
 from dsd_jax.priors.stable_diffusion import Prior, load
+from dsd_jax.recipe.recipe import Recipe, changed, with_method
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -98,6 +100,20 @@ def test_a_prior_with_a_camera_needs_no_words_of_views(tiny_prior_folder):
         "the prompt is longer than the 8 tokens that the prior reads; not read are the words "
         '"a red house"'
     )
+
+
+def test_a_negative_prompt_is_warned_of_like_a_prompt(tiny_prior_folder):
+    prior, long = load(tiny_prior_folder), "a red house a red house"
+    spoken = changed(Recipe(), negative_prompt=f"{long} hat")
+    lines = warnings_of(prior, ["a red house"], [Recipe(), spoken, spoken])
+    assert lines == [
+        "the negative prompt is longer than the 8 tokens that the prior reads; not read are the "
+        'words "hat"',
+        "the prior has never seen the words of the negative prompt: hat",
+    ]
+    bad = with_method(Recipe(), "nfsd", bad_text=f"{long} red")
+    (line,) = warnings_of(prior, ["a house"], [bad])
+    assert line.startswith("the negative prompt is longer than the 8 tokens")
 
 
 def test_ids_beyond_the_text_encoder_are_refused(prior):

@@ -1,5 +1,6 @@
 """zero123.py: poses and projection by hand, and the prior. The authors' values: tests/parity."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from dsd_jax.models.clip_vision import preprocess
-from dsd_jax.priors import EMBEDDED, Picture, Viewpoint, load_prior
+from dsd_jax.priors import EMBEDDED, Picture, Viewpoint, fov_deg_of, load_prior
 from dsd_jax.priors.zero123 import ImageConditioning, Prior, View, load, pose_vector, project
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -152,10 +153,21 @@ def test_steps_need_no_image_encoder(prior):
     assert prior.for_steps().params.keys() == {"unet", "vae", "cc_projection"}
 
 
-def test_its_training_pictures_field_of_view(prior, zero123_folder, zero123_file, monkeypatch):
+def test_its_training_pictures_field_of_view(prior, zero123_folder, zero123_file, tmp_path):
+    """It is read from the folder, wherever that lies."""
     assert prior.fov_deg == load_prior(zero123_file).fov_deg == 49.1
-    monkeypatch.setitem(EMBEDDED, "toybox-1to3", zero123_folder)
-    assert load_prior("toybox-1to3").fov_deg == 40.0
+    assert fov_deg_of("toybox-1to3") == 40.0 and fov_deg_of("owner/name") == 49.1
+    folder = Path(shutil.copytree(zero123_folder, tmp_path / "copy"))
+    index = folder / "model_index.json"
+    shutil.copy(EMBEDDED["toybox-1to3"] / index.name, index)
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"shared": {}}))
+    assert load_prior(folder).fov_deg == fov_deg_of(folder) == 40.0
+    for angle in (0, 180, None, "40", True, float("nan"), [40]):
+        index.write_text(json.dumps({"pose": "distance", "fov_deg": angle}))
+        with pytest.raises(
+            ValueError, match=r"model_index\.json: fov_deg has to lie inside 0\.\.180"
+        ):
+            load_prior(folder)
 
 
 @pytest.mark.parametrize("name", ["stable-zero123", "zero123-xl", "0f1e2d3c"])
