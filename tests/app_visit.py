@@ -7,13 +7,16 @@ import numpy as np
 from PIL import Image
 
 
-def visit(browser, url: str, prompt: str) -> Path:
+def visit(browser, url: str, prompt: str, seconds: float = 60) -> Path:
     """Two seeds of a prompt, the second one turned; returns what was downloaded of it.
+
+    Args:
+        seconds: how long the longest step may take.
 
     Raises AssertionError where anything of another machine is asked for.
     """
     page, foreign = browser.new_page(viewport={"width": 1280, "height": 900}), []
-    page.set_default_timeout(300_000)
+    page.set_default_timeout(1000 * seconds)
 
     def note(asked) -> None:
         if not asked.url.startswith((url, "data:", "blob:")):

@@ -46,7 +46,7 @@ def served(tiny_prior_folder, zero123_file, tmp_path_factory):
 
 
 def test_a_prompt_in_the_browser(served, browser):
-    found = visit(browser, served.url, "red red house")
+    found = visit(browser, served.url, "red red house", seconds=600)
     (run,) = served.out.glob("red-red-house-*")
     assert not manifest.faults(run) and sorted(read_metrics(run)["seeds"]) == ["0", "1"]
     assert found.read_bytes() == (run / "seed_0001" / "mesh.glb").read_bytes()

@@ -55,10 +55,10 @@ def open_up(package: ModuleType) -> None:
         module = importlib.import_module(f"{package.__name__}.{found.name}")
         if found.ispkg:
             open_up(module)
-    if hasattr(package, "__all__"):
-        for name in package.__all__:
+    if (public := vars(package).get("__all__")) is not None:
+        for name in public:
             setattr(package, name, getattr(package, name))
-        package.__all__ = list(dict.fromkeys([*package.__all__, *(m.name for m in modules)]))
+        vars(package)["__all__"] = list(dict.fromkeys([*public, *(m.name for m in modules)]))
 
 
 def broken_links(folder: Path) -> Iterator[str]:
