@@ -1,6 +1,7 @@
 """What many tests need: quick compiling, and tiny latent priors.
 
 In diffusers' folder layout; of MVDream and of Zero-1-to-3 in one file, and as their ports' folders.
+And a browser for what is looked at in one.
 """
 
 import json
@@ -22,6 +23,9 @@ from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER, Pipeline, save_pi
 QUICK_XLA = "xla_cpu_use_fusion_emitters"
 KNOWN_BY = "0.10."
 _own_cache: list[str] = []
+
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell"]
+SOFTWARE_GL = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 def pytest_configure(config):
@@ -58,6 +62,19 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium by Playwright; tests that want it are skipped where there is none."""
+    api = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with api.sync_playwright() as playwright:
+        if found is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip("there is no Chromium")
+        chromium = playwright.chromium.launch(executable_path=found, args=SOFTWARE_GL)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

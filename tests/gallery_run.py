@@ -24,8 +24,13 @@ def red_tetrahedron() -> Model:
     return Model(corners, faces, normals, np.tile(np.uint8([220, 10, 10]), (4, 1)))
 
 
-def make_run(folder: Path, seeds=range(16), prompt: str = PROMPT) -> Path:
-    """A finished run: the last seed has no mesh; every third was refused; diversity falls."""
+def make_run(folder: Path, seeds=range(16), prompt: str = PROMPT, bare: bool = True) -> Path:
+    """A finished run: every third seed was refused; diversity falls.
+
+    Args:
+        bare: the last seed has no mesh.
+    """
+    meshes = seeds[:-1] if bare else seeds
     turn = np.stack([np.full((32, 32, 3), 0.3 + 0.2 * i) for i in range(3)])
     save_video(folder / "turntable.mp4", turn, fps=3)
     save_model(folder, red_tetrahedron())
@@ -37,7 +42,7 @@ def make_run(folder: Path, seeds=range(16), prompt: str = PROMPT) -> Path:
     scores = {
         str(seed): {"steps": 7, "diversity": 0.5 - 0.01 * seed, "accepted": seed % 3 > 0,
                     "neighbours": ["house", "rock", "house"],
-                    "geometry": None if seed == seeds[-1] else GEOMETRY}
+                    "geometry": GEOMETRY if seed in meshes else None}
         for seed in seeds
     }  # fmt: skip
     write_json(folder / "metrics.json", {
@@ -49,11 +54,11 @@ def make_run(folder: Path, seeds=range(16), prompt: str = PROMPT) -> Path:
         own = folder / f"seed_{seed:04d}"
         for azimuth in range(0, 360, 45):
             save_png(own / "views" / f"az{azimuth:03d}.png", np.full((8, 8, 3), 0.8))
-            if seed != seeds[-1]:
+            if seed in meshes:
                 save_png(own / "clay" / f"az{azimuth:03d}.png", np.full((8, 8, 3), 0.5))
         shutil.copy(folder / "turntable.mp4", own)
         (own / "field.safetensors").write_bytes(b"field")
-        if seed != seeds[-1]:
+        if seed in meshes:
             shutil.copy(folder / "mesh.glb", own)
             write_json(own / "mesh.json", {"faces": 4, "silhouette_iou": [0.9, 1.0],
                                            "psnr_db": [30.0, 31.0]})  # fmt: skip

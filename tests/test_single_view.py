@@ -66,6 +66,9 @@ def test_results_and_what_they_say_of_the_picture(egg):
         assert metrics[name] == pytest.approx(np.mean([seed[name] for seed in each]))
     assert all(0 <= seed["mask_iou"] <= 1 and seed["reference_colour"] > 0 for seed in each)
     config = json.loads((run / "config.json").read_text())
+    assert "picture.png" in json.loads((run / "manifest.json").read_text())["files"]
+    assert np.asarray(Image.open(run / "picture.png")).reshape(-1, 3)[0].tolist() == [204] * 3
+    assert '"picture": "picture.png"' in (run / "index.html").read_text()
     assert config["image"] == "Red egg.png"
     assert config["elevation_deg"] == 25 and config["elevation"] == "auto"
     camera = config["recipe"]["camera"]

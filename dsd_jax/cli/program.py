@@ -8,6 +8,7 @@ from collections.abc import Sequence
 PROGRAMS: dict[str, tuple[str, str]] = {
     "text3d": ("text3d", "objects of a prompt, a different one for every seed"),
     "single-view": ("single_view", "objects that a picture shows from one side"),
+    "app": ("app", "a page on which to grow objects, in the browser"),
     "image2d": ("image2d", "pictures of a prompt, by the same methods"),
     "view": ("view", "look at finished objects in the browser"),
     "export-mesh": ("export_mesh", "meshes of a finished run: GLB, OBJ, PLY"),

@@ -25,7 +25,7 @@ from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.manifest import drop_manifest, write_manifest
 from dsd_jax.export.mesh import exporting
 from dsd_jax.export.pictures import save_png, seeds_sheet
-from dsd_jax.export.run_folder import SHEET, seed_folder, view_name
+from dsd_jax.export.run_folder import PICTURE, SHEET, seed_folder, view_name
 from dsd_jax.export.scenes import describe_field, save_scene
 from dsd_jax.export.video import save_video, turntable_azimuths_deg
 from dsd_jax.files import plain, write_json
@@ -288,6 +288,8 @@ def _write_views(
             bar.say(f"seed {seed}: {why}; it is left out of the scores")
     if hosts.is_first():
         beside = None if objects.about.reference is None else picture_scores.on_grey(objects)
+        if beside is not None:
+            save_png(folder / PICTURE, beside)
         save_png(
             folder / SHEET, seeds_sheet(views, objects.seeds, SHEET_TILE, beside, objects.lost)
         )

@@ -8,11 +8,8 @@ files, but may run scripts: so each mesh.glb gets a mesh.js beside it, which han
 large view is opened.
 """
 
-import base64
 import gzip
-import importlib.resources
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +19,9 @@ from typing import Any
 
 from dsd_jax.export import manifest
 from dsd_jax.export.command import command_line
+from dsd_jax.export.page import asset, base64_of, filled
 from dsd_jax.export.run_folder import (
+    PICTURE,
     read_config,
     read_mesh_report,
     read_metrics,
@@ -36,6 +35,9 @@ PAGE, SINGLE_FILE, _SCRIPT = "index.html", "gallery.html", "mesh.js"
 # What is made of the other files alone.
 PAGES = (PAGE, _SCRIPT)
 _VIEWER = "model-viewer-umd.min.js.gz"
+_KINDS = {".png": "image/png", ".mp4": "video/mp4"}
+# The azimuth of the clay view beside each turning object.
+BESIDE_DEG = 45.0
 _DOWNLOADS = {"mesh.glb": "GLB", "turntable.mp4": "video", "field.safetensors": "field"}
 
 
@@ -76,27 +78,22 @@ def gallery_page(run: str | Path, embed: bool = True, models: bool = True) -> st
     config, metrics = read_config(run), read_metrics(run)
     if not {"seeds", "recipe"} <= set(config) or not {"prompt", "image"} & set(config):
         raise ValueError(f"{run}/config.json is not that of a 3D run; there is no gallery of it")
-    assets = importlib.resources.files("dsd_jax") / "assets" / "gallery"
     try:
         told = json.dumps(plain(_describe(run, config, metrics, embed, models)))
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         said = "holds a file that is damaged, or of another version"
         raise ValueError(f"{run} {said}: {error!r}") from None
-    parts = {
-        "STYLE": (assets / "style.css").read_text("utf-8"),
-        "SCRIPT": (assets / "script.js").read_text("utf-8"),
-        "VIEWER": _base64((assets / _VIEWER).read_bytes()) if models else "",
-        "RUN": told.replace("<", "\\u003c"),  # so that nothing ends the script element around it
-    }
-    page = (assets / "page.html").read_text("utf-8")
-    return re.sub(r"/\*([A-Z]+)\*/", lambda found: parts[found[1]], page)
+    viewer = base64_of(asset(_VIEWER)) if models else ""
+    told = told.replace("<", "\\u003c")  # so that nothing ends the script element around it
+    return filled("page.html", VIEWER=viewer, RUN=told)
 
 
 def _describe(run: Path, config, metrics, embed: bool, models: bool) -> dict[str, Any]:
     """What the page's script shows."""
     seeds = _seeds(metrics)
     return {
-        "title": _title(config),
+        "title": title_of(config),
+        **_files(run, embed, picture=run / PICTURE),
         "origin": f"dsd_jax {config.get('version', '')}",
         "facts": " · ".join(_facts(config, metrics, len(seeds))),
         "command": command_line(config),
@@ -134,8 +131,8 @@ def _numbers(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _title(config) -> str:
-    """What was to be made."""
+def title_of(config: Mapping[str, Any]) -> str:
+    """What was to be made. Raises LookupError for a configuration that is not a 3D run's."""
     return config["prompt"] if "prompt" in config else config["image"]
 
 
@@ -170,17 +167,14 @@ def _seed(run: Path, seed: int, scores, embed: bool, models: bool) -> dict[str, 
         "clay": [],
         "downloads": [],
     }
+    beside = folder / "clay" / view_name(BESIDE_DEG)
+    found |= _files(run, embed, video=folder / "turntable.mp4", beside=beside)
     if embed:
-        if "turntable.mp4" in there:
-            video = _base64((folder / "turntable.mp4").read_bytes())
-            found["video"] = f"data:video/mp4;base64,{video}"
         if has_mesh:
             found["packed"] = _packed(folder)
         return found
     found["views"], found["clay"] = _pictures(folder, "views"), _pictures(folder, "clay")
     found["poster"] = found["views"][0][0] if found["views"] else None
-    if "turntable.mp4" in there:
-        found["video"] = f"{folder.name}/turntable.mp4"
     if has_mesh:
         found["model"] = f"{folder.name}/{_SCRIPT}"
     found["downloads"] = [
@@ -188,6 +182,17 @@ def _seed(run: Path, seed: int, scores, embed: bool, models: bool) -> dict[str, 
         for name, text in _DOWNLOADS.items() if name in there
     ]  # fmt: skip
     return found
+
+
+def _files(run: Path, embed: bool, **files: Path) -> dict[str, str]:
+    """Those of a run's files that are there, as links or, to `embed` them, whole."""
+    there = {name: file for name, file in files.items() if file.is_file()}
+    if not embed:
+        return {name: file.relative_to(run).as_posix() for name, file in there.items()}
+    return {
+        name: f"data:{_KINDS[file.suffix]};base64,{base64_of(file.read_bytes())}"
+        for name, file in there.items()
+    }
 
 
 def _pictures(folder: Path, kind: str) -> list[tuple[str, float]]:
@@ -209,6 +214,12 @@ def _fidelity(scores) -> dict[str, Any]:
         return {"rank": 0, "verdict": "", "good": False}
     verdict = "✓ accepted" if accepted else "not accepted"
     return {"rank": int(accepted), "verdict": verdict, "good": accepted}
+
+
+def facts_of(run: str | Path, seed: int) -> list[tuple[str, str]]:
+    """(name, value) of all that is known of a seed, as people read it. Raises as `read_metrics`."""
+    scores = read_metrics(run)["seeds"][str(seed)]
+    return [("fidelity", _fidelity(scores)["verdict"]), *_details(seed_folder(run, seed), scores)]
 
 
 def _details(folder: Path, scores) -> list[tuple[str, str]]:
@@ -260,7 +271,7 @@ def _write_mesh_script(run: Path, seed: int) -> None:
 
 def _packed(folder: Path) -> str:
     """mesh.glb as gzip in base64; equal files give equal text."""
-    return _base64(gzip.compress((folder / "mesh.glb").read_bytes(), mtime=0))
+    return base64_of(gzip.compress((folder / "mesh.glb").read_bytes(), mtime=0))
 
 
 def _seeds(metrics: Mapping[str, Any]) -> list[int]:
@@ -280,7 +291,3 @@ def _text(value: object, form: str = "") -> str:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from dsd_jax.export.run_folder import CLAY_SHEET, SHEET
+from dsd_jax.export.run_folder import CLAY_SHEET, PICTURE, SHEET
 from dsd_jax.files import read_json, write_json
 
 NAME = "manifest.json"
-_OF_RUN = ("config.json", "metrics.json", "index.html", SHEET, CLAY_SHEET)
+_OF_RUN = ("config.json", "metrics.json", "index.html", SHEET, CLAY_SHEET, PICTURE)
 
 
 def write_manifest(run: str | Path) -> Path:

@@ -6,12 +6,15 @@ Paths in both files are relative to them.
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from dsd_jax import __version__
+from dsd_jax.export.page import filled
 from dsd_jax.export.run_folder import read_metrics, view_name
 from dsd_jax.files import atomic_path, write_json
 
@@ -43,9 +46,14 @@ def write_overview(out: str | Path, rows: Sequence[Row]) -> Path:
     out = Path(out)
     found = [_describe(out, row) for row in rows]
     write_json(out / NUMBERS, {"runs": found})
+    states = Counter(row.state for row in rows)
+    facts = [_counted(len(rows), "run"), *(f"{n} {state}" for state, n in states.items())]
+    page = filled(
+        "overview.html", ORIGIN=f"dsd_jax {__version__}", FACTS=" · ".join(facts),
+        ROWS="\n".join(map(_row, found)),
+    )  # fmt: skip
     with atomic_path(out / PAGE) as temporary:
-        body = "\n".join(map(_row, found))
-        temporary.write_text(_TEMPLATE.replace("ROWS", body), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
     return out / PAGE
 
 
@@ -88,7 +96,7 @@ def _row(about: dict[str, Any]) -> str:
         if text
     )
     return (
-        f'<section class="{about["state"]}"><h2>{title}</h2><p>{said}</p>'
+        f'<section class="run {about["state"]}"><h2>{title}</h2><p class="state">{said}</p>'
         f'<dl>{scores}</dl><div class="seeds">{tiles}</div></section>'
     )
 
@@ -103,37 +111,9 @@ def _tile(folder: str, seed: int) -> str:
     )
 
 
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
-
-
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Overview</title>
-<style>
-:root { color-scheme: light dark; font: 16px/1.4 system-ui, sans-serif; }
-body { margin: 1rem auto; max-width: 90rem; padding: 0 1rem; }
-section { border-top: 1px solid #8886; padding: .5rem 0 1rem; }
-h2 { display: inline; font-size: 1.1rem; margin-right: .75rem; }
-p { display: inline; opacity: .7; }
-.failed p { color: #c33; opacity: 1; }
-dl { display: flex; flex-wrap: wrap; gap: 0 1rem; margin: .3rem 0; font-size: .9rem; }
-dl div { display: flex; gap: .4rem; }
-dt { opacity: .7; }
-dd { margin: 0; font-variant-numeric: tabular-nums; }
-.seeds { display: flex; gap: .3rem; overflow-x: auto; }
-figure { margin: 0; flex: none; }
-video { width: 9rem; height: 9rem; display: block; background: #ccc; }
-figcaption { font-size: .8rem; text-align: center; opacity: .7; }
-</style>
-ROWS
-<script>
-for (const video of document.querySelectorAll("video")) {
-  video.onmouseenter = video.onclick = () => video.play().catch(() => {});
-  video.onmouseleave = () => video.load();
-}
-</script>
-</html>
-"""

@@ -1,6 +1,6 @@
 """Names of a run's folder and files, and JSON that anything can read.
 
-runs/a-red-house-1a2b3c4d/config.json, metrics.json, seeds.png, clay.png
+runs/a-red-house-1a2b3c4d/config.json, metrics.json, seeds.png, clay.png, picture.png
 runs/a-red-house-1a2b3c4d/seed_0003/turntable.mp4, views/az045.png, clay/az045.png
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from dsd_jax.files import config_hash, read_json, slug
 
-SHEET, CLAY_SHEET = "seeds.png", "clay.png"
+SHEET, CLAY_SHEET, PICTURE = "seeds.png", "clay.png", "picture.png"
 
 
 def run_folder(out: str | Path, prompt: str, config: object) -> Path:

@@ -56,22 +56,23 @@ class Exhibit(NamedTuple):
     origin: Sequence[float] = (0.0, 0.0, 0.0)
 
 
-def check_port(port: int) -> None:
+def check_port(port: int, host: str = HOST) -> None:
     """Raise ValueError, with one line for the user, where no server can listen there."""
     if not 0 < port < 2**16:
         raise ValueError(f"--port must be from 1 to 65535, not {port}")
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind((HOST, port))
+            tried.bind((host, port))
         except OSError as error:
-            raise ValueError(f"--port {port}: {error.strerror}; give another") from None
+            flag = f"--port {port}" if host == HOST else f"--host {host} --port {port}"
+            raise ValueError(f"{flag}: {error.strerror}; give another") from None
 
 
-def how_to_reach(port: int) -> str:
-    """Lines that say where the viewer is, from this machine and from another."""
+def how_to_reach(port: int, what: str = "viewer") -> str:
+    """Lines that say where a server is, from this machine and from another."""
     forward = f"ssh -L {port}:localhost:{port} {getpass.getuser()}@{socket.gethostname()}"
-    return f"viewer: http://localhost:{port}\nfrom another machine, first: {forward}"
+    return f"{what}: http://localhost:{port}\nfrom another machine, first: {forward}"
 
 
 class Viewer:

@@ -100,6 +100,7 @@ class AutoencoderKL(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
+        """Makes the parts, as flax asks for."""
         c = self.config
         self.encoder = _Encoder(c, self.dtype)
         self.decoder = _Decoder(c, self.dtype)

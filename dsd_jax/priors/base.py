@@ -176,7 +176,7 @@ class Prior(Defaults, Protocol):
             params: weights.
             condition: of `condition`.
             viewpoints: unbatched for x [h, w, c]; with a leading axis v for x [v, h, w, c], only
-                where the prior `denoises_together`.
+                where the prior `Defaults.denoises_together`.
         """
         ...
 

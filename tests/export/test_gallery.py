@@ -7,11 +7,13 @@ import random
 import re
 import shutil
 
+import numpy as np
 import pytest
 from gallery_run import PROMPT, make_run
 
 from dsd_jax.cli import export_gallery
 from dsd_jax.export.gallery import gallery_page, write_gallery
+from dsd_jax.export.pictures import save_png
 from dsd_jax.files import write_json
 
 
@@ -46,12 +48,13 @@ def test_a_page_tells_the_run(run):
     }  # fmt: skip
     assert [text for text, _, _ in second["downloads"]] == ["GLB", "video", "field"]
     assert second["downloads"][0][2] == "a-red-house-1a2b3c4d_seed_0001.glb"
-    files = [second["video"], second["poster"], second["model"]]
+    files = [second["video"], second["poster"], second["model"], second["beside"]]
     files += [view for view, _ in second["views"] + second["clay"]]
     files += [href for _, href, _ in second["downloads"]]
-    assert len(files) == 22 and all((run / file).is_file() for file in files)
+    assert len(files) == 23 and all((run / file).is_file() for file in files)
     last = told["seeds"][15]
-    assert "model" not in last and not last["clay"] and not (run / "seed_0015" / "mesh.js").exists()
+    assert not {"model", "beside"} & {*last} and not last["clay"]
+    assert not (run / "seed_0015" / "mesh.js").exists()
 
 
 def test_it_is_small_and_asks_for_nothing(run):
@@ -86,6 +89,8 @@ def test_a_page_that_holds_all(run, tmp_path):
     video = (run / "turntable.mp4").read_bytes()
     assert base64.b64decode(first["video"].removeprefix("data:video/mp4;base64,")) == video
     assert gzip.decompress(base64.b64decode(first["packed"])) == (run / "mesh.glb").read_bytes()
+    clay = (run / "seed_0000" / "clay" / "az045.png").read_bytes()
+    assert base64.b64decode(first["beside"].removeprefix("data:image/png;base64,")) == clay
     assert "packed" not in last and not first["downloads"]
     assert not first["views"] and not first["clay"]
     small = gallery_page(run, models=False)
@@ -120,8 +125,11 @@ def test_a_run_of_a_picture(tmp_path):
         str(seed): {"diversity": 0.1, "psnr_db": 21.0 + seed, "mask_iou": 0.9} for seed in range(2)
     }}  # fmt: skip
     write_json(run / "metrics.json", metrics)
+    assert "picture" not in shown(gallery_page(run, embed=False))
+    save_png(run / "picture.png", np.full((8, 8, 3), 0.5))
     told = shown(gallery_page(run, embed=False))
-    assert told["title"] == "my chair.png"
+    assert told["title"] == "my chair.png" and told["picture"] == "picture.png"
+    assert shown(gallery_page(run))["picture"].startswith("data:image/png;base64,")
     assert told["command"].startswith(
         "dsd single-view --image '/pictures/my chair.png' --elevation-deg 20 --seeds 0,1 "
     )

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gallery_run import PROMPT
+from gallery_run import PROMPT, make_run
 from PIL import Image
 
 from dsd_jax.export.gallery import write_gallery
+from dsd_jax.export.overview import Row, write_overview
+from dsd_jax.export.pictures import save_png
 
 
 @pytest.fixture
@@ -50,17 +52,22 @@ def focused(page) -> str:
 
 
 def redness(page) -> float:
-    """Share of the large view that is clearly red, as the model is and nothing else."""
-    page.wait_for_function("document.querySelector('#model model-viewer')?.loaded")
+    """Share of the large view's first model that is clearly red, as it is and nothing else."""
+    page.wait_for_function("[...document.querySelectorAll('#model > *')].every((m) => m.loaded)")
     best = 0.0
     for _ in range(40):  # until it is drawn
-        shot = Image.open(io.BytesIO(page.locator("#model").screenshot())).convert("RGB")
-        red, green, _ = np.moveaxis(np.asarray(shot, np.float32), -1, 0)
-        best = max(best, float((red > green + 60).mean()))
+        shot = picture_of(page.locator("#model > model-viewer").first)
+        best = max(best, float((shot[..., 0] > shot[..., 1] + 60).mean()))
         if best > 0.05:
             break
         page.wait_for_timeout(250)
     return best
+
+
+def picture_of(element) -> np.ndarray:
+    """What is seen of an element, float32 [h, w, 3] from 0 to 255."""
+    shot = Image.open(io.BytesIO(element.screenshot())).convert("RGB")
+    return np.asarray(shot, np.float32)
 
 
 @pytest.fixture
@@ -121,6 +128,73 @@ def test_the_large_view_and_the_keyboard(gallery):
     gallery.wait_for_selector("#large", state="visible")
     assert gallery.inner_text("#name") == f"Seed {14 - columns}"
     gallery.click("#close")
+
+
+def test_clay_turns_beside_the_coloured_mesh(gallery):
+    gallery.click("#turn")  # which leaves the processor to the models
+    gallery.click(".tile:nth-child(2) .open")
+    assert redness(gallery) > 0.05
+    gallery.wait_for_timeout(500)
+    clay = picture_of(gallery.locator("#model > model-viewer").last)
+    assert (np.ptp(clay, axis=-1) < 24).mean() > 0.99  # nothing has a colour
+    inner = clay[60:-60, 60:-60].mean(-1)
+    assert inner.std() > 5  # and yet there is something
+    box = gallery.locator("#model > model-viewer").last.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    gallery.mouse.move(x, y)
+    gallery.mouse.down()
+    gallery.mouse.move(x + 120, y, steps=6)
+    gallery.mouse.up()
+    gallery.wait_for_timeout(500)
+    orbits = gallery.evaluate(
+        "[...document.querySelectorAll('model-viewer')].map((m) => m.getCameraOrbit().theta)"
+    )
+    assert orbits[0] == pytest.approx(orbits[1], abs=0.05)
+    assert abs(orbits[0] - np.deg2rad(25)) > 0.2
+    gallery.click("#close")
+
+
+@pytest.mark.parametrize(("seeds", "width", "columns"), [(2, 1280, 2), (4, 1280, 2), (2, 390, 1)])
+def test_few_seeds_leave_no_gaps(visit, tmp_path, seeds, width, columns):
+    """Every tile is its picture, the clay beside it; the rows are full."""
+    run = make_run(tmp_path / "run", seeds=range(seeds), bare=False)
+    save_png(run / "picture.png", np.full((8, 8, 3), 0.5))
+    page = visit(write_gallery(run), width=width)
+    boxes = [tile.bounding_box() for tile in page.locator(".tile").all()]
+    tops = {round(box["y"]) for box in boxes}
+    assert len(boxes) == seeds and len(tops) == seeds // columns
+    left, right = boxes[0], boxes[columns - 1]
+    used = right["x"] + right["width"] - left["x"]
+    assert used == pytest.approx(page.locator("main").bounding_box()["width"], abs=2)
+    for kind in ("video", "img"):
+        inside = page.locator(f".tile .open {kind}").first.bounding_box()
+        assert inside["width"] == pytest.approx(left["width"] / 2, abs=2)
+        assert inside["height"] == pytest.approx(inside["width"], abs=1)
+    page.wait_for_function("[...document.images].every((image) => image.naturalWidth == 8)")
+    assert page.locator("#picture img").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_overview_is_of_the_same_design(visit, tmp_path):
+    run = make_run(tmp_path / "a-house-1a2b3c4d", seeds=range(8), prompt="a house")
+    write_gallery(run)
+    rows = [Row("a house", run, "complete"), Row("x" * 200), Row("c", None, "failed", "y" * 200)]
+    page = visit(write_overview(tmp_path, rows), width=390)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("figure").count() == 8
+    page.hover("video >> nth=0")
+    page.wait_for_function("!document.querySelector('video').paused")
+
+    def look():
+        return page.evaluate(
+            "[document.body, document.querySelector('h1')].map((e) => getComputedStyle(e))"
+            ".map((s) => [s.fontFamily, s.color, s.maxWidth])"
+        )
+
+    here = look()
+    page.click("h2 a")
+    page.wait_for_selector(".tile")
+    assert page.inner_text("h1") == "a house" and look() == here
 
 
 def test_light_and_dark(gallery):

@@ -34,6 +34,7 @@ def test_a_row_a_run(tmp_path):
     assert (third["folder"], third["error"]) == (None, "no <disc> space")
     assert (fourth["state"], fourth["page"]) == ("waiting", None)
     page = (tmp_path / "overview.html").read_text("utf-8")
+    assert "4 runs · 1 complete · 1 interrupted · 1 failed · 1 waiting" in page
     assert page.count("<section") == 4 and page.count("<figure>") == 2
     assert '<a href="a%20house%20%231/index.html">&lt;a&gt; house</a>' in page
     assert 'src="a%20house%20%231/seed_0002/turntable.mp4"' in page

@@ -31,12 +31,8 @@ $("command").lastElementChild.onclick = async ({ currentTarget: button }) => {
   button.textContent = copied ? "Copied" : "Selected";
 };
 if (!run.command) $("command").remove();
-
-$("theme").onclick = () => {
-  const set = document.documentElement.style.colorScheme;
-  const dark = set ? set === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  document.documentElement.style.colorScheme = dark ? "light" : "dark";
-};
+if (run.picture) $("picture").firstElementChild.src = run.picture;
+$("picture").hidden = !run.picture;
 
 // ---- the grid ------------------------------------------------------------------------------
 
@@ -52,6 +48,7 @@ function makeTile(seed) {
   video.muted = true; // what the attribute says, for those browsers that ask the property
   if (seed.video) video.src = seed.video;
   if (seed.poster) video.poster = seed.poster;
+  if (seed.beside) Object.assign(video.nextElementSibling, { src: seed.beside, hidden: false });
   open.setAttribute("aria-label", `Seed ${seed.seed}: large view`);
   open.onclick = () => show(tile);
   element.querySelector(".stop").onclick = () => turn(tile, !tile.turning);
@@ -125,6 +122,21 @@ const watch = new IntersectionObserver((entries) => {
 });
 tiles.forEach((tile) => watch.observe(tile.element));
 
+// As many columns as there is room for, the seeds spread evenly over the rows that this makes.
+const paired = run.seeds.some((seed) => seed.beside);
+const [least, widest] = paired ? [320, 700] : [210, 400];
+
+function arrange() {
+  const gap = parseFloat(getComputedStyle($("grid")).columnGap);
+  const room = Math.floor(($("grid").clientWidth + gap) / (least + gap));
+  const most = Math.max(room, paired ? 1 : 2);
+  const rows = Math.ceil(tiles.length / most);
+  $("grid").style.setProperty("--columns", Math.max(Math.ceil(tiles.length / rows), 1));
+  $("grid").style.setProperty("--widest", `${widest}px`);
+}
+arrange();
+new ResizeObserver(arrange).observe($("grid"));
+
 const focus = (tile) => tile.element.querySelector(".open").focus();
 
 document.addEventListener("keydown", (event) => {
@@ -144,7 +156,7 @@ document.addEventListener("keydown", (event) => {
 // ---- the large view ------------------------------------------------------------------------
 
 let current = null; // the tile that is shown
-const models = new Map(); // seed -> promise of the URL of its GLB
+const models = new Map(); // seed -> promise of the URLs of its GLB, as it is and as clay
 const arrived = new Map(); // seed -> what to call with its packed GLB
 let viewer = null; // promise that <model-viewer> is known
 
@@ -157,7 +169,7 @@ async function unpack(text) {
 // What mesh.js beside each mesh.glb calls: a page from disk may run scripts, but not read files.
 window.galleryModel = (seed, packed) => arrived.get(seed)?.(packed);
 
-function modelUrl(seed) {
+function modelUrls(seed) {
   if (!models.has(seed.seed)) models.set(seed.seed, loadModel(seed));
   return models.get(seed.seed);
 }
@@ -168,7 +180,25 @@ async function loadModel(seed) {
     arrived.set(seed.seed, resolve);
     document.head.append(make("script", { src: seed.model, onerror: () => reject(Error(seed.model)) }));
   });
-  return URL.createObjectURL(await (await unpack(packed)).blob());
+  const data = await (await unpack(packed)).arrayBuffer();
+  return [[data], asClay(data)].map((parts) => URL.createObjectURL(new Blob(parts)));
+}
+
+// Parts of the same GLB in one grey, every triangle flat: only the JSON at its start changes.
+function asClay(data) {
+  const length = new DataView(data).getUint32(12, true);
+  const gltf = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 20, length)));
+  const colour = { baseColorFactor: [0.2, 0.2, 0.2, 1], metallicFactor: 0, roughnessFactor: 1 };
+  gltf.materials = [{ pbrMetallicRoughness: colour }];
+  for (const part of gltf.meshes.flatMap((mesh) => mesh.primitives)) {
+    const { POSITION } = part.attributes;
+    Object.assign(part, { material: 0, attributes: { POSITION } });
+  }
+  const text = new TextEncoder().encode(JSON.stringify(gltf));
+  const padding = new Uint8Array(-text.length & 3).fill(32);
+  const rest = data.slice(20 + length), json = text.length + padding.length;
+  const head = new Uint32Array([0x46546c67, 2, 20 + json + rest.byteLength, json, 0x4e4f534a]);
+  return [head, text, padding, rest];
 }
 
 async function loadViewer() {
@@ -178,10 +208,10 @@ async function loadViewer() {
 }
 
 // A new one for each seed: it drops its model soon after it has left the page.
-function makeModel(tile, url) {
+function makeModel(tile, url, what) {
   const element = make("model-viewer");
   const attributes = {
-    src: url, alt: `Seed ${tile.seed.seed} of ${run.title}`,
+    src: url, alt: `Seed ${tile.seed.seed} of ${run.title}${what}`,
     "camera-controls": "", "touch-action": "none", "interaction-prompt": "none",
     "camera-orbit": "25deg 72deg auto", "min-field-of-view": "12deg", "interpolation-decay": "90",
     "shadow-intensity": "0.7", "shadow-softness": "0.9", exposure: "1.05",
@@ -206,6 +236,26 @@ function showVideo(tile, why) {
   $("hint").textContent = why;
 }
 
+// Two models turn as one: as that which was touched last.
+function together(pair) {
+  let leader = pair[0];
+  for (const one of pair)
+    for (const kind of ["pointerdown", "wheel"])
+      one.addEventListener(kind, () => (leader = one), { capture: true, passive: true });
+  const follow = () => {
+    if (!leader.isConnected) return;
+    for (const other of pair)
+      if (other !== leader && leader.loaded && other.loaded) {
+        other.resetTurntableRotation(leader.turntableRotation);
+        other.cameraOrbit = `${leader.getCameraOrbit()}`;
+        other.fieldOfView = `${leader.getFieldOfView()}deg`;
+        other.jumpCameraToGoal();
+      }
+    requestAnimationFrame(follow);
+  };
+  requestAnimationFrame(follow);
+}
+
 async function show(tile) {
   current = tile;
   const seed = tile.seed;
@@ -223,8 +273,11 @@ async function show(tile) {
   $("hint").textContent = "loading …";
   try {
     viewer ??= loadViewer();
-    const [url] = await Promise.all([modelUrl(seed), viewer]);
-    if (current === tile && large.open) $("model").replaceChildren(makeModel(tile, url));
+    const [[url, clay]] = await Promise.all([modelUrls(seed), viewer]);
+    if (current !== tile || !large.open) return;
+    const pair = [makeModel(tile, url, ""), makeModel(tile, clay, ", as clay")];
+    $("model").replaceChildren(...pair);
+    together(pair);
   } catch {
     if (current === tile) showVideo(tile, "the model cannot be loaded");
   }
@@ -233,9 +286,10 @@ async function show(tile) {
 function viewButton([src, azimuth]) {
   const title = `From ${azimuth} degrees`;
   const onclick = () => {
-    const element = document.querySelector("model-viewer");
-    element?.resetTurntableRotation(0);
-    element?.setAttribute("camera-orbit", `${azimuth}deg 70deg auto`);
+    for (const element of document.querySelectorAll("model-viewer")) {
+      element.resetTurntableRotation(0);
+      element.setAttribute("camera-orbit", `${azimuth}deg 70deg auto`);
+    }
   };
   return make("button", { type: "button", title, onclick }, make("img", { src, alt: title }));
 }
