@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from mesh_numbers import looked_at
 
 from dsd_jax.cli import ablate
 from dsd_jax.distillation import SDS
 from dsd_jax.files import slug
 from dsd_jax.recipe.presets import PRESETS
+from dsd_jax.studies import meshes
 from dsd_jax.studies.variants import VARIANTS, recipe_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -20,7 +22,9 @@ SMALL = [
 ]  # fmt: skip
 
 
-def test_variants_are_run_once_and_judged(tiny_prior_folder, tmp_path, capsys):
+def test_variants_are_run_once_and_judged(tiny_prior_folder, tmp_path, capsys, monkeypatch):
+    """Of the two seeds the second has no mesh."""
+    monkeypatch.setattr(meshes, "looked_at", looked_at)
     out = tmp_path / "ablation"
     command = ["--out", str(out), "--prior", str(tiny_prior_folder), "--prompts", "a red house",
                "--seeds", "0:2", "--only", "default", "sds 5", *SMALL]  # fmt: skip
@@ -31,9 +35,12 @@ def test_variants_are_run_once_and_judged(tiny_prior_folder, tmp_path, capsys):
     assert 0 <= row["diversity"] <= 2 and 0 <= row["floaters"] <= 1
     assert row["accepted"] in (0.0, 0.5, 1.0) and 0 <= row["fidelity"] <= 1
     assert {"grain", "holes"} <= set(row)
+    assert (row["mesh_iou"], row["one_part"], row["parts"], row["bump_deg"]) == (0.9, 1, 1, 12)
+    assert row["bump"] == scores["default"]["bump"] and row["clay"] in (0, 1)
     table = (out / "table.md").read_text().splitlines()
     assert len(table) == len(scores) + 2 and table[2].startswith("| default | ")
     assert "| fidelity | direction | one front | grain | holes | floaters |" in table[0]
+    assert "| floaters | bump | one part | self intersecting | clay | mesh iou |" in table[0]
     with np.load(out / "default" / "a-red-house.npz") as found:
         assert found["views"].shape == (2, 8, 128, 128, 3)
 

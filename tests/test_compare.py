@@ -6,6 +6,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mesh_numbers import looked_at
 from PIL import Image
 from programs import EXPERIMENTS
 
@@ -14,7 +15,7 @@ from dsd_jax.cli.prompts import read
 from dsd_jax.engine.lost import LOST
 from dsd_jax.metrics import judge
 from dsd_jax.metrics.bank import load_bank
-from dsd_jax.studies import images2d
+from dsd_jax.studies import images2d, meshes
 from dsd_jax.studies.compare import PROMPTS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -107,10 +108,14 @@ def test_a_picture_that_is_not_finite_is_named_and_no_score_counts_it(
     assert compare.main([*command, *flags]) == LOST
 
 
-def test_objects(command, tmp_path):
+def test_objects(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(meshes, "looked_at", looked_at)
     out = tmp_path / "study"
     command = [*command, "--out", str(out), "--task", "3d", "--preset", "quick", *SMALL]
     assert compare.main([*command, "--methods", "sds"]) == 0
+    printed = capsys.readouterr().out
+    assert "| holes | bump | one part | self intersecting | clay | mesh iou | own rms |" in printed
+    assert "Of meshes, in 3D. Bump: over that of real objects" in printed
     with np.load(out / "sds" / "a-red-house.npz") as found:
         assert found["views"].shape == (2, 8, 128, 128, 3) and found["evaluations"] == 4
     with np.load(out / "ddim" / "a-red-house.npz") as found:
@@ -118,6 +123,8 @@ def test_objects(command, tmp_path):
         assert np.ptp(found["views"]) > 0
     rows = json.loads((out / "scores.json").read_text())
     assert 0 <= rows["sds"]["floaters"] <= 1 and rows["sds"]["own_rms"] > 0
+    assert (rows["sds"]["mesh_iou"], rows["sds"]["one_part"]) == (0.9, 1)
+    assert "mesh_iou" not in rows["ddim"]
     with Image.open(out / "sds" / "a-red-house.png") as sheet:
         assert sheet.height == 20 + 4 * 98 - 2
 

@@ -6,18 +6,21 @@ import json
 import numpy as np
 import pytest
 import trimesh
+from mesh_numbers import with_points
 from PIL import Image
 from programs import SMALL
 
 from dsd_jax.cli import evaluate_novel_views as evaluate
 from dsd_jax.data.objects import Item, held_out, load_objects, save_objects
-from dsd_jax.metrics import judge
-from dsd_jax.rendering.cameras import orbit
-from dsd_jax.studies import batch, from_pictures
+from dsd_jax.metrics import chamfer, judge
+from dsd_jax.rendering.cameras import orbit, ring
+from dsd_jax.studies import batch, from_pictures, meshes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 FEW = ["--steps", "3", "--azimuth-bins", "4", "--elevation-bins", "2",
        "--density", "softplus", "--density-floor", "0"]  # fmt: skip
+_SIN, _COS = np.sin(np.radians(-30)), np.cos(np.radians(-30))
+TURN = np.array([[_COS, 0, -_SIN], [0, 1, 0], [_SIN, 0, _COS]])
 NAMES = ["00000-bed", "00002-pineapple"]
 
 
@@ -56,7 +59,9 @@ def made(command, quick_compilation, tmp_path_factory):
     """A folder in which all objects were made, and not yet judged."""
     out = tmp_path_factory.mktemp("study") / "out"
     changes = ["--set", "sds:guidance_scale=4"]
-    assert evaluate.main([*command, *changes, "--out", str(out), "--no-score"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meshes, "with_points", with_points)
+        assert evaluate.main([*command, *changes, "--out", str(out), "--no-score"]) == 0
     return out
 
 
@@ -91,8 +96,7 @@ def test_the_truth_is_seen_as_a_run_is():
 def test_the_truth_is_the_object_turned_to_its_picture_s_camera(made, objects):
     """The bed's corners, turned by -30 degrees and projected by hand with a run's cameras."""
     corners = load_objects(objects).triangles(0).reshape(-1, 3)
-    sin, cos = np.sin(np.radians(-30)), np.cos(np.radians(-30))
-    corners = corners @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+    corners = corners @ TURN
     with np.load(made / "truth.npz") as truth:
         masks = truth[NAMES[0]][..., 3] > 127
     for azimuth, mask in zip(np.radians(judge.AZIMUTHS_DEG), masks, strict=True):
@@ -105,7 +109,19 @@ def test_the_truth_is_the_object_turned_to_its_picture_s_camera(made, objects):
         np.testing.assert_allclose(edges, expected, atol=1.5)
 
 
-def test_judged_in_a_second_call_and_nothing_is_made_again(command, made, capsys, monkeypatch):
+def test_points_of_the_truth_are_turned_as_its_pictures_are(objects):
+    """The bed's corners by hand; all points lie on its sides."""
+    data = load_objects(objects)
+    turned = data.triangles(0).reshape(-1, 3) @ TURN
+    points = evaluate.shape_of(data, 0)
+    np.testing.assert_allclose(np.ptp(points, 0), np.ptp(turned, 0), atol=0.02)
+    halves = np.abs(points @ TURN.T) / data.triangles(0).reshape(-1, 3).max(0)
+    np.testing.assert_allclose(halves.max(1), 1, atol=1e-3)
+
+
+def test_judged_in_a_second_call_and_nothing_is_made_again(
+    command, made, objects, capsys, monkeypatch
+):
     monkeypatch.setattr(batch, "make_all", None)
     changes = ["--set", "sds:guidance_scale=4"]
     capsys.readouterr()
@@ -124,6 +140,12 @@ def test_judged_in_a_second_call_and_nothing_is_made_again(command, made, capsys
         assert row["psnr_best"] >= row["psnr_mean"] > 0
         assert row["perceptual_best"] <= row["perceptual_mean"]
         assert 0 <= row["iou_mean"] <= row["iou_best"] <= 1
+        assert row["chamfer_mean"] == row["chamfer_best"]  # the second seed has no mesh
+    sphere = with_points([0, 0], ring(judge.AZIMUTHS_DEG, 20, 2.7, 40))["points"][:1]
+    shapes = [evaluate.shape_of(load_objects(objects), i) for i in (0, 2)]
+    expected = [chamfer.of_seeds(sphere, shape)["chamfer_mean"] for shape in shapes]
+    assert rows["dsd"]["chamfer_mean"] == pytest.approx(np.mean(expected))
+    assert "| perceptual best | chamfer mean | chamfer best |" in printed
     assert rows["dsd"]["hidden_of_sds"] == rows["dsd"]["hidden"] / rows["sds"]["hidden"]
     table = list(csv.DictReader((made / "table.csv").open()))
     assert [row["method"] for row in table] == ["dsd", "sds"]
@@ -138,7 +160,7 @@ def test_one_that_is_missing_is_made_as_it_was(command, made, capsys):
     file = made / "dsd" / f"{NAMES[1]}.npz"
     before = np.load(file)["views"].astype(int)
     file.unlink()
-    flags = ["--methods", "dsd", "--out", str(made), "--no-score"]
+    flags = ["--methods", "dsd", "--out", str(made), "--no-score", "--no-mesh"]
     assert evaluate.main([*command, *flags]) == 0
     assert capsys.readouterr().out.startswith(f"dsd: {NAMES[1]}: ")
     np.testing.assert_allclose(np.load(file)["views"].astype(int), before, atol=1)

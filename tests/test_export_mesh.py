@@ -12,7 +12,7 @@ import pytest
 import trimesh
 from programs import SMALL_MESH, load_script
 
-from dsd_jax.export import charts, mesh, mesh_programs
+from dsd_jax.export import charts, manifest, mesh, mesh_programs
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.model_files import save_model
 from dsd_jax.export.run_folder import seed_folder
@@ -83,14 +83,48 @@ def test_the_threshold_and_the_seeds_may_be_chosen(export_mesh, run, capsys):
     assert mesh.visual.uv is None and len(mesh.visual.vertex_attributes["color"])
 
 
-def test_the_gallery_of_a_finished_run_shows_the_new_meshes(export_mesh, run):
+@pytest.fixture
+def finished(run):
+    """The same with scores and a list of files, as a run without meshes leaves them."""
     config = json.loads((run / "config.json").read_text())
     known = {"prompt": "a ball", "seeds": [0, 1, 3], "preset": "quick"}
     write_json(run / "config.json", config | known)
     write_json(run / "metrics.json", {"seeds": {seed: {"steps": 1} for seed in "013"}})
+    manifest.write_manifest(run)
+    return run
+
+
+def test_the_page_and_the_scores_of_a_finished_run_are_of_the_new_meshes(export_mesh, finished):
+    run = finished
     export_mesh.main([str(run), *FEW, "--seeds", "3", "--vertex-colours"])
     assert (run / "index.html").is_file() and (seed_folder(run, 3) / "mesh.js").is_file()
     assert not (seed_folder(run, 0) / "mesh.js").exists()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert [metrics["seeds"][seed]["steps"] for seed in "013"] == [1] * 3
+    assert metrics["seeds"]["0"]["geometry"] is metrics["seeds"]["0"]["mesh_iou"] is None
+    before = metrics["seeds"]["3"]["geometry"]
+    assert metrics["geometry"]["parts"] == before["parts"] == 1 and metrics["mesh_iou"] > 0.9
+    assert manifest.faults(run) == []
+    listed = json.loads((run / "manifest.json").read_text())["files"]
+    assert {"clay.png", "seed_0003/clay/az045.png", "seed_0003/mesh.js"} <= set(listed)
+    clay = (run / "clay.png").read_bytes()
+
+    stl = ["--format", "stl", "--faces", "150", "--vertex-colours", "--seeds", "0,3"]
+    assert export_mesh.main([str(run), *stl]) == 0
+    for name in ("mesh.glb", "mesh.stl"):
+        assert len(trimesh.load_mesh(seed_folder(run, 3) / name).faces) <= 150
+    assert not (seed_folder(run, 0) / "mesh.glb").exists()
+    after = json.loads((run / "metrics.json").read_text())["seeds"]["3"]["geometry"]
+    assert after["bump_deg"] != before["bump_deg"] and (run / "clay.png").read_bytes() != clay
+    assert manifest.faults(run) == []
+
+
+def test_damaged_scores_are_named(export_mesh, finished, capsys):
+    (finished / "metrics.json").write_text("{")
+    command = [str(finished), *FEW, "--seeds", "3", "--vertex-colours"]
+    assert export_mesh.main(command) == export_mesh.INCOMPLETE
+    assert "error: there is no page of the meshes: " in capsys.readouterr().err
+    assert (seed_folder(finished, 3) / "mesh.glb").is_file()
 
 
 def test_a_broken_seed_does_not_stop_the_others(export_mesh, run, capsys):

@@ -51,6 +51,8 @@ class Args:
     """Optimisation steps."""
     prior: str = "toybox"
     """Prior, as in text3d.py."""
+    mesh: bool = True
+    """Look at the objects' meshes too: geometry, clay, and likeness to the field."""
     score: bool = True
     """Judge what has been run."""
 
@@ -99,4 +101,4 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ablate.Ablation, tuple[str, ...
     make_task(prior, args.prompts[0], recipe)  # raises for a prior that takes no prompt
     base = {name: getattr(args, name) for name in ("seeds", "preset", "prior")}
     validate.remember(args.out, base | {"recipe": recipe_config(recipe)})
-    return ablate.Ablation(args.out, recipe, args.prompts, seeds, prior), chosen
+    return ablate.Ablation(args.out, recipe, args.prompts, seeds, prior, args.mesh), chosen

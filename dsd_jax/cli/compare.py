@@ -91,6 +91,8 @@ class Args:
     """The view in 2D, for a prior that knows cameras."""
     clip: str = ""
     """Folder of CLIP's weights (transformers' CLIPModel), for its similarity to the prompt."""
+    mesh: bool = True
+    """In 3D: look at the objects' meshes too: geometry, clay, and likeness to the field."""
     score: bool = True
     """Judge what has been made."""
 
@@ -153,7 +155,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[Comparison, clip.Clip | None]:
         own = {"method": entry.kind, "recipe": recipe_config(entry.recipe)}
         validate.remember(out / slug(entry.name), own)
     place = args.space, np.deg2rad(args.azimuth_deg), np.deg2rad(args.elevation_deg)
-    study = Comparison(out, entries, prompts, seeds, prior, args.task == "3d", *place)
+    study = Comparison(out, entries, prompts, seeds, prior, args.task == "3d", *place, args.mesh)
     return study, encoders
 
 

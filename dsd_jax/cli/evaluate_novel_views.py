@@ -7,7 +7,8 @@ draws each from 30 degrees beside its front and 20 above the horizon, and makes 
 alone by each method and with each seed. The same camera then goes round the object in steps of 45
 degrees, and what was made is compared with the truth: at the picture's own view (PSNR on white,
 intersection over union of masks), and at the seven others the mean seed and the best one (PSNR,
-silhouette IoU, and the cosine distance of EfficientNet-Lite0's features). The diversity between
+silhouette IoU, and the cosine distance of EfficientNet-Lite0's features), and so is its mesh
+(Chamfer distance of the visible surfaces, see `metrics.chamfer`). The diversity between
 seeds is measured on the side that the picture shows (views at -45, 0, 45 degrees from it) and on
 the hidden one (135, 180, 225).
 
@@ -44,7 +45,8 @@ from dsd_jax.recipe.presets import PRESETS, of_picture
 from dsd_jax.recipe.recipe import Recipe, changed, with_method
 from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG
 from dsd_jax.studies import from_pictures
-from dsd_jax.studies.from_pictures import FromPictures, Truth
+from dsd_jax.studies.from_pictures import FromPictures, Shape, Truth
+from dsd_jax.studies.meshes import seen_points
 from dsd_jax.training.novel_view_sheet import choose
 
 AZIMUTH_DEG = 30.0  # of the picture, from the object's front
@@ -77,6 +79,8 @@ class Args:
     """As in single_view.py."""
     changes: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = ()
     """Numbers of one method alone, METHOD:NUMBER=VALUE,NUMBER=VALUE."""
+    mesh: bool = True
+    """Compare the objects' meshes with the truth too (Chamfer distance)."""
     score: bool = True
     """Judge what has been made."""
 
@@ -91,7 +95,8 @@ def main(argv: Sequence[str]) -> int:
     truth = truth_of(study, data, chosen)
     from_pictures.make(study, truth)
     if args.score:
-        print(from_pictures.report(study, truth))
+        shapes = {name: shape_of(data, i) for name, i in zip(study.names, chosen, strict=True)}
+        print(from_pictures.report(study, truth, shapes))
     return 0
 
 
@@ -148,7 +153,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[FromPictures, Objects, list[int
     for name, own in recipes.items():
         validate.remember(args.out / name, {"method": name, "recipe": recipe_config(own)})
     names = [f"{i:05d}-{slug(data.caption[i])}" for i in chosen]
-    return FromPictures(args.out, recipes, names, seeds, prior), data, chosen
+    return FromPictures(args.out, recipes, names, seeds, prior, args.mesh), data, chosen
 
 
 def read_methods(args: Args, recipe: Recipe) -> dict[str, Recipe]:
@@ -182,6 +187,16 @@ def truth_of(study: FromPictures, data: Objects, chosen: list[int]) -> dict[str,
             np.savez_compressed(temporary, **dict(zip(study.names, views, strict=True)))
     with np.load(file) as found:
         return dict(found)
+
+
+def shape_of(data: Objects, i: int) -> Shape:
+    """Points of object i's visible surface, turned so that its picture's camera is at azimuth 0."""
+    corners, angle = data.triangles(i).reshape(-1, 3), np.radians(AZIMUTH_DEG)
+    x, y, z = corners.T
+    turned = np.stack(
+        [x * np.cos(angle) - z * np.sin(angle), y, x * np.sin(angle) + z * np.cos(angle)], -1
+    )
+    return seen_points(turned, np.arange(len(corners)).reshape(-1, 3))
 
 
 def plan_around(n: int) -> pictures.ViewPlan:

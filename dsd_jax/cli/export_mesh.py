@@ -5,8 +5,9 @@
 The surface is where the field's density reaches a threshold, chosen so that the silhouettes of
 mesh and field agree best in the run's 8 views. y is up, the longest side is 1 long, and the middle
 of the base is at the origin. seed_0000/mesh.json holds the threshold, how well colours and
-silhouettes agree, and where in the field's coordinates the mesh lies. The run's gallery,
-index.html, shows the new meshes.
+silhouettes agree, and where in the field's coordinates the mesh lies. Files of other formats that a
+seed has from before are made anew too. Of a finished run metrics.json tells of the new meshes, and
+clay.png and the gallery, index.html, show them.
 
 Four seeds take 20 seconds on two CPU cores, 5 more where nothing is in the compilation cache yet;
 textures are laid out on all cores, a seed on each. Expect silhouettes with an IoU of 0.98 and
@@ -23,6 +24,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from dsd_jax.cli import flags
+from dsd_jax.engine import mesh_scores
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export import manifest
 from dsd_jax.export.gallery import write_gallery
@@ -74,8 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         f"{seed_folder(args.run, seed).name}/mesh.{kind}" for seed in seeds for kind in kinds
     ]
     manifest.renew(args.run, written)
-    if "glb" in args.format and (args.run / "metrics.json").is_file():
+    if (args.run / "metrics.json").is_file():
         try:
+            manifest.renew(args.run, mesh_scores.renew(args.run, cameras))
             write_gallery(args.run)
         except (ValueError, OSError) as error:
             print(f"error: there is no page of the meshes: {error}", file=sys.stderr)

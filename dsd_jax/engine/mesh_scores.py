@@ -1,18 +1,26 @@
 """How good the meshes of a run are: beside their fields, as geometry, and as clay to the judge.
 
-Letters: n seeds with a mesh, v = 8 views, h w pixels.
+Letters: n seeds with a mesh, or vertices of one, f faces, v = 8 views, h w pixels.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 
 from dsd_jax.export.clay import clay_views
 from dsd_jax.export.pictures import save_png, seeds_sheet
-from dsd_jax.export.run_folder import CLAY_SHEET, read_mesh_report, seed_folder, view_name
+from dsd_jax.export.run_folder import (
+    CLAY_SHEET,
+    read_mesh_report,
+    read_metrics,
+    seed_folder,
+    view_name,
+)
+from dsd_jax.files import write_json
 from dsd_jax.metrics import efficientnet, geometry, judge
 from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.bank import Bank, load_bank
@@ -49,7 +57,26 @@ def with_meshes(
     )
 
 
-class _Seen(NamedTuple):
+def renew(run: Path, cameras: Camera) -> list[str]:
+    """Score all meshes of a finished run again, in its metrics.json, with their pictures of clay.
+
+    Returns the files that are written, as manifest.json names them; none where no seed has a
+    mesh.glb. Raises FileNotFoundError or ValueError, in one line, where a file is damaged.
+    """
+    metrics = read_metrics(run)
+    seeds = [int(seed) for seed in metrics["seeds"]]
+    meshed = [seed for seed in seeds if (seed_folder(run, seed) / "mesh.glb").is_file()]
+    if not meshed:
+        return []
+    scores = with_meshes(Scores(metrics, [*metrics["seeds"].values()]), seeds, run, meshed, cameras)
+    own = dict(zip(metrics["seeds"], scores.seeds, strict=True))
+    write_json(run / "metrics.json", scores.run | {"seeds": own})
+    clay = (seed_folder(run, seed) / "clay" for seed in meshed)
+    pictures = [path for folder in clay for path in sorted(folder.glob("*.png"))]
+    return ["metrics.json", CLAY_SHEET, *(path.relative_to(run).as_posix() for path in pictures)]
+
+
+class Seen(NamedTuple):
     """What is seen of a mesh: the mean IoU, what `geometry.measure` says, and its clay views."""
 
     iou: float
@@ -57,18 +84,30 @@ class _Seen(NamedTuple):
     clay: UInt8[np.ndarray, "v h w 3"]
 
 
-def _look(folder: Path, cameras: Camera) -> _Seen:
+def _look(folder: Path, cameras: Camera) -> Seen:
     """Keeps the clay views in the folder."""
     import trimesh
 
     report = read_mesh_report(folder, "scale", "origin", "silhouette_iou")
     mesh = trimesh.load_mesh(folder / "mesh.glb", process=False)
-    world = np.asarray(mesh.vertices) / report["scale"] + report["origin"]
-    views = clay_views(world, mesh.faces, cameras, SIZE)
-    for azimuth, picture in zip(AZIMUTHS_DEG, views, strict=True):
+    found = look_at(mesh.vertices, mesh.faces, report, cameras)
+    for azimuth, picture in zip(AZIMUTHS_DEG, found.clay, strict=True):
         save_png(folder / "clay" / view_name(azimuth), picture)
-    measured = geometry.measure(geometry.welded(mesh.vertices, mesh.faces))
-    return _Seen(float(np.mean(report["silhouette_iou"])), measured, views)
+    return found
+
+
+def look_at(
+    vertices: Float[np.ndarray, "n 3"],
+    faces: Int[np.ndarray, "f 3"],
+    report: Mapping[str, Any],
+    cameras: Camera,
+) -> Seen:
+    """Of a mesh of unit size and its "scale", "origin" and "silhouette_iou", see `MeshResult`."""
+    views = clay_views(
+        np.asarray(vertices) / report["scale"] + report["origin"], faces, cameras, SIZE
+    )
+    measured = geometry.measure(geometry.welded(vertices, faces))
+    return Seen(float(np.mean(report["silhouette_iou"])), measured, views)
 
 
 def draw_clay(folder: Path, meshed: list[int], cameras: Camera) -> list[_Seen]:

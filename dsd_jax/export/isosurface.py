@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dsd_jax.export.field_grid import DEVICES
+from dsd_jax.export.pieces import joints_of, large_pieces
 from dsd_jax.fields.hash_grid import encode
 from dsd_jax.fields.solids import KEPT_SHARE
 from dsd_jax.rendering.agreement import iou
@@ -36,10 +37,8 @@ _AGGRESSION = 5
 # It keeps its mesh in global variables: two threads at once would get each other's.
 _REDUCING = threading.Lock()
 # Grid points this near the isosurface, in log(1 + density), are moved away: vertices on a grid
-# point would be of one place.
-_APART = 0.02
-# Of the triangles that are allowed, in the order of trial.
-_SHARES = (0.995, 0.98, 0.965, 0.95, 0.93, 0.91, 0.88)
+# point would be of one place. What joins two parts of a piece is solid by so much.
+_APART, _JOINT = 0.02, 0.5
 # The least density that is tried as a threshold: a tenth of a ray is lost per unit length.
 _LEAST = 0.1
 
@@ -192,31 +191,19 @@ def isosurface(
     from scipy.ndimage import binary_fill_holes
     from skimage.measure import marching_cubes
 
-    kept, removed = _large_pieces(density >= threshold, kept_share)
-    solid = np.asarray(binary_fill_holes(kept))
+    kept, removed = large_pieces(density >= threshold, kept_share)
+    joints = joints_of(kept)
+    solid = np.asarray(binary_fill_holes(kept | joints))
     level, values = float(np.log1p(threshold)), np.log1p(density)
     values = np.where(density >= threshold, 0, values)  # pieces left out, unless solid below
-    inside, outside = np.maximum(np.log1p(density), level + _APART), level - _APART
+    apart = np.where(joints, _JOINT, _APART)
+    inside, outside = np.maximum(np.log1p(density), level + apart), level - _APART
     values = np.where(solid, inside, np.minimum(values, outside))
     vertices, faces, _, _ = marching_cubes(
         np.pad(values.astype(np.float32), 1), level, allow_degenerate=False
     )
     vertices = (vertices - 1) * (2 / (len(density) - 1)) - 1
     return vertices, _outward(vertices, faces), removed
-
-
-def _large_pieces(inside: Bool[np.ndarray, "g g g"], share: float):
-    """Without pieces (of 26 neighbours) that are small beside the largest; and their number."""
-    from skimage.measure import label
-
-    pieces = np.asarray(label(inside, connectivity=3))
-    sizes = np.bincount(pieces.ravel())
-    if len(sizes) < 2:
-        raise ValueError("the field is empty: it is nowhere as dense as the threshold")
-    sizes[0] = 0
-    large = sizes >= share * sizes.max()
-    large[0] = False
-    return large[pieces], int(len(sizes) - 1 - large.sum())
 
 
 def _outward(vertices, faces):
@@ -231,31 +218,40 @@ def simplify(
 ) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "f 3"]]:
     """At most so many triangles, by quadric edge collapse (Garland and Heckbert 1997).
 
-    Triangles without area and vertices of none are left out. A few triangles less than allowed are
-    taken where that leaves the surface closed.
+    Triangles without area and vertices of none are left out. Where fast_simplification opens the
+    surface or lets it cut itself, libigl, ten times as slow, does not: unless there are too few
+    triangles for all the holes through the object.
 
-    Raises ValueError where the surface cannot be told with so few.
+    Raises ValueError where neither comes down to so few.
     """
-    found = [_without_slivers(vertices, faces)] if len(faces) <= most else []
-    for share in _SHARES if not found else ():
-        found.append(_without_slivers(*_reduced(vertices, faces, most, share)))
-        if is_closed(*found[-1]):
-            return found[-1]
-    return found[0]
+    if len(faces) <= most:
+        return _without_slivers(vertices, faces)
+    found = _without_slivers(*_reduced(vertices, faces, most))
+    if len(found[1]) > most or not is_sound(*found):
+        sound = _reduced_soundly(vertices, faces, most)
+        found = sound if len(sound[1]) <= most else found
+    if len(found[1]) > most:
+        raise ValueError(f"{len(faces)} faces could not be reduced to {most}; allow more of them")
+    return found
 
 
-def _reduced(vertices, faces, most: int, share: float):
-    """About `share` of so many triangles."""
+def _reduced(vertices, faces, most: int):
+    """A little less than so many triangles, mostly."""
     import fast_simplification
 
-    part = 1 - most * share / len(faces)
+    part, places = 1 - most * 0.995 / len(faces), vertices.astype(np.float64)
     with _REDUCING:
-        reduced = fast_simplification.simplify(
-            vertices.astype(np.float64), faces.astype(np.int32), part, agg=_AGGRESSION
-        )
-    if len(reduced[1]) > most:
-        raise ValueError(f"{len(faces)} faces could not be reduced to {most}; allow more of them")
-    return reduced[0], reduced[1]
+        found = fast_simplification.simplify(places, faces.astype(np.int32), part, agg=_AGGRESSION)
+    return found[0], found[1]
+
+
+def _reduced_soundly(vertices, faces, most: int):
+    """Collapses neither open the surface nor let it cut itself."""
+    import igl
+
+    places, corners = (np.asfortranarray(x) for x in (vertices.astype(float), faces.astype("i4")))
+    found = igl.qslim(places, corners, most, True)
+    return np.asarray(found[0]), np.asarray(found[1])
 
 
 def _without_slivers(vertices, faces):
@@ -264,12 +260,23 @@ def _without_slivers(vertices, faces):
     return vertices[used], inverse.reshape(-1, 3)
 
 
+def is_sound(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"]) -> bool:
+    """Whether the surface is closed and no triangle cuts another."""
+    from igl.predicates import find_self_intersections
+
+    places, corners = (
+        np.ascontiguousarray(x) for x in (vertices.astype(float), faces.astype("i8"))
+    )
+    return is_closed(vertices, faces) and not find_self_intersections(places, corners, True)[0]
+
+
 def is_closed(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"]) -> bool:
     """Whether every edge has two triangles, as files tell it: vertices of one place are one."""
-    places = np.unique(vertices.astype(np.float32), axis=0, return_inverse=True)[1].reshape(-1)
-    corners = places[faces]
-    edges = np.sort(np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]]))
-    return bool((np.unique(edges, axis=0, return_counts=True)[1] == 2).all())
+    from trimesh import Trimesh
+
+    mesh = Trimesh(vertices.astype(np.float32), faces, process=False)
+    mesh.merge_vertices()
+    return bool(mesh.is_watertight)
 
 
 def face_normals(vertices, faces) -> Float[np.ndarray, "f 3"]:

@@ -34,7 +34,7 @@ from dsd_jax.export.isosurface import (
     simplify,
     vertex_normals,
 )
-from dsd_jax.export.model_files import Model, save_as, save_model
+from dsd_jax.export.model_files import FORMATS, Model, save_as, save_model
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import sample_texture, visible
 from dsd_jax.export.run_folder import seed_folder
@@ -132,6 +132,7 @@ def export_seeds(
     """Write mesh.glb and so on, and mesh.json, beside the field.safetensors of each seed's folder.
 
     Several seeds are made at the same time. The run's `field` must be given if it is of your own.
+    Files of other formats that are there are written anew too: all of a folder are of one mesh.
 
     One line a seed, in their order: to `say` what was made, to `complain` why nothing was (see
     `load_scene` and `make_mesh`); nothing is written then. Returns the seeds without a mesh.
@@ -161,7 +162,8 @@ def exporting(
     def make(seed: int) -> str:
         folder = seed_folder(run, seed)
         result = make_mesh(field_of(load_scene(folder, field)), cameras, settings)
-        save_model(folder, result.model, formats)
+        there = [name for name in FORMATS if (folder / f"mesh.{name}").is_file()]
+        save_model(folder, result.model, [*dict.fromkeys([*formats, *there])])
         write_json(folder / "mesh.json", result.report())
         return result.summary()
 

@@ -7,9 +7,9 @@ Pixel (row, column) has its centre at (column + 1/2, row + 1/2).
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
-from dsd_jax.rendering.cameras import Camera
+from dsd_jax.rendering.cameras import Camera, camera_at
 
 
 class Fragments(NamedTuple):
@@ -65,11 +65,7 @@ def visible(
     Args:
         cull: leave out triangles seen from behind, as viewers do.
     """
-    matrix = np.asarray(camera.camera_to_world, np.float64)
-    local = (vertices - matrix[:3, 3]) @ matrix[:3, :3]
-    depth = np.maximum(-local[:, 2], 1e-6)
-    flat = local[:, :2] / (depth * np.tan(float(camera.fov_y) / 2))[:, None]
-    screen = (flat * [1, -1] + 1) * (size / 2)
+    screen, depth = _projected(vertices, camera, size)
     corners = screen[faces]
     edges = corners[:, 1:] - corners[:, :1]
     front = np.flatnonzero((_cross(edges[:, 0], edges[:, 1]) < 0) | (not cull))
@@ -82,6 +78,42 @@ def visible(
     first = order[last]
     weights = weights[first] / nearness[first, None]
     return Fragments(found.pixel[first], face[first], weights)
+
+
+def _projected(points: Float[np.ndarray, "m 3"], camera: Camera, size: int):
+    """(column, row) and depth of points."""
+    matrix = np.asarray(camera.camera_to_world, np.float64)
+    local = (points - matrix[:3, 3]) @ matrix[:3, :3]
+    depth = np.maximum(-local[:, 2], 1e-6)
+    flat = local[:, :2] / (depth * np.tan(float(camera.fov_y) / 2))[:, None]
+    return (flat * [1, -1] + 1) * (size / 2), depth
+
+
+def seen(
+    points: Float[np.ndarray, "m 3"],
+    vertices: Float[np.ndarray, "n 3"],
+    faces: Int[np.ndarray, "f 3"],
+    cameras: Camera,
+    size: int = 192,
+    tolerance: float = 0.02,
+) -> Bool[np.ndarray, "m"]:
+    """Which points of a mesh one of v stacked cameras sees: no face lies nearer by `tolerance`.
+
+    Pictures are size x size; points beyond their edges are not seen.
+    """
+    met = np.zeros(len(points), bool)
+    for i in range(cameras.fov_y.shape[0]):
+        camera = camera_at(cameras, i)
+        found = visible(vertices, faces, camera, size, cull=False)
+        corners = _projected(vertices, camera, size)[1][faces[found.face]]
+        nearest = np.full(size * size, np.inf)
+        nearest[found.pixel] = (found.weights * corners).sum(1)
+        screen, depth = _projected(points, camera, size)
+        column, row = np.floor(np.clip(screen, -1, size)).astype(int).T
+        inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
+        pixel = np.where(inside, row * size + column, 0)
+        met |= inside & (depth <= nearest[pixel] + tolerance)
+    return met
 
 
 def sample_texture(

@@ -31,6 +31,12 @@ def markdown(rows: Rows, columns: Mapping[str, str], head: str) -> str:
     return "".join(f"| {line} |\n" for line in lines)
 
 
+def shown(columns: Mapping[str, str], rows: Rows, optional: Iterable[str]) -> dict[str, str]:
+    """The columns without those optional ones that are missing or None in every row."""
+    empty = {name for name in optional if all(row.get(name) is None for row in rows.values())}
+    return {name: form for name, form in columns.items() if name not in empty}
+
+
 def save_csv(path: Path, rows: Rows, columns: Iterable[str], head: str) -> None:
     """The same in full precision, atomically; what is missing is empty."""
     columns = list(columns)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.recipe.parts import at_least_one, fractions, known_words
 
 
@@ -108,19 +109,19 @@ class OptimiseSettings:
 class SurfaceSettings:
     """`refine.shape` "surface": see `fields.surface`."""
 
-    distance_levels: int = 5
+    distance_levels: int = SurfaceField.levels
     """Levels of the distance's hash grid."""
-    width_first: float = 0.03
+    width_first: float = SurfaceField.width_first
     """Width of the surface, in world units, at the first step of the refinement."""
-    width_last: float = 0.005
+    width_last: float = SurfaceField.width_last
     """The same at the last one."""
-    eikonal: float = 0.05
+    eikonal: float = SurfaceField.eikonal
     """Weight of gradients of length 1."""
-    curvature: float = 2e-4
+    curvature: float = SurfaceField.curvature
     """Weight of folds."""
-    closing: int = 2
+    closing: int = SurfaceField.closing
     """Pores up to twice so many 32nds of the radius wide are closed at the start."""
-    settle_steps: int = 300
+    settle_steps: int = SurfaceField.settle_steps
     """Steps of the fit to distillation's shape at the start."""
 
     def __post_init__(self):

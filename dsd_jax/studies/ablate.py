@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dsd_jax.export.pictures import contact_sheet, save_png
-from dsd_jax.export.tables import markdown
+from dsd_jax.export.tables import markdown, shown
 from dsd_jax.files import atomic_path, file_name, slug, write_json
 from dsd_jax.metrics import bank as banks
 from dsd_jax.metrics import judge, scores
@@ -19,12 +19,13 @@ from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.efficientnet import features_in_batches, load_efficientnet
 from dsd_jax.priors import Prior
 from dsd_jax.recipe.recipe import Recipe
+from dsd_jax.studies import meshes
 from dsd_jax.studies.batch import is_kept, lost_of, make_objects
 from dsd_jax.studies.variants import VARIANTS, recipe_of
 
 COLUMNS = {"diversity": ".2f", "accepted": ".0%", "fidelity": ".0%", "direction": ".2f",
            "one_front": ".2f", "grain": ".2f", "holes": ".1%", "floaters": ".1%",
-           "seconds": ".0f", "lost": ".0f"}  # fmt: skip
+           **meshes.COLUMNS, "seconds": ".0f", "lost": ".0f"}  # fmt: skip
 
 
 class Ablation(NamedTuple):
@@ -33,6 +34,7 @@ class Ablation(NamedTuple):
     Attributes:
         out: folder of the results.
         recipe: what the variants change.
+        mesh: whether to look at the objects' meshes too.
     """
 
     out: Path
@@ -40,6 +42,7 @@ class Ablation(NamedTuple):
     prompts: tuple[str, ...]
     seeds: list[int]
     prior: Prior
+    mesh: bool = True
 
 
 def result(study: Ablation, name: str, prompt: str) -> Path:
@@ -62,10 +65,10 @@ def make(study: Ablation, names: Iterable[str]) -> None:
         if not missing:
             continue
         recipe = recipe_of(name, study.recipe)
-        made = make_objects(study.prior, missing, recipe, study.seeds)
+        made = make_objects(study.prior, missing, recipe, study.seeds, study.mesh)
         for prompt, objects in zip(missing, made, strict=True):
             with atomic_path(result(study, name, prompt)) as temporary:
-                np.savez_compressed(temporary, **objects._asdict())
+                np.savez_compressed(temporary, **objects.arrays())
             print(f"{name}: {prompt}: {objects.seconds:.0f} s", flush=True)
 
 
@@ -74,23 +77,24 @@ def report(study: Ablation) -> str:
 
     Returns the table, in Markdown.
     """
-    network, bank, rows = load_efficientnet(), banks.load_bank(), {}
+    network, rows = load_efficientnet(), {}
+    known = banks.load_bank(), banks.load_bank(name="clay")
     for name in VARIANTS:
         paths = [result(study, name, prompt) for prompt in study.prompts]
         if all(path.exists() for path in paths):
             found = [dict(np.load(path)) for path in paths]
-            rows[name] = judged(study.prompts, found, network, bank)
+            rows[name] = judged(study.prompts, found, network, *known)
             sheets = [contact_sheet(f["views"][:, [1, 4, 6]], tile=96) for f in found]
             save_png(paths[0].with_name("seeds.png"), np.concatenate(sheets))
     write_json(study.out / "scores.json", rows)
-    table = markdown(rows, COLUMNS, "variant")
+    table = markdown(rows, shown(COLUMNS, rows, meshes.COLUMNS), "variant")
     with atomic_path(study.out / "table.md") as temporary:
         temporary.write_text(table, "utf-8")
     return table
 
 
-def judged(prompts, found, network, bank) -> dict[str, Any]:
-    """Mean scores over prompts, and each prompt's own under "prompts"."""
+def judged(prompts, found, network, bank, clay) -> dict[str, Any]:
+    """Mean scores over prompts, and each prompt's own under "prompts"; by two banks."""
     each = {}
     for prompt, arrays in zip(prompts, found, strict=True):
         left, seconds = ~lost_of(arrays), {"seconds": float(arrays["seconds"])}
@@ -99,11 +103,12 @@ def judged(prompts, found, network, bank) -> dict[str, Any]:
             continue
         views = arrays["views"][left]
         features = features_in_batches(network, views)
-        row = scores.of_objects(bank, prompt, features, views) | seconds
+        row: dict[str, Any] = scores.of_objects(bank, prompt, features, views) | seconds
         row |= {"floaters": float(np.median(arrays["floaters"][left])), "lost": int((~left).sum())}
         category = row.pop("category")
+        row |= meshes.scores(arrays, left, category, clay)
         if category in judge.DIRECTED:
-            known = (bank, category, features, judge.AZIMUTHS_DEG)
+            known = bank, category, features, judge.AZIMUTHS_DEG
             row["direction"] = judge.direction_score(*known)
             row["one_front"] = judge.one_front_score(*known)
         each[prompt] = row

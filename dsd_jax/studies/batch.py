@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,17 @@ from dsd_jax.engine import loop, memory
 from dsd_jax.engine.device_mesh import place, seed_mesh
 from dsd_jax.engine.generate import initial_states, make_blocks
 from dsd_jax.engine.lost import GONE, diverged, finite, gone
+from dsd_jax.engine.results import mesh_cameras
 from dsd_jax.engine.seed_views import seed_renderer, shoot, stage_of
 from dsd_jax.engine.task import Task, make_task
 from dsd_jax.export.pictures import to_uint8
+from dsd_jax.export.scenes import SavedScene
 from dsd_jax.metrics import floaters, judge
 from dsd_jax.priors import Prior
 from dsd_jax.recipe.recipe import Recipe, changed
 from dsd_jax.recipe.state import State, noise_of
 from dsd_jax.recipe.viewpoints import guided, viewpoint_at
+from dsd_jax.studies import meshes
 
 
 class Made(NamedTuple):
@@ -40,22 +43,32 @@ class Made(NamedTuple):
         floaters: `metrics.floaters.floating_share` of each seed.
         seconds: those of the whole batch, compiling included, over its prompts or pictures.
         lost: which seeds diverged, or have nothing left to be seen.
+        meshes: what was asked to be kept of them, see `meshes`.
     """
 
     views: UInt8[np.ndarray, "n 8 h w k"]
     floaters: Float[np.ndarray, "n"]
     seconds: float
     lost: Bool[np.ndarray, "n"]
+    meshes: Mapping[str, np.ndarray]
+
+    def arrays(self) -> dict[str, Any]:
+        """What a result keeps."""
+        own = self._asdict()
+        return own | own.pop("meshes")
 
 
 def make_objects(
-    prior: Prior, prompts: list[str], recipe: Recipe, seeds: list[int]
+    prior: Prior, prompts: list[str], recipe: Recipe, seeds: list[int], mesh: bool = False
 ) -> Iterator[Made]:
     """Optimise every seed of every prompt, as `make_all` does."""
-    return make_all([make_task(prior, prompt, recipe) for prompt in prompts], seeds)
+    tasks = [make_task(prior, prompt, recipe) for prompt in prompts]
+    return make_all(tasks, seeds, look=meshes.looked_at if mesh else None)
 
 
-def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iterator[Made]:
+def make_all(
+    tasks: list[Task], seeds: list[int], opacity: bool = False, look: meshes.Look | None = None
+) -> Iterator[Made]:
     """Optimise every seed of every task; yields what was made of one task after another.
 
     As many tasks run together as memory has room for: on a GPU 40 objects take little longer
@@ -64,6 +77,7 @@ def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iter
     Args:
         tasks: that differ in their prompts alone, or in their pictures alone.
         opacity: whether views get it as a fourth channel.
+        look: what to keep of their meshes.
     """
     task, pictured = tasks[0], tasks[0].reference is not None
     needs = memory.needs(task.prior, task.recipe, task.condition, pictured)
@@ -73,37 +87,42 @@ def make_all(tasks: list[Task], seeds: list[int], opacity: bool = False) -> Iter
     batches = -(-len(tasks) // max(1, fit // len(seeds)))
     length = -(-len(tasks) // batches)
     for i in range(0, len(tasks), length):
-        yield from _make_together(tasks[i : i + length], seeds, opacity)
+        yield from _make_together(tasks[i : i + length], seeds, opacity, look)
 
 
-def _make_together(tasks: list[Task], seeds: list[int], opacity: bool) -> list[Made]:
+def _make_together(
+    tasks: list[Task], seeds: list[int], opacity: bool, look: meshes.Look | None
+) -> list[Made]:
     """The objects of tasks that differ in what the prior is told alone, in one batch."""
     began, n, task, recipe = time.monotonic(), len(seeds), tasks[0], tasks[0].recipe
-    mesh = seed_mesh(n * len(tasks))
+    devices = seed_mesh(n * len(tasks))
     told = [one.shared._replace(prior=None) for one in tasks]
     told = jax.tree.map(lambda *rows: jnp.repeat(jnp.stack(rows), n, 0), *told)
     states = initial_states(task, seeds * len(tasks))
-    states, shared = place(mesh, states, told._replace(prior=task.prior.params))
-    blocks = make_blocks(task, mesh, condition_each=True)
+    states, shared = place(devices, states, told._replace(prior=task.prior.params))
+    blocks = make_blocks(task, devices, condition_each=True)
     lost = np.zeros(n * len(tasks), bool)
 
-    def look(progress: loop.Progress) -> None:
+    def watch(progress: loop.Progress) -> None:
         broken = ~finite(progress.states, progress.metrics["loss"])
         for i in np.flatnonzero(broken & ~lost):
             say_lost(tasks[i // n].told, seeds[i % n], diverged(progress.done))
         lost[broken] = True
 
-    states = loop.run(blocks, states, shared, look, lambda: int(lost.all()))
+    states = loop.run(blocks, states, shared, watch, lambda: int(lost.all()))
     seconds = (time.monotonic() - began) / len(tasks)
     scene, samples = recipe.scene_of(True), recipe.results.final_samples
-    renderer = seed_renderer(scene, judge.SIZE, samples, mesh, opacity)
+    renderer = seed_renderer(scene, judge.SIZE, samples, devices, opacity)
     views = shoot(renderer, states, judge.AZIMUTHS_DEG, judge.ELEVATION_DEG, recipe)
     for i in np.flatnonzero(gone(views[..., :3]) & ~lost):
         say_lost(tasks[i // n].told, seeds[i % n], GONE)
         lost[i] = True
     loose = _floating(states, recipe)
-    own = (slice(i * n, (i + 1) * n) for i in range(len(tasks)))
-    return [Made(views[rows], loose[rows], seconds, lost[rows]) for rows in own]
+    looked = look(_scenes(states, recipe, lost), mesh_cameras(recipe)) if look else {}
+    return [
+        Made(views[own], loose[own], seconds, lost[own], {k: v[own] for k, v in looked.items()})
+        for own in (slice(i * n, (i + 1) * n) for i in range(len(tasks)))
+    ]
 
 
 def say_lost(told: str, seed: int, why: str) -> None:
@@ -139,6 +158,16 @@ def _floating(states: State, recipe: Recipe) -> Float[np.ndarray, "n"]:
         return jax.lax.map(lambda own: floaters.opacity_grid(scene.field_fn(own, stage)), params)
 
     return np.array([floaters.floating_share(grid) for grid in np.asarray(grids(states.params))])
+
+
+def _scenes(states: State, recipe: Recipe, lost: Bool[np.ndarray, "n"]) -> list[SavedScene | None]:
+    """Each seed's scene, None of a lost one."""
+    stage, params = stage_of(states, recipe), jax.device_get(states.params)
+    scenes: list[SavedScene | None] = [None] * len(lost)
+    for i in np.flatnonzero(~lost):
+        own = jax.tree.map(lambda leaf, i=i: leaf[i], params)
+        scenes[i] = SavedScene(recipe.scene, own, stage)
+    return scenes
 
 
 def sample_views(

@@ -49,6 +49,7 @@ class Comparison(NamedTuple):
         entries: DDIM's is among them.
         in_3d: objects, or pictures.
         space, azimuth, elevation: of pictures, see `free.ImageTask`.
+        mesh: whether to look at the objects' meshes too.
     """
 
     out: Path
@@ -60,6 +61,7 @@ class Comparison(NamedTuple):
     space: str = "latents"
     azimuth: float = 0.0
     elevation: float = 0.0
+    mesh: bool = True
 
 
 def make(study: Comparison) -> None:
@@ -139,9 +141,9 @@ def _make_objects(study: Comparison, entry: Entry, prompts: list[str]) -> None:
             seconds = time.monotonic() - began
             _save(study.out, entry, prompt, seconds, views=views, evaluations=count)
         return
-    made = batch.make_objects(prior, prompts, recipe, seeds)
+    made = batch.make_objects(prior, prompts, recipe, seeds, study.mesh)
     for prompt, objects in zip(prompts, made, strict=True):
-        _save(study.out, entry, prompt, evaluations=count, **objects._asdict())
+        _save(study.out, entry, prompt, evaluations=count, **objects.arrays())
 
 
 def report(study: Comparison, encoders: clip.Clip | None = None) -> str:

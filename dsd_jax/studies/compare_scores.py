@@ -1,7 +1,8 @@
 """Scores of several methods on the same prompts and seeds, beside those of a reference.
 
 Letters: n seeds, v views. A result is what `compare` keeps of a method and prompt:
-{"views" [n, v, h, w, 3], "seconds", "evaluations" and perhaps "floaters" [n] and "lost" [n]}.
+{"views" [n, v, h, w, 3], "seconds", "evaluations" and perhaps "floaters" [n], "lost" [n] and those
+of `meshes.looked_at`}.
 """
 
 from collections.abc import Mapping
@@ -11,18 +12,20 @@ from typing import Any
 import numpy as np
 
 from dsd_jax.export.plots import save_scatter
-from dsd_jax.export.tables import markdown, save_csv
+from dsd_jax.export.tables import markdown, save_csv, shown
 from dsd_jax.files import atomic_path, write_json
 from dsd_jax.metrics import clip, scores
 from dsd_jax.metrics.averages import means
-from dsd_jax.metrics.bank import Bank
+from dsd_jax.metrics.bank import Bank, load_bank
 from dsd_jax.metrics.features import efficientnet_lite0
+from dsd_jax.studies import meshes
 from dsd_jax.studies.batch import lost_of
 
 COLUMNS = {"diversity": ".3f", "of_ddim": ".2f", "accepted": ".0%", "fidelity": ".0%",
-           "similarity": ".3f", "grain": ".2f", "holes": ".1%", "clip": ".3f", "own_rms": ".3f",
-           "other_rms": ".3f", "nearest_own_rms": ".0%", "nearest_own": ".0%", "frechet": ".2f",
-           "kernel": ".4f", "evaluations": ",.0f", "seconds": ".0f", "lost": "d"}  # fmt: skip
+           "similarity": ".3f", "grain": ".2f", "holes": ".1%", **meshes.COLUMNS, "clip": ".3f",
+           "own_rms": ".3f", "other_rms": ".3f", "nearest_own_rms": ".0%", "nearest_own": ".0%",
+           "frechet": ".2f", "kernel": ".4f", "evaluations": ",.0f", "seconds": ".0f",
+           "lost": "d"}  # fmt: skip
 NOTE = """
 Means over {prompts} prompts of {seeds} seeds each. Diversity: mean cosine distance between seeds,
 and over that of DDIM's samples. Accepted: the share that the judge takes for what was asked.
@@ -34,6 +37,7 @@ kernel: distance to the set of DDIM's samples. Features are EfficientNet-Lite0's
 pictures through the UNet, a seed. Seconds: all seeds of a prompt, compiling included, the median of
 prompts, on {devices}. Lost: seeds that diverged or came to nothing, which no score counts.
 """
+MESHES_NOTE = "Of meshes, in 3D. " + meshes.NOTE + "\n"
 
 Results = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -50,7 +54,7 @@ def judged(
 
     "of_<reference>" is the diversity over that of the reference.
     """
-    network = efficientnet_lite0()
+    network, clay = efficientnet_lite0(), load_bank(name="clay")
 
     def features(results: Results):
         return {prompt: network(arrays["views"]) for prompt, arrays in results.items()}
@@ -64,7 +68,8 @@ def judged(
             row = prompts[prompt] = _counts(own)
             if not left.any():
                 continue
-            row |= scores.of_objects(bank, prompt, seen[prompt][left], views[left])
+            told = scores.of_objects(bank, prompt, seen[prompt][left], views[left])
+            row |= told | meshes.scores(own, left, told["category"], clay)
             if encoders:
                 similar = clip.prompt_similarity(encoders, prompt, views[left])
                 row["clip"] = float(similar.mean())
@@ -108,10 +113,12 @@ def write(
     write_json(folder / "scores.json", rows)
     numbers = dict.fromkeys(name for row in rows.values() for name in row if name != "prompts")
     save_csv(folder / "table.csv", rows, numbers, "method")
-    told = {"clip": "clip" in numbers, "lost": any(row.get("lost") for row in rows.values())}
-    columns = {name: form for name, form in COLUMNS.items() if told.get(name, True)}
+    columns = shown(COLUMNS, rows, {"clip", *meshes.COLUMNS})
+    if not any(row.get("lost") for row in rows.values()):
+        del columns["lost"]
     prompts = len(rows[reference]["prompts"])
     note = NOTE.format(prompts=prompts, seeds=seeds, devices=devices)
+    note += MESHES_NOTE if meshes.COLUMNS.keys() <= columns.keys() else ""
     table = markdown(rows, columns, "method") + note
     with atomic_path(folder / "table.md") as temporary:
         temporary.write_text(table, "utf-8")

@@ -1,7 +1,7 @@
 """Objects that a prior never saw, made from one picture each, beside what they are.
 
 Every method and object is one file, OUT/<method>/<object>.npz; what is there is not made again.
-Letters: n seeds, v views (the first is the picture's own), h w pixels.
+Letters: n seeds, v views (the first is the picture's own), h w pixels, p points.
 """
 
 from collections.abc import Mapping
@@ -14,32 +14,35 @@ from jaxtyping import Float, UInt8
 
 from dsd_jax.engine.task import Task, make_task
 from dsd_jax.export.pictures import contact_sheet, save_png
-from dsd_jax.export.tables import markdown, save_csv
+from dsd_jax.export.tables import markdown, save_csv, shown
 from dsd_jax.files import atomic_path, write_json
-from dsd_jax.metrics import judge, novel_views
+from dsd_jax.metrics import chamfer, judge, novel_views
 from dsd_jax.metrics.features import Features, efficientnet_lite0
 from dsd_jax.priors import Prior
 from dsd_jax.recipe.input_picture import InputPicture
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.rendering.scene import GREY, PLAIN, WHITE
-from dsd_jax.studies import batch
+from dsd_jax.studies import batch, meshes
 
 REFERENCE = "sds"
 COLUMNS = {"reference_psnr": ".1f", "reference_iou": ".3f", "psnr_mean": ".1f", "psnr_best": ".1f",
            "iou_mean": ".3f", "iou_best": ".3f", "perceptual_mean": ".3f", "perceptual_best": ".3f",
-           "visible": ".3f", "hidden": ".3f", "hidden_over_visible": ".1f",
-           "visible_of_sds": ".1f", "hidden_of_sds": ".1f", "seconds": ".0f"}  # fmt: skip
+           "chamfer_mean": ".4f", "chamfer_best": ".4f", "visible": ".3f", "hidden": ".3f",
+           "hidden_over_visible": ".1f", "visible_of_sds": ".1f", "hidden_of_sds": ".1f",
+           "seconds": ".0f"}  # fmt: skip
 NOTE = """
 Means over {count} held-out objects of {seeds} seeds each. Reference: at the picture's own view,
 PSNR in dB on white and intersection over union of masks. The others: at the seven other views, the
 mean seed and the best of the {seeds}; perceptual, the cosine distance of EfficientNet-Lite0's
-features to the truth's. Visible, hidden: mean cosine distance between seeds on the side that the
-picture shows and behind, and over those of SDS. Seconds: all seeds of an object, compiling
-included, on {devices}.
+features to the truth's; chamfer, the distance of the visible surfaces, the truth's longest side
+being 1. Visible, hidden: mean cosine distance between seeds on the side that the picture shows and
+behind, and over those of SDS. Seconds: all seeds of an object, compiling included, on {devices}.
 """
 
 # Views of an object from the judge's azimuths, counted from the picture's, premultiplied alpha.
 Truth = UInt8[np.ndarray, "8 h w 4"]
+# `meshes.seen_points` of an object, turned as what is made from its picture is.
+Shape = Float[np.ndarray, "p 3"]
 
 
 class FromPictures(NamedTuple):
@@ -49,6 +52,7 @@ class FromPictures(NamedTuple):
         out: folder of the results.
         recipes: {method: recipe}.
         names: of the objects that are to be there, as their files are called.
+        mesh: whether to keep points of the objects' meshes too.
     """
 
     out: Path
@@ -56,6 +60,7 @@ class FromPictures(NamedTuple):
     names: list[str]
     seeds: list[int]
     prior: Prior
+    mesh: bool = True
 
 
 def result(study: FromPictures, method: str, name: str) -> Path:
@@ -82,16 +87,23 @@ def make(study: FromPictures, truth: Mapping[str, Truth]) -> None:
         if not missing:
             continue
         tasks = [task_of(study.prior, truth[name][0], recipe, name) for name in missing]
-        made = batch.make_all(tasks, study.seeds, opacity=True)
+        look = meshes.with_points if study.mesh else None
+        made = batch.make_all(tasks, study.seeds, opacity=True, look=look)
         for name, objects in zip(missing, made, strict=True):
             with atomic_path(result(study, method, name)) as temporary:
-                arrays = objects._asdict() | {"device": jax.devices()[0].device_kind}
+                arrays = objects.arrays() | {"device": jax.devices()[0].device_kind}
                 np.savez_compressed(temporary, **arrays)
             print(f"{method}: {name}: {objects.seconds:.0f} s", flush=True)
 
 
-def report(study: FromPictures, truth: Mapping[str, Truth]) -> str:
-    """Judge all methods; writes the table and the pictures. Returns the table, in Markdown."""
+def report(study: FromPictures, truth: Mapping[str, Truth], shapes: Mapping[str, Shape]) -> str:
+    """Judge all methods; writes the table and the pictures.
+
+    Args:
+        shapes: of the same objects as `truth`.
+
+    Returns the table, in Markdown.
+    """
     network, out, devices = efficientnet_lite0(), study.out, set()
     scores: dict[str, dict[str, Any]] = {method: {} for method in study.recipes}
     for name, rgba in truth.items():
@@ -106,6 +118,8 @@ def report(study: FromPictures, truth: Mapping[str, Truth]) -> str:
             if left.any():
                 rows = novel_views.Views(*(part[left] for part in made))
                 objects[name] |= novel_views.of_object(rows, known, judge.AZIMUTHS_DEG)
+                if "points" in found:
+                    objects[name] |= chamfer.of_seeds(found["points"][left], shapes[name])
             devices.add(str(found["device"]))
             labels += [f"{method} {seed}" for seed in study.seeds]
             columns += list(made.rgb)
@@ -119,7 +133,8 @@ def report(study: FromPictures, truth: Mapping[str, Truth]) -> str:
     write_json(out / "scores.json", each)
     save_csv(out / "table.csv", table, COLUMNS, "method")
     note = NOTE.format(count=len(truth), seeds=len(study.seeds), devices=", ".join(sorted(devices)))
-    text = markdown(table, COLUMNS, "method") + note
+    columns = shown(COLUMNS, table, ("chamfer_mean", "chamfer_best"))
+    text = markdown(table, columns, "method") + note
     with atomic_path(out / "table.md") as temporary:
         temporary.write_text(text, "utf-8")
     return text

@@ -146,6 +146,41 @@ def test_iou_by_hand():
     np.testing.assert_allclose(isosurface.iou(a, b), [0.5, 0, 1])
 
 
+def sponge():
+    """A gyroid's sheet in a ball: many holes, and curved everywhere."""
+    x, y, z = 8 * np.stack(np.meshgrid(*[np.linspace(-1, 1, 33)] * 3, indexing="ij"))
+    sheet = np.sin(x) * np.cos(y) + np.sin(y) * np.cos(z) + np.sin(z) * np.cos(x)
+    away = np.maximum(np.abs(sheet) / 8 - 0.05, np.sqrt(x**2 + y**2 + z**2) / 8 - 0.8)
+    return np.expm1(np.clip(5 - 16 * away, 0, 10))
+
+
+def test_what_is_hard_to_simplify_stays_closed_and_never_cuts_itself():
+    vertices, faces, _ = isosurface.isosurface(sponge(), np.expm1(5))
+    torn = isosurface._reduced(vertices, faces, 3000)
+    assert not isosurface.is_sound(*torn)
+    few, fewer = isosurface.simplify(vertices, faces, 3000)
+    assert 2900 < len(fewer) <= 3000 and isosurface.is_sound(few, fewer)
+    assert volume(few, fewer) == pytest.approx(volume(vertices, faces), rel=0.1)
+    cut = few.copy()
+    cut[0] = cut[np.linalg.norm(cut - cut[0], axis=1).argmax()]  # a spike right through it
+    assert not isosurface.is_sound(cut, fewer)
+    with pytest.raises(ValueError, match="could not be reduced to 10; allow more of them"):
+        isosurface.simplify(vertices, faces, 10)
+
+
+@pytest.mark.parametrize("step", [(1, 1, 0), (1, 1, 1), (-1, 1, 1)])
+def test_what_touches_at_an_edge_or_a_corner_is_one_part(step):
+    """A leg of single grid points, slantwise under a box; far from it another piece."""
+    density = np.zeros((33, 33, 33), np.float32)
+    density[10:20, 20:28, 10:20] = density[26:31, 2:8, 2:8] = 100
+    for i in range(12):
+        density[tuple(np.array([15, 20, 15]) - i * np.array(step))] = 100
+    vertices, faces, removed = isosurface.isosurface(density, 50.0)
+    assert removed == 0 and isosurface.is_closed(vertices, faces)
+    assert len(trimesh.Trimesh(vertices, faces).split()) == 2
+    assert vertices[:, 1].min() < 2 * 9 / 32 - 1
+
+
 def test_what_is_not_there_is_said():
     density = density_grid(of([0, 0, 0, 0.5, 100]))
     with pytest.raises(ValueError, match="nowhere as dense as the threshold"):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from dsd_jax.export import raster
-from dsd_jax.rendering.cameras import orbit
+from dsd_jax.rendering.cameras import orbit, ring
 from dsd_jax.rendering.mesh import cast
 
 
@@ -55,3 +55,18 @@ def test_textures_are_read_between_texels():
     texture[:, 1], texture[1, 3] = 255, 51
     uv = np.array([[1.5 / 4, 0.5], [0.25, 0.5], [1.0, 1.0], [3.5 / 4, 0.5]])
     np.testing.assert_allclose(raster.sample_texture(texture, uv)[:, 0], [1, 0.5, 0.2, 0.1])
+
+
+def test_points_behind_a_face_are_not_seen():
+    """A square at z = 0 before one at z = -0.5 twice as wide, from the front and from behind."""
+    square = np.array([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+    vertices = np.concatenate([0.2 * square, 0.4 * square - [0, 0, 0.5]])
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+    points = np.array([[0.1, 0.1, 0], [0.1, 0.1, -0.5], [0.38, 0, -0.5], [9, 0, 0]])
+    for azimuths, expected in (
+        ((0,), [1, 0, 1, 0]),
+        ((180,), [0, 1, 1, 0]),
+        ((0, 180), [1] * 3 + [0]),
+    ):
+        found = raster.seen(points, vertices, faces, ring(azimuths, 0, 2.7, 40), 64)
+        assert found.tolist() == [bool(x) for x in expected]

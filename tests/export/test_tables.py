@@ -22,6 +22,11 @@ def test_markdown():
     ]
 
 
+def test_optional_columns_that_no_row_has_are_left_out():
+    columns = {"accepted": ".0%", "clip": ".2f", "of_ddim": ".2f"}
+    assert list(tables.shown(columns, ROWS, ("accepted", "clip"))) == ["accepted", "of_ddim"]
+
+
 def test_csv_keeps_every_digit(tmp_path):
     tables.save_csv(tmp_path / "a" / "t.csv", ROWS, ["diversity", "accepted"], "method")
     lines = (tmp_path / "a" / "t.csv").read_text().splitlines()
