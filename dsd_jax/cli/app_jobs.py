@@ -102,14 +102,17 @@ class Jobs:
             return self._jobs.index(job) if job in self._jobs else 0
 
     def cancel(self, job: Job) -> None:
-        """Take a job out of the queue, or tell it to end as Ctrl-C does: what is done is kept."""
+        """Take a job out of the queue, or tell it to end as Ctrl-C does: what is done is kept.
+
+        Once more, and it ends at once, as far as its last checkpoint.
+        """
         with self._news:
             if job.state == WAITING:
                 job.state = STOPPED
                 self._jobs.remove(job)
             elif not job.ended:
+                _send(job, signal.SIGKILL if job.state == STOPPING else signal.SIGINT)
                 job.state = STOPPING
-                _send(job, signal.SIGINT)
 
     def _work(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr  # pyright: ignore[reportMissingImports]
 
 from dsd_jax.cli import app_runs
-from dsd_jax.cli.app_jobs import FAILED, RUNNING, STOPPED, STOPPING, WAITING, Job, Jobs
+from dsd_jax.cli.app_jobs import FAILED, RUNNING, STOPPING, WAITING, Job, Jobs
 from dsd_jax.cli.app_wish import LETTERS, PICTURE_BYTES, Offer, Wish, words_of
 from dsd_jax.distillation import METHODS
 from dsd_jax.export.gallery import facts_of
@@ -33,7 +33,6 @@ _SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 # What a run says of its memory, which is long.
 _MEMORY = re.compile(r" memory: .*?;")
-_SAID = {WAITING: "waiting", RUNNING: "growing", STOPPING: "stopping", STOPPED: "stopped"}
 
 
 class Handlers:
@@ -111,9 +110,11 @@ class Handlers:
 
     def _said(self, job: Job) -> str:
         before = self._jobs.before(job)
-        if job.state == WAITING:
+        if job.state == WAITING and before:
             return f"waiting: {before} {'job' if before == 1 else 'jobs'} before yours"
-        state, said = _SAID.get(job.state, job.state), _MEMORY.sub("", job.said)
+        state = "growing" if job.state == RUNNING else job.state
+        said = _MEMORY.sub("", job.said)
+        state += " (Cancel once more ends it at once)" if job.state == STOPPING else ""
         return f"{state}: {said}" if said else f"{state} …"
 
     def _sheet(self, name: str) -> str | None:

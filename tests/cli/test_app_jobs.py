@@ -73,6 +73,19 @@ def test_cancel_while_it_waits_and_while_it_works(jobs, tmp_path):
     assert third.state == "running"
 
 
+def test_cancel_twice_ends_what_does_not_listen(tmp_path):
+    deaf = _WORK.replace("signal.signal(signal.SIGINT, stop)", "signal.signal(signal.SIGINT, 1)")
+    with Jobs(tmp_path, program=[sys.executable, "-c", deaf]) as jobs:
+        job = jobs.add(words("a", tmp_path))
+        wait((tmp_path / "a.begun").exists)
+        jobs.cancel(job)
+        time.sleep(0.1)
+        assert job.state == "stopping"
+        jobs.cancel(job)
+        wait(lambda: job.ended)
+        assert job.state == "stopped" and job.run == "a-1a2b3c4d"
+
+
 def test_what_a_program_refuses_is_its_line(jobs, tmp_path):
     job = jobs.add(words("bad", tmp_path))
     wait(lambda: job.ended)
