@@ -206,7 +206,7 @@ def unit_rgba(image) -> Float[np.ndarray, "h w 4"]:
     ranges = (1, 255, 65535, 2**32) if image.mode == "F" else (65535, 2**32)
     grey = np.clip(values / next((m for m in ranges if values.max() <= m), values.max()), 0, 1)
     clear = image.info.get("transparency")
-    layers = [Image.fromarray(layer) for layer in (grey, np.float32(values != clear))]
+    layers = [Image.fromarray(layer) for layer in (grey, (values != clear).astype(np.float32))]
     for layer in layers:
         layer.thumbnail((LARGEST, LARGEST))
     grey, alpha = map(np.asarray, layers)
