@@ -4,7 +4,7 @@ JAX's own cache of compiled programs is asked only after a function was traced a
 takes longer than the programs of a small prior take to load. Here a program is known by what it is
 made from: the function with all that its closures hold, the package's source, the versions and
 settings of JAX, the devices, and the shapes of its arguments. Where these cannot be told in full,
-nothing is kept.
+nothing is kept, nor on accelerators so far.
 """
 
 import dataclasses
@@ -29,6 +29,8 @@ import dsd_jax
 from dsd_jax.engine import host_memory
 from dsd_jax.files import atomic_path
 
+# Platforms on which kept programs were tried.
+_TRIED = ("cpu",)
 # Programs that are kept, the latest used ones.
 _MOST_FILES = 100
 # More bytes of arrays in closures than this are not read.
@@ -102,7 +104,7 @@ class Program:
 
     def _file(self, args: Any) -> Path | None:
         """Where the program of these arguments lies; None where nothing is kept."""
-        if _kept_in is None or jax.process_count() > 1:
+        if _kept_in is None or jax.default_backend() not in _TRIED or jax.process_count() > 1:
             return None
         leaves, tree = jax.tree.flatten(args)
         shapes = [(leaf.shape, str(leaf.dtype), str(leaf.sharding)) for leaf in leaves]
