@@ -12,8 +12,8 @@ from dsd_jax.cli.job import FAILED
 from dsd_jax.export import manifest
 
 pytestmark = pytest.mark.slow
-# A checkpoint of eight seeds takes 12 MB, and three of them are there while one is written.
-LARGE = ["--seeds", "0:8", "--levels", 4, "--start-levels", 4, "--log2-entries", 14, "--steps", 6]
+# A checkpoint of eight seeds takes 16 MB, and three of them are there while one is written.
+LARGE = ["--seeds", "0:8", "--levels", 4, "--start-levels", 4, "--log2-entries", 15, "--steps", 6]
 
 
 def _system(*command) -> bool:
