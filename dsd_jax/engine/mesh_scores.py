@@ -110,7 +110,7 @@ def look_at(
     return Seen(float(np.mean(report["silhouette_iou"])), measured, views)
 
 
-def draw_clay(folder: Path, meshed: list[int], cameras: Camera) -> list[_Seen]:
+def draw_clay(folder: Path, meshed: list[int], cameras: Camera) -> list[Seen]:
     """The clay views of each seed that has a mesh, written, and a sheet of them."""
     with ThreadPoolExecutor() as pool:
         looked = list(pool.map(lambda seed: _look(seed_folder(folder, seed), cameras), meshed))
