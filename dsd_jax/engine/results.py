@@ -140,7 +140,7 @@ def peak_memory_gb() -> dict[str, float]:
 
 def steps_done(states: State) -> int:
     """Steps that the stacked states have behind them."""
-    return int(np.asarray(states.step)[0])
+    return int(hosts.own_rows(states.step)[0])
 
 
 # ---- the run's folder --------------------------------------------------------------------------

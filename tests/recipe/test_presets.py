@@ -13,9 +13,9 @@ from dsd_jax.recipe.recipe import Recipe, changed, numbers, phases, with_method
 QUICK = {
     "steps": 320, "camera.views": 1, "render.resolution": 32, "render.late_resolution": 32,
     "refine.rounds": 3, "refine.fit_steps": 200, "refine.groups": 3, "refine.rays": 1024,
-    "refine.focus": 0.75, "refine.fit_samples": 32, "refine.ddim_steps": 8,
+    "refine.focus": 0.75, "refine.fit_samples": 24, "refine.ddim_steps": 8,
     "refine.target_samples": 32, "refine.target_resolution": 64,
-    "results.final_samples": 48, "results.turntable_frames": 36,
+    "results.final_samples": 24, "results.turntable_frames": 36,
     "results.turntable_resolution": 160,
 }  # fmt: skip
 # The numbers of dsd_jax 0.1 that differ from those of the plain recipe.
