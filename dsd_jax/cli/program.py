@@ -27,9 +27,7 @@ def start(module: str, argv: Sequence[str] | None = None) -> int:
     """Run a program of `dsd_jax.cli` by the name of its module; returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     from dsd_jax.cli import validate
-    from dsd_jax.engine import host_memory
 
-    host_memory.keep_freed()
     validate.set_up_jax(argv)
     try:
         return importlib.import_module(f"dsd_jax.cli.{module}").main(argv)

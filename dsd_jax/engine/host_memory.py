@@ -1,15 +1,10 @@
-"""The memory of this machine: what is free of it, and what a process keeps and gives back."""
+"""The memory of this machine: what is free of it, and what a process gives back."""
 
 import ctypes
 import os
-import platform
 import resource
 import sys
 from contextlib import suppress
-
-# glibc's mallopt(3): M_ARENA_MAX, one heap for all threads; M_MMAP_MAX, no block outside of it;
-# M_TRIM_THRESHOLD, never made smaller unasked; M_TOP_PAD, made larger by 256 MiB at a time.
-_KEEPING = {-8: 1, -4: 0, -1: 2**31 - 1, -2: 2**28}
 
 
 def free() -> int:
@@ -48,15 +43,3 @@ def give_back() -> None:
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def keep_freed() -> None:
-    """Keep what is freed for what is allocated next; to be called before threads are started.
-
-    XLA asks for a step's buffers at its start and frees them at its end. By glibc's defaults the
-    system takes them, and hands out pages that it zeroes one by one: a third of a step's time on a
-    CPU. With other libraries nothing changes.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        for option, value in _KEEPING.items():
-            ctypes.CDLL(None).mallopt(option, value)
