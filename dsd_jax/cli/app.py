@@ -24,9 +24,9 @@ from pathlib import Path
 from dsd_jax.cli import app_wish, flags, validate
 from dsd_jax.cli.app_jobs import Jobs
 from dsd_jax.cli.app_wish import Offer
+from dsd_jax.cli.program import BAD_INPUT
 from dsd_jax.export.viewer import HOST, check_port, how_to_reach
 
-BAD_INPUT, INTERRUPTED = 2, 130
 PORT = 7860
 
 
