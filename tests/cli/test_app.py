@@ -65,7 +65,7 @@ def client(served):
 
 def test_type_grow_turn_download(served, browser):
     url, _, made = served
-    found = visit(browser, url, "a house")
+    found = visit(browser, url, "a house", seconds=180)
     assert found.read_bytes() == (made / "seed_0001" / "mesh.glb").read_bytes()
 
 
@@ -83,15 +83,15 @@ def test_two_visitors_queue_and_cancel(served, client, tmp_path):
     short = second.submit("", picture, 1, 0, "sds", "draft", api_name="/grow")
     until(short, lambda said: said == "waiting: 1 job before yours")
     second.predict(api_name="/cancel")
-    assert short.result(30)[0] == "stopped …" and not long.done()
+    assert short.result(120)[0] == "stopped …" and not long.done()
     with pytest.raises(AppError, match="not both"):
         second.predict("a house", picture, api_name="/grow")
     with pytest.raises(AppError, match=r"seeds must be a whole number from 1 to 8, not 9|maximum"):
         second.predict("a house", seeds=9, api_name="/grow")
     short = second.submit("", picture, 1, 0, "sds", "draft", api_name="/grow")
     first.predict(api_name="/cancel")
-    assert long.result(30)[0].startswith("stopped: a-house-")  # its results are written
-    said, sheet, run = short.result(30)
+    assert long.result(120)[0].startswith("stopped: a-house-")  # its results are written
+    said, sheet, run = short.result(120)
     assert said == f"done: {run}" and Path(sheet).read_bytes() == (made / "seeds.png").read_bytes()
     assert len(list(out.glob("pictures/*/Red brick.png"))) == 1
     model, scores, files = second.predict(run, "0", api_name="/seed")
