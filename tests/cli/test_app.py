@@ -29,7 +29,7 @@ run.mkdir(exist_ok=True)
 for name in ("config.json", "seeds.png"):
     shutil.copy(made / name, run)
 try:
-    time.sleep(1e6 if "standard" in words else 1.5)
+    time.sleep(600 if "standard" in words else 1.5)
 except KeyboardInterrupt:
     print("stopped; writing the results", flush=True)
 shutil.copytree(made, run, dirs_exist_ok=True)
