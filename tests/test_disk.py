@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from programs import end, files_of, start, wait_for
 
-from dsd_jax.cli.job import FAILED
+from dsd_jax.cli.program import FAILED
 from dsd_jax.export import manifest
 
 pytestmark = pytest.mark.slow

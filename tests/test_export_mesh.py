@@ -12,6 +12,7 @@ import pytest
 import trimesh
 from programs import SMALL_MESH, load_script
 
+from dsd_jax.cli.program import BAD_INPUT
 from dsd_jax.export import charts, manifest, mesh, mesh_programs
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.model_files import save_model
@@ -224,19 +225,19 @@ def test_an_interrupt_ends_it(quick_compilation, run, monkeypatch):
     ],
 )
 def test_bad_flags_are_refused_in_one_line(export_mesh, run, capsys, flags, message):
-    assert export_mesh.main([str(run), *flags]) == export_mesh.BAD_INPUT
+    assert export_mesh.main([str(run), *flags]) == BAD_INPUT
     said = capsys.readouterr().err
     assert message in said and len(said.splitlines()) == 1
 
 
 def test_folders_that_are_no_run_are_refused(export_mesh, run, tmp_path, capsys):
-    assert export_mesh.main([str(tmp_path)]) == export_mesh.BAD_INPUT
+    assert export_mesh.main([str(tmp_path)]) == BAD_INPUT
     assert (
         "config.json does not exist; give the folder of a finished run" in capsys.readouterr().err
     )
     write_json(tmp_path / "config.json", {"recipe": {}})
-    assert export_mesh.main([str(tmp_path)]) == export_mesh.BAD_INPUT
+    assert export_mesh.main([str(tmp_path)]) == BAD_INPUT
     assert "does not say camera.distance and camera.fov_deg" in capsys.readouterr().err
     write_json(tmp_path / "config.json", json.loads((run / "config.json").read_text()))
-    assert export_mesh.main([str(tmp_path)]) == export_mesh.BAD_INPUT
+    assert export_mesh.main([str(tmp_path)]) == BAD_INPUT
     assert "holds no seed_0000" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from programs import SMALL, in_miniature, load_script, signalled
 
-from dsd_jax.cli.job import BAD_INPUT
+from dsd_jax.cli.program import BAD_INPUT
 from dsd_jax.engine.task import picture_task
 from dsd_jax.recipe import elevation, presets
 from dsd_jax.recipe.recipe import changed, with_method

@@ -33,8 +33,8 @@ from programs import (
 )
 
 from dsd_jax.cli import job, lock, logs
-from dsd_jax.cli.job import BAD_INPUT, FAILED, INTERRUPTED
 from dsd_jax.cli.logs import read_log
+from dsd_jax.cli.program import BAD_INPUT, FAILED, INTERRUPTED
 from dsd_jax.engine import results
 from dsd_jax.export import manifest
 from dsd_jax.export.scenes import load_scene

@@ -8,7 +8,7 @@ import pytest
 from programs import arguments, load_script
 
 from dsd_jax.cli import validate
-from dsd_jax.cli.job import BAD_INPUT
+from dsd_jax.cli.program import BAD_INPUT
 
 
 @pytest.fixture(scope="module")

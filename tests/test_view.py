@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from programs import load_script
 
+from dsd_jax.cli.program import BAD_INPUT
 from dsd_jax.export.viewer import HOST
 
 
@@ -44,7 +45,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(run, viser, tmp_path, capsys, 
     view = load_script("view")
 
     def said(*arguments) -> str:
-        assert view.main([*map(str, arguments)]) == view.BAD_INPUT
+        assert view.main([*map(str, arguments)]) == BAD_INPUT
         (line,) = capsys.readouterr().err.splitlines()
         return line
 

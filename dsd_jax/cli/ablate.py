@@ -21,7 +21,7 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from dsd_jax.cli import flags, run_args, validate
-from dsd_jax.cli.job import FAILED, refuse
+from dsd_jax.cli.program import FAILED, refuse
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds

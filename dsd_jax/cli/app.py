@@ -24,7 +24,7 @@ from pathlib import Path
 from dsd_jax.cli import app_wish, flags, validate
 from dsd_jax.cli.app_jobs import Jobs
 from dsd_jax.cli.app_wish import Offer
-from dsd_jax.cli.program import BAD_INPUT
+from dsd_jax.cli.program import refuse
 from dsd_jax.export.viewer import HOST, check_port, how_to_reach
 
 PORT = 7860
@@ -67,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         validate.writable(args.out)
         validate.make_folder(args.out)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return refuse(error)
     # Jobs inherit what these mean; a shell's background programs would ignore Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

@@ -69,7 +69,6 @@ class Jobs:
         self._worker = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Self:
-        _let_programs_be_interrupted()
         self._worker.start()
         return self
 
@@ -150,12 +149,6 @@ class Jobs:
         if job.state == STOPPING:
             return STOPPED
         return DONE if code in (0, LOST) else FAILED
-
-
-def _let_programs_be_interrupted() -> None:
-    """What ignores SIGINT hands that on, and a shell's background does: then no job would end."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: None)  # deaf all the same, but programs are not
 
 
 def _send(job: Job, number: int) -> None:

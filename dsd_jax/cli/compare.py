@@ -37,7 +37,7 @@ import numpy as np
 import tyro
 
 from dsd_jax.cli import flags, overrides, run_args, validate
-from dsd_jax.cli.job import FAILED, refuse
+from dsd_jax.cli.program import FAILED, refuse
 from dsd_jax.cli.prompts import read
 from dsd_jax.distillation import METHODS
 from dsd_jax.engine.lost import LOST

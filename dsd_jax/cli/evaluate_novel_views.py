@@ -32,7 +32,7 @@ import numpy as np
 import tyro
 
 from dsd_jax.cli import flags, overrides, run_args, validate
-from dsd_jax.cli.job import refuse
+from dsd_jax.cli.program import refuse
 from dsd_jax.data import pictures
 from dsd_jax.data.objects import Objects, load_objects
 from dsd_jax.distillation import METHODS

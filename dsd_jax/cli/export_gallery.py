@@ -7,7 +7,6 @@ with --single-file gallery.html holds all meshes and videos (1.5 MB a seed), to 
 or to a phone. It takes a second.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +14,8 @@ from typing import Annotated
 import tyro
 
 from dsd_jax.cli import flags
+from dsd_jax.cli.program import refuse
 from dsd_jax.export.gallery import write_gallery
-
-BAD_INPUT = 2
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,5 @@ def main(argv: list[str] | None = None) -> int:
         args = flags.cli(Args, argv, __doc__)
         print(write_gallery(args.run, args.single_file))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return refuse(error)
     return 0

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from dsd_jax.cli import flags
+from dsd_jax.cli.program import refuse
 from dsd_jax.engine import mesh_scores
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export import manifest
@@ -34,7 +35,7 @@ from dsd_jax.export.run_folder import read_config, seed_folder, seeds_of
 from dsd_jax.metrics.judge import AZIMUTHS_DEG, ELEVATION_DEG
 from dsd_jax.rendering.cameras import Camera, ring
 
-INCOMPLETE, BAD_INPUT = 1, 2
+INCOMPLETE = 1
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         args = flags.cli(Args, argv, __doc__)
         seeds, cameras, settings = prepare(args)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return refuse(error)
     failed = export_seeds(
         args.run, seeds, cameras, settings, args.format,
         lambda line: print(line, flush=True),

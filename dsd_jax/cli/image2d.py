@@ -30,7 +30,7 @@ import numpy as np
 
 import dsd_jax
 from dsd_jax.cli import flags, lock, run_args, validate
-from dsd_jax.cli.job import FAILED, refuse
+from dsd_jax.cli.program import FAILED, refuse
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from dsd_jax.cli import complete, lock, run_args, validate
 from dsd_jax.cli.live_viewer import show_growing
 from dsd_jax.cli.logs import open_logs
+from dsd_jax.cli.program import FAILED, INTERRUPTED, refuse
 from dsd_jax.cli.reporter import Reporter
 from dsd_jax.cli.run_args import RunArgs
 from dsd_jax.engine import hosts, results
@@ -32,8 +33,6 @@ from dsd_jax.engine.task import Task
 from dsd_jax.export.manifest import drop_manifest
 from dsd_jax.files import sweep, write_json
 from dsd_jax.priors import choose_precision
-
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class Job(NamedTuple):
@@ -110,12 +109,6 @@ def main(argv: Sequence[str], prepare: Callable[[Sequence[str]], Job]) -> int:
 def code_of(job: Job) -> int:
     """The exit code of a job that is complete."""
     return LOST if complete.lost_seeds(job.folder) else 0
-
-
-def refuse(error: Exception, code: int = BAD_INPUT) -> int:
-    """Say in one line what is wrong; returns the exit code."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
 
 
 def run(

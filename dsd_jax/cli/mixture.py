@@ -20,7 +20,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from dsd_jax.cli import flags, validate
-from dsd_jax.cli.job import refuse
+from dsd_jax.cli.program import refuse
 from dsd_jax.distillation import DSD, METHODS
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds

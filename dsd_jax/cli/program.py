@@ -20,7 +20,7 @@ PROGRAMS: dict[str, tuple[str, str]] = {
     "train-prior": ("train_prior", "train a prior like Toybox on your own objects"),
     "words": ("words", "what Toybox has seen: its categories"),
 }
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def start(module: str, argv: Sequence[str] | None = None) -> int:
@@ -38,8 +38,7 @@ def start(module: str, argv: Sequence[str] | None = None) -> int:
         said = validate.no_device()
         if not said:
             raise
-        print(f"error: {said}", file=sys.stderr)
-        return BAD_INPUT
+        return refuse(said)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,10 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from dsd_jax.cli.validate import nearest
 
         close = nearest(name, list(PROGRAMS))
-        print(f"error: dsd {argv[0]}: no such program{close}; dsd --help", file=sys.stderr)
-        return BAD_INPUT
+        return refuse(f"dsd {argv[0]}: no such program{close}; dsd --help")
     sys.argv[0] = f"dsd {name}"
     return start(PROGRAMS[name][0], argv[1:])
+
+
+def refuse(error: Exception | str, code: int = BAD_INPUT) -> int:
+    """Say in one line what is wrong; returns the exit code."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
 
 
 def usage() -> str:

@@ -11,7 +11,8 @@ import jax
 from jax.sharding import Mesh
 
 from dsd_jax.cli import complete
-from dsd_jax.cli.job import BAD_INPUT, FAILED, Job, begin, code_of, run
+from dsd_jax.cli.job import Job, begin, code_of, run
+from dsd_jax.cli.program import BAD_INPUT, FAILED
 from dsd_jax.engine import hosts
 from dsd_jax.engine.generate import CompiledPhases, make_blocks
 from dsd_jax.engine.lost import LOST

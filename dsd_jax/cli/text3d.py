@@ -21,7 +21,8 @@ from functools import partial
 import tyro
 
 from dsd_jax.cli import run_args, validate
-from dsd_jax.cli.job import Job, begin, code_of, make_job, refuse, run
+from dsd_jax.cli.job import Job, begin, code_of, make_job, run
+from dsd_jax.cli.program import refuse
 from dsd_jax.cli.prompts import read
 from dsd_jax.cli.queue import run_all
 from dsd_jax.cli.run_args import RunArgs

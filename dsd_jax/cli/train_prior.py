@@ -38,7 +38,7 @@ import jax
 import tyro
 
 from dsd_jax.cli import flags
-from dsd_jax.cli.job import refuse
+from dsd_jax.cli.program import refuse
 from dsd_jax.data import objects as objects_lib
 from dsd_jax.training import common, evaluate, novel_view_prior, novel_view_sheet, text_prior
 from dsd_jax.training.settings import TrainingSettings

@@ -11,7 +11,6 @@ A live picture of 288 x 192 takes 0.2 to 0.3 seconds of one CPU core, and the fi
 resolution some seconds more, for compiling.
 """
 
-import sys
 import threading
 from dataclasses import dataclass
 from functools import cache, partial
@@ -21,11 +20,10 @@ from typing import Annotated
 import tyro
 
 from dsd_jax.cli import flags, validate
+from dsd_jax.cli.program import refuse
 from dsd_jax.export.live import load_live
 from dsd_jax.export.run_folder import read_mesh_report, seed_folder, seeds_of
 from dsd_jax.export.viewer import PORT, STEP, Exhibit, Viewer, check_port, how_to_reach
-
-BAD_INPUT = 2
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         exhibits = [shown for row, run in enumerate(args.runs) for shown in exhibits_of(run, row)]
         check_port(args.port)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return refuse(error)
     with Viewer(exhibits, args.port):
         print(how_to_reach(args.port), flush=True)
         wait()

@@ -7,11 +7,11 @@ A prompt that names one of the categories is also what the judge can score.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dsd_jax.cli import flags
+from dsd_jax.cli.program import refuse
 from dsd_jax.metrics.bank import load_bank
 from dsd_jax.priors import EMBEDDED
 
@@ -34,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             lines = sorted(load_bank().categories)
     except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     print("\n".join(lines))
     return 0

@@ -1,6 +1,7 @@
 """`dsd app` in a browser and over HTTP, with a program in the place of text3d that copies a run."""
 
 import runpy
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from programs import ROOT, free_port
 from dsd_jax.cli import app
 from dsd_jax.cli.app_jobs import Jobs
 from dsd_jax.cli.app_wish import Offer
+from dsd_jax.cli.program import BAD_INPUT
 from dsd_jax.export.pictures import save_png
 from dsd_jax.export.viewer import HOST
 
@@ -48,6 +50,7 @@ def served(tmp_path_factory):
     save_png(made / "seeds.png", np.full((40, 20, 3), 0.5))
     out, port = tmp_path_factory.mktemp("runs"), free_port()
     program = [sys.executable, "-c", _PROGRAM, str(made)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as app.main does: jobs inherit it
     with pytest.MonkeyPatch.context() as patch, Jobs(out, program=program) as jobs:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         page = app_page.make(jobs, Offer(), out, tmp_path_factory.mktemp("copies"))
@@ -131,14 +134,14 @@ def test_nothing_is_served_but_copies(served, client):
 )
 def test_bad_flags_are_one_line(flags, said, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", object())
-    assert app.main(flags) == app.BAD_INPUT
+    assert app.main(flags) == BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {said}")
 
 
 def test_without_gradio_it_says_how_to_get_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert app.main([]) == app.BAD_INPUT
+    assert app.main([]) == BAD_INPUT
     assert capsys.readouterr().err == ('error: app.py needs gradio: pip install "dsd_jax[app]"\n')
 
 

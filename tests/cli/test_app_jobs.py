@@ -1,6 +1,5 @@
 """The queue of `dsd app`, with programs of a few lines in the place of text3d."""
 
-import signal
 import sys
 import time
 
@@ -85,21 +84,6 @@ def test_cancel_twice_ends_what_does_not_listen(tmp_path):
         jobs.cancel(job)
         wait(lambda: job.ended)
         assert job.state == "stopped" and job.run == "a-1a2b3c4d"
-
-
-def test_cancel_where_the_app_is_deaf_to_ctrl_c(tmp_path):
-    """As in the background of a script; what it starts would be deaf as well."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sleep = "import time; print('begun', flush=True); time.sleep(600)"
-    try:
-        with Jobs(tmp_path, program=[sys.executable, "-c", sleep]) as jobs:
-            job = jobs.add([])
-            wait(lambda: job.said == "begun")
-            jobs.cancel(job)
-            wait(lambda: job.state == "stopped")
-            assert "KeyboardInterrupt" in job.said
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def test_what_a_program_refuses_is_its_line(jobs, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from gallery_run import PROMPT, make_run
 
 from dsd_jax.cli import export_gallery
+from dsd_jax.cli.program import BAD_INPUT
 from dsd_jax.export.gallery import gallery_page, write_gallery
 from dsd_jax.export.pictures import save_png
 from dsd_jax.files import write_json
@@ -159,7 +160,7 @@ def test_the_program(run, tmp_path, capsys):
     (run / "index.html").unlink()
     assert export_gallery.main([str(run)]) == 0
     assert capsys.readouterr().out == f"{run / 'index.html'}\n" and (run / "index.html").is_file()
-    assert export_gallery.main([str(tmp_path)]) == export_gallery.BAD_INPUT
+    assert export_gallery.main([str(tmp_path)]) == BAD_INPUT
     assert capsys.readouterr().err == (
         f"error: {tmp_path}/config.json does not exist; give the folder of a finished run\n"
     )
