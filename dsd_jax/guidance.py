@@ -61,6 +61,34 @@ def rescaled(denoiser_at: DenoiserAt, share: float, schedule: NoiseSchedule) -> 
     return at
 
 
+def at_temperature(
+    denoiser_at: DenoiserAt, k: float, sigma: float, schedule: NoiseSchedule
+) -> DenoiserAt:
+    """Every prediction as if the data were spread more widely (k < 1) or more narrowly (k > 1).
+
+    With the data's own deviation taken to be `sigma`, and abar = alpha_t^2,
+
+        eps <- eps (abar sigma^2 + 1 - abar) / (abar sigma^2 / k + 1 - abar)
+
+    (temporal score rescaling, arXiv 2510.01184): exact for a Gaussian, whose variance it divides
+    by k; of a mixture it changes the modes' width and keeps their shares. At k = 1 `denoiser_at`
+    itself.
+    """
+    if k == 1:
+        return denoiser_at
+
+    def at(guidance_scale) -> Denoiser:
+        denoiser = denoiser_at(guidance_scale)
+
+        def denoise(x_t, t):
+            signal, noise = jnp.square(schedule.alpha(t) * sigma), schedule.variance(t)
+            return denoiser(x_t, t) * ((signal + noise) / (signal / k + noise))
+
+        return denoise
+
+    return at
+
+
 def _guided(guidance_scale, x_t, t, eps_text, eps_uncond, direction) -> jax.Array:
     """eps_uncond + w direction, rescaled where the scale says so."""
     if not isinstance(guidance_scale, Rescaled):

@@ -161,6 +161,27 @@ def test_rescaled_guidance_keeps_the_contrast_of_the_text():
     assert float(jnp.std(found)) == pytest.approx(float(jnp.std(wanted)), rel=1e-4)
 
 
+@pytest.mark.parametrize("k", [0.25, 4.0])
+def test_at_another_temperature_a_gaussian_has_another_variance(k):
+    """k divides it: exact, at every t, where sigma is the Gaussian's own deviation."""
+    schedule, sigma = NoiseSchedule.from_config({}), 0.7
+
+    def gaussian(variance):
+        def eps(x, t):
+            return (
+                schedule.sigma(t) * x / (schedule.alpha(t) ** 2 * variance + schedule.variance(t))
+            )
+
+        return lambda scale: eps
+
+    found = guidance.at_temperature(gaussian(sigma**2), k, sigma, schedule)
+    x = jnp.array([0.5, -2.0])
+    for t in (0, 300, 999):
+        np.testing.assert_allclose(found(5.0)(x, t), gaussian(sigma**2 / k)(5.0)(x, t), rtol=1e-5)
+    plain = gaussian(1.0)
+    assert guidance.at_temperature(plain, 1.0, sigma, schedule) is plain
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_without_guidance_nothing_is_rescaled(scale):
     plain = guidance.classifier_free(

@@ -62,7 +62,7 @@ class Args:
     seeds: str = "0:4"
     """0:16, 0:16:2, 3 or 1,5,9."""
     method: str = images2d.STAR
-    """dsd-star, dsd-plain, sds, csd, nfsd, ism, vsd, asd, sdi, fsd, cfd or dsd."""
+    """dsd-star, dsd-plain, sds, csd, nfsd, ism, vsd, asd, sim, sdi, fsd, cfd or dsd."""
     prior: str = "toybox"
     """As in text3d.py."""
     space: str = "latents"

@@ -55,7 +55,7 @@ class RunArgs:
     steps: int = 0
     """Optimisation steps."""
     method: str = "dsd"
-    """Distillation: sds, csd, nfsd, ism, vsd, asd, sdi, fsd, cfd or dsd."""
+    """Distillation: sds, csd, nfsd, ism, vsd, asd, sim, sdi, fsd, cfd or dsd."""
     guidance_scale: float = 0.0
     """How strictly the prompt is followed."""
     refine: bool = True

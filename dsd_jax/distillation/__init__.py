@@ -39,6 +39,7 @@ from dsd_jax.distillation.learned import Learned, TrainedMethod
 from dsd_jax.distillation.nfsd import NFSD
 from dsd_jax.distillation.sdi import SDI
 from dsd_jax.distillation.sds import SDS
+from dsd_jax.distillation.sim import SIM
 from dsd_jax.distillation.vsd import VSD
 
 METHODS: dict[str, type[Method]] = {
@@ -48,6 +49,7 @@ METHODS: dict[str, type[Method]] = {
     "ism": ISM,
     "vsd": VSD,
     "asd": ASD,
+    "sim": SIM,
     "sdi": SDI,
     "fsd": FSD,
     "cfd": CFD,
@@ -55,7 +57,7 @@ METHODS: dict[str, type[Method]] = {
 }
 
 __all__ = [
-    "ASD", "CFD", "CSD", "DSD", "FSD", "ISM", "METHODS", "NFSD", "NOTHING", "SDI", "SDS", "VSD",
-    "Given", "Learned", "Method", "TrainedMethod", "ViewNoise", "Weighting", "noised", "result",
-    "with_fresh",
+    "ASD", "CFD", "CSD", "DSD", "FSD", "ISM", "METHODS", "NFSD", "NOTHING", "SDI", "SDS", "SIM",
+    "VSD", "Given", "Learned", "Method", "TrainedMethod", "ViewNoise", "Weighting", "noised",
+    "result", "with_fresh",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 
 from dsd_jax import ode
-from dsd_jax.distillation.common import fractions, one_of
+from dsd_jax.distillation.common import fractions, one_of, positive
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -55,6 +55,7 @@ class Method(ABC):
         view_noise: where the noise of a view comes from unless the recipe says otherwise: the same
             for all; one for each; or noise that sticks to the object's surface.
         follows_ode: whether it takes `Given.eps_at`.
+        differentiates: whether its gradient runs backwards through the prior and what it trains.
         trains: whether it has `init` and `update`, see `learned.TrainedMethod`.
     """
 
@@ -62,16 +63,22 @@ class Method(ABC):
     """Classifier-free guidance of the prediction at t, and of the seed's ODE where it is used."""
     guidance_rescale: float = 0.0
     """Share of what guidance does to the contrast that is taken back, see `guidance.rescaled`."""
+    tsr_k: float = 1.0
+    """Below 1 samples spread more widely, above 1 more narrowly: see `guidance.at_temperature`."""
+    tsr_sigma: float = 1.0
+    """The data's deviation for it, in latents; larger takes effect earlier."""
     weighting: Weighting = "variance"
     """Weight of a gradient over t: 1 - abar_t as published, or s_t, with which it is x - xhat_t."""
 
     view_noise: ClassVar[ViewNoise] = "shared"
     follows_ode: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+    differentiates: ClassVar[bool] = False
 
     def __post_init__(self):
         one_of(self, "weighting", Weighting)
         fractions(self, "guidance_rescale")
+        positive(self, "tsr_k", "tsr_sigma")
 
     @property
     def bad_prompt(self) -> str | None:

@@ -1,5 +1,6 @@
 """Pieces that distillation methods share."""
 
+import math
 from typing import Any, get_args
 
 import jax
@@ -41,6 +42,14 @@ def at_least(method: Any, least: int, *names: str) -> None:
         value = getattr(method, name)
         if not value >= least:
             raise ValueError(f"{_flag(name)} must be at least {least}, not {value}")
+
+
+def positive(method: Any, *names: str) -> None:
+    """Refuse numbers of a method that are not above 0, or not finite."""
+    for name in names:
+        value = getattr(method, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{_flag(name)} must be positive, not {value}")
 
 
 def fractions(method: Any, *names: str) -> None:

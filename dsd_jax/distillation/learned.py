@@ -12,7 +12,7 @@ import jax
 import optax
 
 from dsd_jax.distillation.base import Method
-from dsd_jax.distillation.common import at_least, noised
+from dsd_jax.distillation.common import at_least, noised, positive
 from dsd_jax.schedule import NoiseSchedule
 
 
@@ -42,8 +42,7 @@ class TrainedMethod(Method):
     def __post_init__(self):
         super().__post_init__()
         at_least(self, 1, "lora_rank")
-        if not self.lora_rate > 0:
-            raise ValueError(f"--method.lora-rate must be positive, not {self.lora_rate}")
+        positive(self, "lora_rate")
 
     def init(self, key: jax.Array, adapter: Callable[[jax.Array], Any]) -> Learned:
         """The state before the first step, see `Method.init`."""

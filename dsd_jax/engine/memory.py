@@ -205,15 +205,14 @@ def _networks(
         return 0, 0, 0
     unet, vae, views = prior.networks.unet, prior.networks.vae, recipe.camera.views
     together = views if prior.denoises_together else 1
-    encoder = max(
-        _pictures(vae.config, vae.dtype, prior.image_size, stage.optimise.image_space)
-        for stage in stages
-    )
+    size, spaces = prior.image_size, {stage.optimise.image_space for stage in stages}
+    encoder = max(_pictures(vae.config, vae.dtype, size, space) for space in spaces)
     network = _network(unet.config, unet.dtype, prior.latent_shape[0], together)
-    network *= prior.samples_per_prediction(condition)
+    samples = prior.samples_per_prediction(condition)
     rank = recipe.method.lora_rank if isinstance(recipe.method, TrainedMethod) else 0
-    method = _method(prior, recipe, together, rank) if rank else 0
-    return views * encoder, views * network, method
+    passes = 1 + samples if recipe.method.differentiates else 1
+    method = _method(prior, recipe, together, rank, passes) if rank else 0
+    return views * encoder, views * samples * network, method
 
 
 def _pictures(vae: VAEConfig, dtype, size: int, image_space: float) -> int:
@@ -244,18 +243,18 @@ def _network(unet: UNetConfig, dtype, side: int, together: int) -> int:
     return work + together * max(weights, default=0)
 
 
-def _method(prior: Prior, recipe: Recipe, together: int, rank: int) -> int:
+def _method(prior: Prior, recipe: Recipe, together: int, rank: int, passes: int) -> int:
     """Bytes that training an adapter of the UNet takes for one seed.
 
     The kernels with the adapter in them and their gradient; the adapter, as often as a scene's
-    parameters; and what the backward pass keeps for each view.
+    parameters; and what backward passes keep at once for each view.
     """
     shapes = prior.params["unet"]
     adapter = jax.eval_shape(lambda: lora.init(jax.random.key(0), shapes, rank))
     size = sum(leaf.size for leaf in jax.tree.leaves(adapter))
     unet = prior.networks.unet
     kept = _training(unet.config, unet.dtype, prior.latent_shape[0], together)
-    return 2 * lora.merged_size(shapes) + 4 * _COPIES * size + recipe.camera.views * kept
+    return 2 * lora.merged_size(shapes) + 4 * _COPIES * size + recipe.camera.views * passes * kept
 
 
 def _training(unet: UNetConfig, dtype, side: int, together: int) -> int:

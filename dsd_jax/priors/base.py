@@ -183,7 +183,7 @@ class Prior(Defaults, Protocol):
 
 _NO_ADAPTER = (
     "this prior has no adapter, and so goes with no method that trains a network beside the sample "
-    "(vsd, asd)"
+    "(vsd, asd, sim)"
 )
 _OPTIONAL = tuple(name for name in vars(Defaults) if not name.startswith("_"))
 _REQUIRED = tuple(name for name in vars(Prior) if not name.startswith("_"))

@@ -129,8 +129,7 @@ def eps_at(
 def _on_ode(prior: Prior, params, condition, centre: Angles, recipe: Recipe) -> ode.Denoiser:
     """The denoiser that the ODE of a bin follows."""
     viewpoint, _ = viewpoint_at(*centre, recipe.camera)
-    share = recipe.method.guidance_rescale
-    denoiser_at = guided(prior, params, condition, viewpoint, share)
+    denoiser_at = guided(prior, params, condition, viewpoint, recipe.method)
     return recipe.method.ode_denoiser(denoiser_at, prior.schedule)
 
 

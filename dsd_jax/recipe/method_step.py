@@ -72,7 +72,7 @@ def _of_view(prior: Prior, recipe: Recipe, shared: Shared, seen: Seen, ode, key,
     if ode is not None:
         eps_at = kept_ode.eps_at(ode, prior, weights, condition, place, recipe)
         given = given._replace(eps_at=eps_at)
-    denoiser_at = guided(prior, weights, condition, place, recipe.method.guidance_rescale)
+    denoiser_at = guided(prior, weights, condition, place, recipe.method)
     grad, logs = recipe.method.gradient(key, denoiser_at, prior.schedule, x, noise, seen.t, given)
     return grad, logs | ({} if ode is None else ode.metrics)
 
@@ -96,8 +96,8 @@ def train(prior: Prior, recipe: Recipe, shared: Shared, key, x, seen: Seen):
         return lambda x, t: jax.vmap(lambda x, place: at(place)(x, t))(x, viewpoints)
 
     def denoiser_at(scale):
-        given, share = (shared.prior, shared.condition), method.guidance_rescale
-        return of_views(lambda place: guided(prior, *given, place, share)(scale))
+        given = shared.prior, shared.condition
+        return of_views(lambda place: guided(prior, *given, place, method)(scale))
 
     def learned_at(weights):
         return of_views(partial(_learned, prior, shared, weights))

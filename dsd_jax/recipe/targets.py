@@ -8,6 +8,7 @@ Letters: g groups, v views of a group, m = g v views (and the picture's, where t
 of a target.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -155,13 +156,10 @@ def _cleaned(prior, recipe: Recipe, shared: Shared, state: State, key, x, viewpo
     def one(x, noise, key, place):
         eps = _noise(prior, recipe, shared, state, noise, key, place, t0)
         x_t = prior.schedule.add_noise(x, eps, t0)
-        numbers = recipe.refine
-        scale = (
-            recipe.method.guidance_scale
-            if numbers.target_guidance is None
-            else numbers.target_guidance
-        )
-        at = guided(prior, shared.prior, shared.condition, place, numbers.target_rescale)
+        numbers, scale = recipe.refine, recipe.refine.target_guidance
+        method = dataclasses.replace(recipe.method, guidance_rescale=numbers.target_rescale)
+        scale = method.guidance_scale if scale is None else scale
+        at = guided(prior, shared.prior, shared.condition, place, method)
         grid = jnp.linspace(t0, 0, numbers.ddim_steps).astype(jnp.int32)
         return ode.integrate(at(scale), prior.schedule, x_t, grid, grid[-1]).xhat_t
 
@@ -194,8 +192,8 @@ def _noise(prior, recipe: Recipe, shared: Shared, state: State, noise, key, plac
         each = prior.denoises_together and recipe.camera.views == 1
         eps = jax.vmap(kept)(place) if each else kept(place)
     else:
-        method, share_of = recipe.method, recipe.method.guidance_rescale
-        at = guided(prior, shared.prior, shared.condition, place, share_of)
+        method = recipe.method
+        at = guided(prior, shared.prior, shared.condition, place, method)
         grid, denoiser = method.ode_grid(prior.schedule), method.ode_denoiser(at, prior.schedule)
         eps = ode.integrate(denoiser, prior.schedule, noise, grid, t0).eps_t
     return jnp.sqrt(1 - jnp.square(share)) * eps + share * fresh

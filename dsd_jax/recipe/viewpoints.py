@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dsd_jax.guidance import DenoiserAt, rescaled
+from dsd_jax.distillation import Method
+from dsd_jax.guidance import DenoiserAt, at_temperature, rescaled
 from dsd_jax.priors.base import Prior, Viewpoint, angle_from_front
 from dsd_jax.recipe.parts import CameraSettings
 from dsd_jax.rendering.cameras import Camera, orbit
@@ -100,7 +101,12 @@ def visible(viewpoint: Viewpoint) -> Float[Array, "*views"]:
 
 
 def guided(
-    prior: Prior, params: Any, condition: Any, viewpoint: Viewpoint, rescale: float
+    prior: Prior, params: Any, condition: Any, viewpoint: Viewpoint, method: Method
 ) -> DenoiserAt:
-    """The prior's denoisers of a viewpoint, with `guidance.rescaled` by this share."""
-    return rescaled(prior.denoiser_at(params, condition, viewpoint), rescale, prior.schedule)
+    """The prior's denoisers of a viewpoint, as a method wants them.
+
+    That is with its `guidance.rescaled` and its `guidance.at_temperature`.
+    """
+    plain = prior.denoiser_at(params, condition, viewpoint)
+    at = rescaled(plain, method.guidance_rescale, prior.schedule)
+    return at_temperature(at, method.tsr_k, method.tsr_sigma, prior.schedule)

@@ -199,7 +199,7 @@ def sample_views(
         azimuth, elevation = angles
         viewpoint, _ = viewpoint_at(azimuth, elevation, recipe.camera)
         told, method = (shared.prior, shared.condition, viewpoint), recipe.method
-        denoiser = guided(prior, *told, method.guidance_rescale)(method.guidance_scale)
+        denoiser = guided(prior, *told, method)(method.guidance_scale)
         return ode.integrate(denoiser, schedule, noise, grid, grid[-1]).xhat_t
 
     @jax.jit

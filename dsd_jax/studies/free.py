@@ -62,7 +62,7 @@ class ImageTask(NamedTuple):
     def denoiser_at(self, shared: Shared) -> DenoiserAt:
         """Guidance scale -> denoiser of the view."""
         told = shared.prior, shared.condition, self.viewpoint
-        return guided(self.prior, *told, self.recipe.method.guidance_rescale)
+        return guided(self.prior, *told, self.recipe.method)
 
     def noises(self, seeds: Any) -> Float[Array, "n h w c"]:
         """The noise of each seed; the same that it has in 3D."""

@@ -124,6 +124,8 @@ def test_a_method_without_a_gradient_is_none():
         ("ism", {"inversion_steps": 0}, "--method.inversion-steps must be at least 1, not 0"),
         ("vsd", {"lora_rank": 0}, "--method.lora-rank must be at least 1, not 0"),
         ("asd", {"lora_rate": 0.0}, "--method.lora-rate must be positive, not 0.0"),
+        ("sds", {"tsr_k": 0}, "--method.tsr-k must be positive, not 0"),
+        ("sds", {"tsr_sigma": float("inf")}, "--method.tsr-sigma must be positive, not inf"),
         ("asd", {"gamma": -1.5}, "--method.gamma must be at least -1, not -1.5"),
         ("sdi", {"inversion_eta": 2}, "--method.inversion-eta must lie in 0..1, not 2"),
         ("cfd", {"fresh_share": -0.1}, "--method.fresh-share must lie in 0..1, not -0.1"),
@@ -145,7 +147,7 @@ def test_numbers_that_cannot_work_are_refused(name, numbers, message):
 def test_what_is_missing_is_named(kind):
     """Without anything given a method works, or says what it needs."""
     x, noise = inputs()
-    needs = {"nfsd": "negative", "vsd": "learned", "asd": "learned"}.get(kind.__name__.lower())
+    needs = "learned" if kind.trains else {"nfsd": "negative"}.get(kind.__name__.lower())
     arguments = KEY, denoiser_at(prior(x.shape), 0), SCHEDULE, x, noise, 500, NOTHING
     if needs:
         with pytest.raises(ValueError, match=rf"{kind.__name__} needs given\.{needs}"):
@@ -200,8 +202,8 @@ def test_randomness_is_the_key_or_the_seed_noise(kind):
 @pytest.mark.parametrize(
     ("name", "by_key", "by_seed"),
     [("dsd", True, True), ("sds", True, False), ("csd", True, False), ("sdi", True, False),
-     ("nfsd", True, False), ("vsd", True, False), ("asd", True, False), ("fsd", False, True),
-     ("cfd", False, True), ("ism", False, False)],
+     ("nfsd", True, False), ("vsd", True, False), ("asd", True, False), ("sim", True, False),
+     ("fsd", False, True), ("cfd", False, True), ("ism", False, False)],
 )  # fmt: skip
 def test_what_the_gradient_depends_on(name, by_key, by_seed):
     x, noise = inputs()

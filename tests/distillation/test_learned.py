@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from one_gaussian import KEY, MEAN, NOISE, PRIOR, SCHEDULE, VARIANCE, T, X, unweighted
 
-from dsd_jax.distillation import ASD, CFD, FSD, NFSD, SDS, VSD, Given, Learned
+from dsd_jax.distillation import ASD, CFD, FSD, NFSD, SDS, SIM, VSD, Given, Learned, noised
+from dsd_jax.priors.gaussian import GaussianMixture
 
 
 def shifted(shift):
@@ -124,6 +125,56 @@ def test_vsd_of_untrained_network_is_csd_without_noise():
     """At the start eps_learned is the prior's text: what is left is (w - 1) times the guidance."""
     at_start = call(VSD, guided_at, learned=guided_at(1.0), guidance_scale=3.0)
     np.testing.assert_allclose(at_start, 0.25 * (3.0 - 1.0), rtol=1e-4)
+
+
+# ---- SIM ---------------------------------------------------------------------------------------
+
+
+def unit(s):
+    return s / jnp.linalg.norm(s)
+
+
+def test_sim_pulls_displaced_samples_back_by_a_length_of_its_own():
+    """sigma^2 / (alpha^2 VARIANCE + sigma^2) along s, however large s is; by hand where u is fixed.
+
+    With one variance for both coordinates xhat - xhat_lora is along - s wherever z is.
+    """
+    alpha, sigma = SCHEDULE.alpha(T), SCHEDULE.sigma(T)
+    even = GaussianMixture(jnp.zeros(1), MEAN[None], jnp.full((1, 2), 0.4))
+    for size in (1.0, 100.0):
+        s = size * jnp.array([0.3, -0.2])
+        learned = partial(even.adapt(s).eps, SCHEDULE)
+        found = call(SIM, lambda w: partial(even.eps, SCHEDULE), learned=learned)
+        expected = sigma**2 / (alpha**2 * 0.4 + sigma**2) * unit(s) / SCHEDULE.s(T)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_sim_differentiates_the_direction_as_well():
+    """Against the loss in float64, by central differences; guidance bends the field here."""
+
+    def bent_at(w):
+        return lambda z, t: PRIOR.eps(SCHEDULE, z, t) + 0.25 * w * jnp.sin(z)
+
+    s = jnp.array([0.3, -0.2])
+    found = call(SIM, bent_at, learned=shifted(s), guidance_scale=2.0)
+    with jax.enable_x64(True):
+        x = np.asarray(X, np.float64)
+        alpha, sigma = float(SCHEDULE.alpha(T)), float(SCHEDULE.sigma(T))
+        eps = (np.asarray(noised(KEY, SCHEDULE, X, T)[0]) - alpha * x) / sigma
+        mean, variance = np.asarray(MEAN, np.float64), np.asarray(VARIANCE, np.float64)
+
+        def loss(x):
+            z = alpha * x + sigma * eps
+            ours = sigma * (z - alpha * mean) / (alpha**2 * variance + sigma**2)
+            learned = ours - alpha * sigma * np.asarray(s) / (alpha**2 * variance + sigma**2)
+            xhat = (z - sigma * (ours + 0.5 * np.sin(z))) / alpha
+            xhat_lora = (z - sigma * learned) / alpha
+            apart = xhat - xhat_lora
+            return apart / np.linalg.norm(apart) @ (xhat_lora - x)
+
+        steps = 1e-5 * np.eye(2)
+        expected = [(loss(x + step) - loss(x - step)) / 2e-5 for step in steps]
+    np.testing.assert_allclose(found, np.array(expected) * alpha / sigma, rtol=1e-3)
 
 
 # ---- CFD ---------------------------------------------------------------------------------------

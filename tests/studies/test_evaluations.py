@@ -36,6 +36,7 @@ def optimise(image):
         ("ism", 5 + 1 + 2),  # inversion, its end, and the guided prediction
         ("vsd", 2 + 1 + 1),  # the LoRA's prediction, and its training
         ("asd", 2 + 1 + 1 + 1),  # and the prior's, which the training compares with
+        ("sim", 2 + 1 + 1),
         ("sdi", 10 * 2 + 2),
         ("fsd", 2),
         ("cfd", 2),
