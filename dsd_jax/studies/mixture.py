@@ -1,17 +1,19 @@
 """The methods on a prior that is known exactly: one free point per seed, in the plane.
 
 Letters: n seeds, k components of the mixture, m points of a path. Here the score, the ODE and so
-the mode that a seed's noise leads to are exact: where does each method end? Two ways to descend:
+the mode that a seed's noise leads to are exact: where does each method end? Ways to descend:
 
-    whole steps   x - gradient with weight s_t, and t' of DSD at the step before; what a method
-                  asks for is done: SDS puts x to its one-step prediction, DSD goes along its ODE
-                  as far as t falls
-    Adam          on the gradient as in 2D (`images2d`) and 3D, in many small steps of one size
+    whole steps     x - gradient with weight s_t, and t' of DSD at the step before; what a method
+                    asks for is done: SDS puts x to its one-step prediction, DSD goes along its ODE
+                    as far as t falls
+    Adam            on the gradient as in 2D (`images2d`) and 3D, in many small steps of one size
+    Adam with size  on the gradient of whole steps, with an epsilon above its size that is also the
+                    rate: Adam then evens out what is large and keeps the size of what is small
 """
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,9 @@ RECIPE = changed(
 )  # fmt: skip
 # Adam's rate for the shift of the means that VSD and ASD train.
 SHIFT_RATE = 0.03
+# Epsilon and rate of "Adam with size".
+_SIZE = 0.1
+Way = Literal["whole steps", "Adam", "Adam with size"]
 REACH = 3.0
 LEGEND = (
     "Colour: the mode that the exact ODE of the same seed ends in. Percent: seeds that end there.\n"
@@ -142,22 +147,22 @@ def _follow(plane: Plane, noise, points: int, guidance_scale: float):
 
 
 def optimise(
-    plane: Plane, recipe: Recipe, seeds: Sequence[int], whole_steps: bool = True
+    plane: Plane, recipe: Recipe, seeds: Sequence[int], way: Way = "whole steps"
 ) -> Float[Array, "n m 2"]:
     """The point of each seed after every step of the recipe's method, from 0 on; t falls as in 3D.
 
     Args:
         recipe: for instance `recipe_by(RECIPE, "sds")`.
-        whole_steps: descend by whole steps, else by Adam at `optimise.grid_rate`.
+        way: how the point descends; "Adam" has the rate `optimise.grid_rate`.
     """
     numbers = jnp.asarray(seeds, jnp.uint32)
-    return _optimise(plane, recipe, numbers, noises(seeds), whole_steps)
+    return _optimise(plane, recipe, numbers, noises(seeds), way)
 
 
 @partial(jax.jit, static_argnums=(1, 4))
-def _optimise(plane: Plane, recipe: Recipe, seeds, noise, whole_steps: bool):
-    recipe = changed(recipe, weighting="one-step") if whole_steps else recipe
-    image, descent = _image(plane, recipe), _descent(recipe, plane.schedule, whole_steps)
+def _optimise(plane: Plane, recipe: Recipe, seeds, noise, way: Way):
+    recipe = recipe if way == "Adam" else changed(recipe, weighting="one-step")
+    image, descent = _image(plane, recipe), _descent(recipe, plane.schedule, way)
 
     def step(noise, canvas, _):
         canvas = advance(image, descent, image.shared, canvas, noise)
@@ -177,19 +182,24 @@ def _image(plane: Plane, recipe: Recipe) -> ImageTask:
     return ImageTask(Task(prior, recipe, "six modes", plane.text, others))
 
 
-def _descent(recipe: Recipe, schedule: NoiseSchedule, whole_steps: bool) -> Descent:
+def _descent(recipe: Recipe, schedule: NoiseSchedule, way: Way) -> Descent:
     """How a point moves: see the module."""
     numbers = recipe.optimise
-    adam = optax.adam(numbers.grid_rate, numbers.beta1, numbers.beta2)
+    adam = partial(optax.adam, b1=numbers.beta1, b2=numbers.beta2)
+    by = {
+        "whole steps": optax.sgd(1.0),
+        "Adam": adam(numbers.grid_rate),
+        "Adam with size": adam(_SIZE, eps=_SIZE),
+    }
 
     def now(step):
         t = annealing.run_timestep(step, recipe, schedule)
-        if not whole_steps:
+        if way == "Adam":
             return t, None
         before = annealing.run_timestep(step - 1, recipe, schedule)
         return t, jnp.where(step > 0, before, schedule.last)
 
-    return Descent(lambda shared, x: x, optax.sgd(1.0) if whole_steps else adam, now)
+    return Descent(lambda shared, x: x, by[way], now)
 
 
 def nearest(plane: Plane, x: Float[Array, "n 2"]) -> Int[Array, " n"]:
