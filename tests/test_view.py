@@ -5,11 +5,14 @@ import socket
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from programs import load_script
 
 from dsd_jax.cli.program import BAD_INPUT
+from dsd_jax.export import splat_files
 from dsd_jax.export.viewer import HOST
+from dsd_jax.rendering.splats import Splats
 
 
 @pytest.fixture
@@ -37,8 +40,26 @@ def test_every_run_is_a_row_of_its_meshes(run):
     assert (first.glb, second.glb) == (b"\x02", b"\x05")
     assert (second.scale, second.origin) == (0.5, [0, 5, 0])
     assert first.place == (-1.0, -2.0, 0.0) and second.place == (1.0, -2.0, 0.0)
+    assert first.splats is None
     with pytest.raises(FileNotFoundError, match=r"field.json does not exist"):
         first.live()
+
+
+def test_splats_lie_where_they_were_in_the_field(run):
+    view, folder = load_script("view"), run / "seed_0005"
+    splats = Splats(
+        *(np.ones((1, n), np.float32) for n in (3, 3, 4)), np.zeros(1), np.full((1, 3), 0.5)
+    )
+    splat_files.save(folder / "splats.ply", splats)
+    about = {"scale": 0.5, "origin": [0, 5, 0]}
+    (folder / "splats.json").write_text(json.dumps(about))
+    first, second = view.exhibits_of(run, 0)
+    assert first.splats is None
+    np.testing.assert_allclose(second.splats.centres, [[2, 7, 2]])
+    np.testing.assert_allclose(np.exp(second.splats.log_scales), 2 * np.e, rtol=1e-6)
+    (folder / "splats.ply").write_text("no splats")
+    with pytest.raises(ValueError, match=r"splats.ply holds no splats"):
+        view.exhibits_of(run, 0)
 
 
 def test_what_cannot_be_shown_is_said_in_one_line(run, viser, tmp_path, capsys, monkeypatch):

@@ -19,7 +19,7 @@ The exit code is 0 when all seeds were exported, 1 when some could not be, 2 for
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -94,7 +94,7 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
 
     Raises ValueError or FileNotFoundError with one line for the user.
     """
-    framing = read_framing(args.run)
+    cameras = cameras_of(args.run)
     seeds = parse_seeds(args.seeds) if args.seeds else seeds_of(args.run)
     if not args.format:
         raise ValueError("--format names no format; write glb, ply, obj, stl or several of them")
@@ -106,12 +106,11 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
         faces=args.faces, threshold=threshold_of(args.threshold),
         vertex_colours=args.vertex_colours, texture_size=args.texture_size,
     )  # fmt: skip
-    cameras = ring(AZIMUTHS_DEG, ELEVATION_DEG, framing["distance"], framing["fov_deg"])
     return seeds, cameras, settings
 
 
-def read_framing(run: Path) -> dict[str, Any]:
-    """The numbers of a run's camera, distance and fov_deg among them."""
+def cameras_of(run: Path) -> Camera:
+    """Those of a run's 8 views. Raises ValueError where config.json does not tell them."""
     recipe = read_config(run).get("recipe")
     camera = recipe.get("camera") if isinstance(recipe, dict) else None
     camera = camera if isinstance(camera, dict) else {}
@@ -120,7 +119,7 @@ def read_framing(run: Path) -> dict[str, Any]:
             f"{run / 'config.json'} does not say camera.distance and camera.fov_deg; is it that of "
             "a 3D run, and of this version?"
         )
-    return camera
+    return ring(AZIMUTHS_DEG, ELEVATION_DEG, camera["distance"], camera["fov_deg"])
 
 
 def threshold_of(text: str) -> float | None:

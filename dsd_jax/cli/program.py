@@ -12,6 +12,7 @@ PROGRAMS: dict[str, tuple[str, str]] = {
     "image2d": ("image2d", "pictures of a prompt, by the same methods"),
     "view": ("view", "look at finished objects in the browser"),
     "export-mesh": ("export_mesh", "meshes of a finished run: GLB, OBJ, PLY"),
+    "export-splats": ("export_splats", "Gaussian splats of a finished run"),
     "export-gallery": ("export_gallery", "the page of a finished run, also as one file"),
     "compare": ("compare", "the methods side by side, with scores"),
     "ablate": ("ablate", "one change of the recipe at a time"),

@@ -4,8 +4,9 @@
 
 Every run is a row of meshes. Choose one, in the panel or by a click, to see its field itself from
 where you look, rendered by this project's own renderer at the resolution and with the samples that
-the panel says. The page comes over one port of this machine, which SSH can forward; the command
-says how. Needs `pip install "dsd_jax[viewer]"`. Ctrl-C ends it.
+the panel says. Seeds that export_splats.py was run for can be shown as Gaussian splats instead of
+meshes. The page comes over one port of this machine, which SSH can forward; the command says how.
+Needs `pip install "dsd_jax[viewer]"`. Ctrl-C ends it.
 
 A live picture of 288 x 192 takes 0.2 to 0.3 seconds of one CPU core, and the first one of each
 resolution some seconds more, for compiling.
@@ -21,9 +22,13 @@ import tyro
 
 from dsd_jax.cli import flags, validate
 from dsd_jax.cli.program import refuse
+from dsd_jax.export import splat_files
 from dsd_jax.export.live import load_live
-from dsd_jax.export.run_folder import read_mesh_report, seed_folder, seeds_of
+from dsd_jax.export.run_folder import SPLATS, read_mesh_report, seed_folder, seeds_of
+from dsd_jax.export.splats import to_world
 from dsd_jax.export.viewer import PORT, STEP, Exhibit, Viewer, check_port, how_to_reach
+from dsd_jax.files import read_json
+from dsd_jax.rendering.splats import Splats
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,20 @@ def exhibits_of(run: Path, row: int) -> list[Exhibit]:
                 (folder / "mesh.glb").read_bytes(),
                 about["scale"],
                 about["origin"],
+                splats_of(folder),
             )
         )
     return exhibits
+
+
+def splats_of(folder: Path) -> Splats | None:
+    """A seed's Gaussian splats in world coordinates, None without. Raises ValueError where a file
+    of them is damaged."""
+    splats, report = (folder / name for name in SPLATS)
+    if not splats.is_file():
+        return None
+    about = read_json(report, scale=float | int, origin=list)
+    return to_world(splat_files.load(splats), about["scale"], about["origin"])
 
 
 def wait() -> None:

@@ -20,6 +20,7 @@ from dsd_jax.engine.plan import Plan
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.mesh import MeshResult, MeshSettings, make_mesh
 from dsd_jax.export.scenes import SavedScene
+from dsd_jax.export.splats import SplatResult, SplatSettings, make_splats
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State
 from dsd_jax.recipe.viewpoints import Reference
@@ -48,6 +49,13 @@ class Object:
         Raises ValueError where the field is empty, or cannot be told in so few faces.
         """
         return make_mesh(field_of(self.scene), results.mesh_cameras(self._recipe), settings)
+
+    def splats(self, settings: SplatSettings = SplatSettings()) -> SplatResult:
+        """It as Gaussian splats, which `.save("house.ply")` writes.
+
+        Raises ValueError where the field is empty.
+        """
+        return make_splats(field_of(self.scene), results.mesh_cameras(self._recipe), settings)
 
 
 class About(NamedTuple):

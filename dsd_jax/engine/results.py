@@ -25,7 +25,7 @@ from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.manifest import drop_manifest, write_manifest
 from dsd_jax.export.mesh import exporting
 from dsd_jax.export.pictures import save_png, seeds_sheet
-from dsd_jax.export.run_folder import PICTURE, SHEET, seed_folder, view_name
+from dsd_jax.export.run_folder import PICTURE, SHEET, SPLATS, seed_folder, view_name
 from dsd_jax.export.scenes import describe_field, save_scene
 from dsd_jax.export.video import save_video, turntable_azimuths_deg
 from dsd_jax.files import plain, write_json
@@ -247,6 +247,8 @@ def _write_fields(objects: "Objects", folder: Path) -> None:
             continue
         own.mkdir(exist_ok=True)
         save_scene(own, scene)
+        for name in SPLATS:  # of a field before
+            (own / name).unlink(missing_ok=True)
 
 
 def _write_views(

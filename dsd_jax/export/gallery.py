@@ -22,6 +22,7 @@ from dsd_jax.export.command import command_line
 from dsd_jax.export.page import asset, base64_of, filled
 from dsd_jax.export.run_folder import (
     PICTURE,
+    SPLATS,
     read_config,
     read_mesh_report,
     read_metrics,
@@ -38,7 +39,8 @@ _VIEWER = "model-viewer-umd.min.js.gz"
 _KINDS = {".png": "image/png", ".mp4": "video/mp4"}
 # The azimuth of the clay view beside each turning object.
 BESIDE_DEG = 45.0
-_DOWNLOADS = {"mesh.glb": "GLB", "turntable.mp4": "video", "field.safetensors": "field"}
+_DOWNLOADS = {"mesh.glb": "GLB", SPLATS[0]: "splats", "turntable.mp4": "video",
+              "field.safetensors": "field"}  # fmt: skip
 
 
 def write_gallery(run: str | Path, single_file: bool = False) -> Path:

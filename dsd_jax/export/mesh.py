@@ -193,11 +193,11 @@ def make_mesh(
 
     Raises ValueError where the field is empty, or cannot be told in so few faces.
     """
-    surface = _surface(field, cameras, settings)
+    surface = surface_of(field, cameras, settings)
     return _mesh(surface, _charts(surface, settings), cameras, settings)
 
 
-class _Surface(NamedTuple):
+class Surface(NamedTuple):
     """A field's surface in world coordinates, and what is to be seen of the field.
 
     Attributes:
@@ -217,7 +217,7 @@ class _Surface(NamedTuple):
     mask: Bool[np.ndarray, "v h w"]
 
 
-def _surface(field: ExportedField, cameras: Camera, settings: MeshSettings) -> _Surface:
+def surface_of(field: ExportedField, cameras: Camera, settings: MeshSettings) -> Surface:
     density = density_grid(field)
     grid = occupancy_of(density)
     rgb, opacity = field_views(field, grid, cameras, settings.view_size, settings.samples)
@@ -229,10 +229,10 @@ def _surface(field: ExportedField, cameras: Camera, settings: MeshSettings) -> _
     vertices, faces, removed = isosurface(density, threshold)
     vertices, faces = simplify(vertices, faces, settings.faces)
     normals = vertex_normals(vertices, faces)
-    return _Surface(field, vertices, faces, normals, threshold, closing, removed, rgb, mask)
+    return Surface(field, vertices, faces, normals, threshold, closing, removed, rgb, mask)
 
 
-def _charts(surface: _Surface, settings: MeshSettings) -> Atlas | None:
+def _charts(surface: Surface, settings: MeshSettings) -> Atlas | None:
     """None where no texture is wanted."""
     if settings.vertex_colours:
         return None
@@ -240,7 +240,7 @@ def _charts(surface: _Surface, settings: MeshSettings) -> Atlas | None:
 
 
 def _mesh(
-    surface: _Surface, atlas: Atlas | None, cameras: Camera, settings: MeshSettings
+    surface: Surface, atlas: Atlas | None, cameras: Camera, settings: MeshSettings
 ) -> MeshResult:
     model = _coloured(surface, atlas, settings.texture_size)
     views, covered = mesh_views(model, cameras, settings.view_size)
@@ -257,7 +257,7 @@ def _mesh(
     )
 
 
-def _coloured(surface: _Surface, atlas: Atlas | None, size: int) -> Model:
+def _coloured(surface: Surface, atlas: Atlas | None, size: int) -> Model:
     """Model in world coordinates."""
     field, vertices, faces, normals = surface[:4]
     colours = to_uint8(texture.surface_albedo(field, vertices, normals))

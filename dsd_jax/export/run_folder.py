@@ -10,6 +10,8 @@ from typing import Any
 from dsd_jax.files import config_hash, read_json, slug
 
 SHEET, CLAY_SHEET, PICTURE = "seeds.png", "clay.png", "picture.png"
+# Of a seed, where they have been asked for.
+SPLATS = ("splats.ply", "splats.json")
 
 
 def run_folder(out: str | Path, prompt: str, config: object) -> Path:

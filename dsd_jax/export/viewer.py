@@ -26,6 +26,7 @@ import numpy as np
 from dsd_jax.export.live import FAR, Live, camera_from, picture
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG, Camera
+from dsd_jax.rendering.splats import Splats, covariances
 
 HOST, PORT = "127.0.0.1", 8080
 MESHES = "none, meshes only"
@@ -46,6 +47,7 @@ class Exhibit(NamedTuple):
         live: what is to be rendered now, None where there is nothing yet.
         glb: its mesh, None without one.
         scale, origin: of the mesh, see `mesh.MeshResult`.
+        splats: in world coordinates, None without any.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Exhibit(NamedTuple):
     glb: bytes | None = None
     scale: float = 1.0
     origin: Sequence[float] = (0.0, 0.0, 0.0)
+    splats: Splats | None = None
 
 
 def check_port(port: int, host: str = HOST) -> None:
@@ -103,10 +106,15 @@ class Viewer:
         )  # fmt: skip
         self._height = _slider(gui, "Resolution", HEIGHTS, 192)
         self._samples = _slider(gui, "Samples a ray", SAMPLES, 48)
+        self._splatted = gui.add_checkbox(
+            "Gaussian splats", False, visible=any(e.splats is not None for e in exhibits),
+            hint="Instead of the meshes.",
+        )  # fmt: skip
         self._note = gui.add_markdown("")
-        for handle in (self._choice, self._height, self._samples):
+        for handle in (self._choice, self._height, self._samples, self._splatted):
             handle.on_update(self._adjusted)
         self._meshes = {e.name: self._add_mesh(e, e.glb) for e in exhibits if e.glb is not None}
+        self._splats = {e.name: self._add_splats(e, e.splats) for e in exhibits if e.splats}
         self._server.on_client_connect(self._meet)
         self._news, self._closed = threading.Event(), False
         self._worker = threading.Thread(target=self._work, daemon=True)
@@ -137,7 +145,7 @@ class Viewer:
         self._news.set()
 
     def _adjusted(self, _) -> None:
-        """The panel was used; something may have to be loaded or compiled now."""
+        """The panel was used: something may have to be loaded or compiled now."""
         self._note.content = "..."
         self.refresh()
 
@@ -164,6 +172,13 @@ class Viewer:
         )
         return handle
 
+    def _add_splats(self, exhibit: Exhibit, splats: Splats) -> Any:
+        return self._server.scene.add_gaussian_splats(
+            f"/splats/{exhibit.name}", np.asarray(splats.centres), np.asarray(covariances(splats)),
+            np.clip(splats.colours, 0, 1), 1 / (1 + np.exp(-np.asarray(splats.logits)[:, None])),
+            position=np.asarray(exhibit.place), visible=False,
+        )  # fmt: skip
+
     def _meet(self, client) -> None:
         client.camera.on_update(lambda _: self.refresh())
         self.refresh()
@@ -182,8 +197,11 @@ class Viewer:
     def _draw(self) -> None:
         chosen, clients = self.chosen, self._server.get_clients().values()
         chosen = chosen if chosen in self._exhibits else MESHES
+        splatted = self._splats if self._splatted.value else {}
         for name, mesh in self._meshes.items():
-            mesh.visible = name != chosen
+            mesh.visible = name != chosen and name not in splatted
+        for name, splats in self._splats.items():
+            splats.visible = name != chosen and name in splatted
         live = None if chosen == MESHES or self._closed else self._exhibits[chosen].live()
         if live is None:
             self._note.content = "" if chosen == MESHES else "..."

@@ -155,8 +155,18 @@ def test_files_hold_the_model(textured, tmp_path):
         "TEXCOORD_0": textured.model.uv,  # (0, 0) is the upper left corner in glTF too
     }.items():
         np.testing.assert_allclose(floats(description, binary, name), values, atol=1e-6)
-    rough = description["materials"][0]["pbrMetallicRoughness"]
-    assert rough["metallicFactor"] == 0 and "baseColorTexture" in rough
+    (material,) = description["materials"]
+    rough = material["pbrMetallicRoughness"]
+    assert rough["metallicFactor"] == 0 and rough["roughnessFactor"] == 1
+    assert "baseColorTexture" in rough and "extensions" not in material  # not unlit, that is
+    (primitive,) = description["meshes"][0]["primitives"]
+    targets = [view.get("target") for view in description["bufferViews"]]
+    used = {
+        name: targets[description["accessors"][i]["bufferView"]]
+        for name, i in (primitive["attributes"] | {"indices": primitive["indices"]}).items()
+    }
+    assert used.pop("indices") == 34963 and set(used.values()) == {34962}
+    assert targets.count(None) == 1  # the texture's
     for name in ("mesh.glb", "mesh.obj", "mesh.ply"):
         found = trimesh.load(tmp_path / name, force="mesh", process=False)
         assert len(found.faces) == len(textured.model.faces)

@@ -18,6 +18,7 @@ from dsd_jax.export.viewer import MESHES, Exhibit, check_port, how_to_reach
 from dsd_jax.fields.radiance import HashGridField
 from dsd_jax.rendering.cameras import orbit, rays
 from dsd_jax.rendering.scene import Scene
+from dsd_jax.rendering.splats import Splats
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 FIELD = HashGridField(
@@ -195,7 +196,7 @@ def shown(ball, browser, monkeypatch):
     port = free_port()
     exhibits = [
         Exhibit("left", (-1, 0, 0), lambda: ball, mesh([255, 0, 0, 255]), 0.5, (0.0, 0.1, 0.0)),
-        Exhibit("right", (1, 0, 0), lambda: ball, mesh([0, 0, 255, 255])),
+        Exhibit("right", (1, 0, 0), lambda: ball, mesh([0, 0, 255, 255]), splats=green_splats()),
     ]
     with viewer_module.Viewer(exhibits, port) as viewer:
         page = browser.new_page(viewport={"width": 600, "height": 400})
@@ -207,8 +208,18 @@ def shown(ball, browser, monkeypatch):
     assert all(re.match(rf"(http://localhost:{port}/|data:|blob:)", url) for url in asked), asked
 
 
+def green_splats() -> Splats:
+    """A ball of a few hundred."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(400, 3))
+    centres *= 0.4 / np.linalg.norm(centres, axis=1, keepdims=True)
+    rotations = np.tile([1.0, 0, 0, 0], (400, 1))
+    colours = np.tile([0.0, 0.8, 0.0], (400, 1))
+    return Splats(centres, np.full((400, 3), np.log(0.04)), rotations, np.full(400, 5.0), colours)
+
+
 def colours(page) -> dict[str, int]:
-    """How many pixels of the window are red, blue, or the grey behind what is rendered."""
+    """How many pixels of the window are red, green, blue, or the grey behind what is rendered."""
     import io
 
     from PIL import Image
@@ -217,6 +228,7 @@ def colours(page) -> dict[str, int]:
     r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     return {
         "red": int(((r > 60) & (r > 3 * g) & (r > 3 * b)).sum()),
+        "green": int(((g > 60) & (g > 3 * r) & (g > 3 * b)).sum()),
         "blue": int(((b > 60) & (b > 3 * g) & (b > 3 * r)).sum()),
         "grey": int((abs(rgb - 204).max(-1) < 4).sum()),
     }
@@ -251,3 +263,13 @@ def test_meshes_are_shown_and_a_live_picture_follows_the_camera(shown):
 
     viewer.choose(MESHES)
     wait_until(page, lambda: colours(page)["red"] > 1000 and colours(page)["grey"] < 1000)
+
+
+def test_splats_take_the_place_of_a_mesh(shown):
+    """Of that object alone that has some."""
+    _, page, _ = shown
+    wait_until(page, lambda: min(colours(page)["red"], colours(page)["blue"]) > 1000)
+    assert colours(page)["green"] < 500
+    page.get_by_label("Gaussian splats").click(force=True)
+    wait_until(page, lambda: colours(page)["green"] > 1000 and colours(page)["blue"] < 200)
+    assert colours(page)["red"] > 1000
