@@ -116,7 +116,7 @@ def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
         angle_deg = _estimated_deg(prior, Reference(jnp.zeros(()), rgb, mask), recipe)
     angle = jnp.asarray(math.radians(angle_deg), jnp.float32)
     others = tuple(_other(one, picture.azimuth_deg, angle_deg) for one in picture.others)
-    told = [Picture(rgb, angle, mask)]
+    told: Any = [Picture(rgb, angle, mask)]
     told += [Picture(own.rgb, own.elevation, own.mask, azimuth) for azimuth, own in others]
     condition = prior.condition(told if others else told[0])
     reference, for_steps = _reference(picture, angle_deg), prior.for_steps()

@@ -26,6 +26,8 @@ from dsd_jax.files import atomic_path
 CELLS = 192
 # Up to so many cells from the surface a file tells distances.
 _KEPT = 8
+# How far apart few samples of a ray are.
+_APART = 0.02
 
 
 class GivenShape(NamedTuple):
@@ -122,17 +124,17 @@ class GivenField(Field):
     ) -> tuple[Float[Array, "n"], Float[Array, "n f"]]:
         """Density of the shape, and the base's features."""
         _, features = self.base.apply(params["base"], points, stage)
-        return self._density(params, points), features
+        return self._density(params, points, self.width), features
 
-    def _density(self, params: dict[str, Any], points: Float[Array, "n 3"]) -> Float[Array, "n"]:
-        density = laplace_density(self.distance(params, points), self.width)
+    def _density(self, params: dict[str, Any], points: Float[Array, "n 3"], width: float):
+        density = laplace_density(self.distance(params, points), width)
         return jnp.where(jnp.sum(points * points, -1) <= 1, density, 0)
 
     def proposal(
         self, params: dict[str, Any], stage: Any = None
     ) -> Callable[[Array], Array] | None:
-        """The density itself."""
-        return partial(self._density, params)
+        """The density if the surface were as wide as samples are apart: nothing thin is missed."""
+        return partial(self._density, params, width=max(self.width, _APART))
 
     def distance(self, params: dict[str, Any], points: Float[Array, "n 3"]) -> Float[Array, "n"]:
         """Signed distance of points; nothing is differentiated by its grid."""

@@ -165,12 +165,14 @@ class Prior(Defaults, Protocol):
 
     def condition(
         self,
-        told: str | Picture | list[Picture],
+        told: str | Picture,
         *,
         negative_prompt: str = "",
         view_prompts: ViewWords = "perp-neg",
     ) -> Any:
         """What a run's denoisers are told, a pytree; not jittable.
+
+        A prior that `takes_pictures` may be told a list of them.
 
         Raises ValueError, in one line, for a prompt where it takes a picture, or the reverse.
         """

@@ -10,6 +10,7 @@ side of a target.
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -209,7 +210,7 @@ def _kept_serves(prior: Prior, recipe: Recipe) -> bool:
     return recipe.keeps_ode and like and not kept_ode.own_noises(prior, recipe)
 
 
-def _with_picture(targets: Targets, picture: Reference, azimuth=0.0) -> Targets:
+def _with_picture(targets: Targets, picture: Reference, azimuth: Any = 0.0) -> Targets:
     """The targets, and a picture that the object is made of as the last one."""
     size = targets.rgba.shape[1:3]
     rgba = jnp.concatenate([picture.rgb, picture.mask[..., None]], -1)
