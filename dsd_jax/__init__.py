@@ -33,6 +33,8 @@ _HOMES = {
     "generate": "engine.generate",
     "generate_each": "engine.generate",
     "read_picture": "recipe.input_picture",
+    "read_pictures": "recipe.input_pictures",
+    "read_shape": "data.given_mesh",
     "load_objects_of": "engine.saved",
     "Objects": "engine.objects",
     "Devices": "engine.plan",
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from dsd_jax import distillation as methods
     from dsd_jax import guidance, ode
     from dsd_jax.cli.validate import set_up_jax
+    from dsd_jax.data.given_mesh import read_shape
     from dsd_jax.distillation import Given, Method
     from dsd_jax.engine.generate import generate, generate_each
     from dsd_jax.engine.objects import Objects
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from dsd_jax.priors.base import Picture, Prior, Viewpoint
     from dsd_jax.recipe import presets as recipes
     from dsd_jax.recipe.input_picture import read_picture
+    from dsd_jax.recipe.input_pictures import read_pictures
     from dsd_jax.recipe.recipe import Recipe, changed, with_method
     from dsd_jax.recipe.state import seed_noise
     from dsd_jax.recipe.viewpoints import viewpoint_at
@@ -79,8 +83,8 @@ __all__ = [
     "Devices", "Field", "Given", "HashGridField", "MeshSettings", "Method", "NoiseSchedule",
     "Objects", "Picture", "Prior", "Recipe", "Viewpoint", "changed", "classifier_free", "generate",
     "generate_each", "guidance", "load_objects_of", "load_prior", "methods", "ode", "perp_neg",
-    "read_picture", "recipes", "sample_views", "seed_noise", "set_up_jax", "viewpoint_at",
-    "with_method",
+    "read_picture", "read_pictures", "read_shape", "recipes", "sample_views", "seed_noise",
+    "set_up_jax", "viewpoint_at", "with_method",
 ]  # fmt: skip
 
 

@@ -138,7 +138,6 @@ def test_the_authors_miniature_runs(single_view, zero123_file, random_tensors, p
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--image", "nothing.png"], "--image nothing.png does not exist"),
         (["--elevation-deg", "steep"], "--elevation-deg must be auto or lie inside -90..90"),
         (["--elevation-deg", "95"], "--elevation-deg must be auto or lie inside -90..90, not 95"),
         (["--preset", "quik"], "--preset 'quik' is not one of authors, best, draft, quick,"),
@@ -146,6 +145,26 @@ def test_the_authors_miniature_runs(single_view, zero123_file, random_tensors, p
         (["--prior", "toybox-1to2"], "did you mean 'toybox-1to3'?"),
         (["--fov-deg", "200"], "--camera.fov-deg must lie inside 0..180"),
         (["--fov-deg", "120"], "--camera.distance must exceed the object's radius"),
+        (["--image", "nothing.png"], "2 pictures and 0 azimuths: give --image-azimuth after each"),
+        (
+            ["--image", "x.png", "--image-azimuth", "0", "--image-azimuth", "360"],
+            "two pictures have one --image-azimuth",
+        ),
+        (
+            [
+                "--image",
+                "x.png",
+                "--image-azimuth",
+                "0",
+                "--image-azimuth",
+                "90",
+                "--mask",
+                "x.png",
+            ],
+            "2 pictures and 1 masks",
+        ),
+        (["--image-azimuth", "nan"], "--image-azimuth must be a number of degrees"),
+        (["--elevation-deg", "9", "--elevation-deg", "9"], "1 pictures and 2 elevations"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(single_view, picture, tmp_path, capsys, flags, said):
@@ -160,6 +179,23 @@ def test_bad_input_is_one_line_and_exit_code_2(single_view, picture, tmp_path, c
 def test_no_picture_at_all(single_view, capsys):
     assert single_view.main([]) == BAD_INPUT
     assert "--image is missing" in capsys.readouterr().err
+    assert single_view.main(["--image", "nothing.png"]) == BAD_INPUT
+    assert "--image nothing.png does not exist" in capsys.readouterr().err
+
+
+def test_two_pictures(egg, single_view, picture, tmp_path):
+    """A whole run of one seed, refined; the other picture is another run, whose command says so."""
+    Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "back.png")
+    more = ["--image-azimuth", "0", "--image", str(tmp_path / "back.png"), "--image-azimuth",
+            "180", "--elevation-deg", "20", "--seeds", "3", "--steps", "2", "--rounds", "1",
+            "--fit-steps", "2", "--groups", "1", "--ddim-steps", "2"]  # fmt: skip
+    assert single_view.main([*egg[0], *more, "--out", str(tmp_path / "out")]) == 0
+    (run,) = (tmp_path / "out").iterdir()
+    config = json.loads((run / "config.json").read_text())
+    assert config["azimuths_deg"] == [0, 180] and len(config["given"]["image"]) == 2
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["interrupted"] is False and metrics["lost"] == []
+    assert single_view.main([*egg[0], *more, "--out", str(tmp_path / "out")]) == 0  # complete
 
 
 def test_what_a_picture_does_not_go_with_is_refused():

@@ -79,6 +79,8 @@ class Args:
     """As in single_view.py."""
     changes: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = ()
     """Numbers of one method alone, METHOD:NUMBER=VALUE,NUMBER=VALUE."""
+    behind: bool = False
+    """Give the view from behind as a second picture; the table's seven other views hold it."""
     mesh: bool = True
     """Compare the objects' meshes with the truth too (Chamfer distance)."""
     score: bool = True
@@ -138,10 +140,10 @@ def prepare(args: Args, recipe: Recipe) -> tuple[FromPictures, Objects, list[int
         )
     precision = choose_precision(args.precision)
     prior = load_prior(args.prior, jnp.dtype(precision), pose=args.pose)
-    blank = np.zeros((judge.SIZE, judge.SIZE, 4), np.uint8)
+    blank = np.zeros((len(judge.AZIMUTHS_DEG), judge.SIZE, judge.SIZE, 4), np.uint8)
     for own in recipes.values():
         from_pictures.task_of(
-            prior, blank, own, "blank"
+            prior, blank, own, "blank", args.behind
         )  # raises for what does not go with a picture
     run_args.warn(validate.device_warnings())
     with args.objects.open("rb") as file:
@@ -149,11 +151,16 @@ def prepare(args: Args, recipe: Recipe) -> tuple[FromPictures, Objects, list[int
     config = {name: getattr(args, name) for name in ("count", "seeds", "prior")}
     config |= {"objects": digest, "precision": precision}
     config |= {"pose": args.pose} if args.pose else {}
+    config |= {"behind": True} if args.behind else {}
     validate.remember(args.out, config | {"recipe": recipe_config(recipe)})
     for name, own in recipes.items():
         validate.remember(args.out / name, {"method": name, "recipe": recipe_config(own)})
     names = [f"{i:05d}-{slug(data.caption[i])}" for i in chosen]
-    return FromPictures(args.out, recipes, names, seeds, prior, args.mesh), data, chosen
+    return (
+        FromPictures(args.out, recipes, names, seeds, prior, args.mesh, args.behind),
+        data,
+        chosen,
+    )
 
 
 def read_methods(args: Args, recipe: Recipe) -> dict[str, Recipe]:

@@ -1,6 +1,8 @@
 """Single view to 3D: several seeds of one picture, objects that agree with it and differ behind.
 
     python experiments/single_view.py --image chair.png --seeds 0:4
+    python experiments/single_view.py --image front.png --image-azimuth 0 \
+        --image back.png --image-azimuth 180
 
 The object is cut out by the picture's transparency, by --mask, or from a plain background. How high
 its camera stood is estimated; --elevation-deg says it.
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from tyro.conf import UseAppendAction
 
 from dsd_jax import __version__
 from dsd_jax.cli import flags, job, run_args, validate
@@ -26,8 +29,8 @@ from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.task import picture_task, say_elevation
 from dsd_jax.files import read_json
 from dsd_jax.priors import fov_deg_of
-from dsd_jax.recipe import input_picture
 from dsd_jax.recipe.input_picture import InputPicture
+from dsd_jax.recipe.input_pictures import check, read_pictures
 from dsd_jax.recipe.presets import PRESETS, framed, of_picture
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.rendering.scene import PLAIN
@@ -39,16 +42,22 @@ PRIOR = "toybox-1to3"
 class Args:
     """Optimise one 3D object per seed, each of which looks like the picture from its side."""
 
-    image: Path | None = None
-    """A picture of one object: any size and format that Pillow reads."""
-    mask: Path | None = None
+    image: UseAppendAction[tuple[Path, ...]] = ()
+    """A picture of one object, any size and format that Pillow reads; or several, one after the
+    other, each with its --image-azimuth."""
+    image_azimuth: UseAppendAction[tuple[float, ...]] = ()
+    """From where each of several pictures was taken, in degrees from the first: 0, then 90 from the
+    right of who took it, 180 from behind."""
+    mask: UseAppendAction[tuple[Path, ...]] = ()
     """White where the object is, of the picture's size; takes the place of its transparency."""
     depth: Path | None = None
-    """Depth map of the picture's size, brighter further away; scale and offset do not matter."""
+    """Depth map of the (first) picture's size, brighter further away; scale and offset do not
+    matter."""
     normal: Path | None = None
-    """Normal map of the picture's size: red to the right, green up, blue to the viewer."""
-    elevation_deg: str = "auto"
-    """How far above the horizon the picture's camera stands; auto has the prior estimate it."""
+    """Normal map of that size: red to the right, green up, blue to the viewer."""
+    elevation_deg: UseAppendAction[tuple[str, ...]] = ()
+    """How far above the horizon the picture's camera stands; auto, or left out, has the prior
+    estimate it. Of several pictures for all, or for each."""
     recentre: bool = True
     """Centre the object and scale it to 200/256 of the frame; else the framing is the picture's."""
     run: tyro.conf.OmitArgPrefixes[RunArgs] = field(default_factory=RunArgs)
@@ -77,27 +86,42 @@ def prepare(args: Args, recipe: Recipe) -> Job:
 
     Raises ValueError or FileNotFoundError with one line for the user.
     """
-    if args.image is None:
-        raise ValueError("--image is missing; give a picture of one object: --image chair.png")
-    given_deg = elevation_of(args.elevation_deg)
+    given_deg = [elevation_of(text) for text in args.elevation_deg] or [None]
+    check(args.image, azimuths_of(args), given_deg, args.mask)
     seeds = run_args.check_args(args.run)
-    picture = read(args, recipe)
+    picture = read(args, recipe, given_deg)
     prior = run_args.load(args.run)
     run_args.warn([*validate.device_warnings(), *doubts(args.image, picture)])
-    told: dict[str, Any] = {"image": args.image.name, "picture": fingerprint(picture)}
-    if given_deg is None:
+    told: dict[str, Any] = {"image": args.image[0].name, "picture": fingerprint(picture)}
+    if picture.elevation_deg is None:
         told["elevation"] = "auto"
-        given_deg = estimated_before(args.run, recipe, told["picture"])
-    task = picture_task(prior, picture._replace(elevation_deg=given_deg), recipe)
+        before_deg = estimated_before(args.run, recipe, told["picture"])
+        picture = picture._replace(elevation_deg=before_deg)
+    task = picture_task(prior, picture, recipe)
     assert task.reference is not None
     told["elevation_deg"] = task.reference.elevation_deg
+    if picture.others:
+        told["azimuths_deg"] = [own.azimuth_deg for own in (picture, *picture.others)]
+        told["elevations_deg"] = given_deg
     return make_job(args.run, seeds, task, told, given(args))
+
+
+def azimuths_of(args: Args) -> tuple[float, ...]:
+    """That of each picture; of one alone it does not matter."""
+    return args.image_azimuth or (0.0,) * (len(args.image) == 1)
 
 
 def given(args: Args) -> dict[str, Any]:
     """Which files, and how they are framed; see `make_job`."""
-    files = {name: getattr(args, name) for name in ("image", "mask", "depth", "normal")}
-    found = {name: file.absolute() for name, file in files.items() if file is not None}
+    files = {name: getattr(args, name) for name in ("depth", "normal")}
+    found: dict[str, Any] = {
+        name: file.absolute() for name, file in files.items() if file is not None
+    }
+    for name in ("image", "mask"):
+        each = [file.absolute() for file in getattr(args, name)]
+        found |= {name: each[0] if len(each) == 1 else each} if each else {}
+    if len(args.image) > 1:
+        found["image_azimuth"] = list(args.image_azimuth)
     return found if args.recentre else {**found, "recentre": False}
 
 
@@ -123,16 +147,17 @@ def estimated_before(run: RunArgs, recipe: Recipe, picture: str) -> float | None
     return None
 
 
-def read(args: Args, recipe: Recipe) -> InputPicture:
-    """The picture, cut out and centred. Raises as `input_picture.prepare`."""
-    assert args.image is not None
-    return input_picture.prepare(
+def read(args: Args, recipe: Recipe, elevations_deg: Sequence[float | None]) -> InputPicture:
+    """The pictures, cut out and centred. Raises as `input_pictures.read_pictures`."""
+    return read_pictures(
         args.image,
-        args.mask,
-        args.depth,
-        args.normal,
+        azimuths_of(args),
+        elevations_deg,
+        masks=args.mask,
+        depth=args.depth,
+        normal=args.normal,
         background=PLAIN.get(recipe.render.background, 1.0),
-        fill=input_picture.FILL if args.recentre else None,
+        recentre=args.recentre,
     )
 
 
@@ -153,15 +178,17 @@ def elevation_of(text: str) -> float | None:
     return value
 
 
-def doubts(image: Path, picture: InputPicture) -> list[str]:
-    """What a user should know of the picture, in one line."""
-    if not picture.doubts:
-        return []
-    found = "; ".join(picture.doubts)
-    return [f"what was made of {image} is doubtful: {found}; --mask says where the object is"]
+def doubts(images: Sequence[Path], picture: InputPicture) -> list[str]:
+    """What a user should know of the pictures, a line each."""
+    return [
+        f"what was made of {image} is doubtful: {'; '.join(own.doubts)}; --mask says where the "
+        "object is"
+        for image, own in zip(images, (picture, *picture.others), strict=True)
+        if own.doubts
+    ]
 
 
 def fingerprint(picture: InputPicture) -> str:
-    """A name for what a run sees of a picture, so that another of the same file name differs."""
-    parts = [part for part in picture[:4] if part is not None]
+    """A name for what a run sees of pictures, so that another of the same file name differs."""
+    parts = [part for own in (picture, *picture.others) for part in own[:4] if part is not None]
     return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]

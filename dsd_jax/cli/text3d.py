@@ -2,6 +2,7 @@
 
     python experiments/text3d.py --prompt "a house" --seeds 0:4
     python experiments/text3d.py --prompts experiments/prompts/study.txt --seeds 0:4
+    python experiments/text3d.py --prompt "a red chair" --retexture chair.glb
 
 Writes runs/<prompt>-<hash>/: index.html (a gallery), seeds.png, metrics.json, config.json, logs
 and for each seed seed_0000/ with turntable.mp4, views/, mesh.glb and the field. The same command
@@ -17,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -26,6 +29,7 @@ from dsd_jax.cli.program import refuse
 from dsd_jax.cli.prompts import read
 from dsd_jax.cli.queue import run_all
 from dsd_jax.cli.run_args import RunArgs
+from dsd_jax.data import given_mesh
 from dsd_jax.engine.plan import make_plan
 from dsd_jax.engine.task import Task, make_task, warnings_of
 from dsd_jax.recipe.recipe import Recipe
@@ -39,6 +43,13 @@ class Args:
     """What to make, for instance "a house"."""
     prompts: tuple[str, ...] = ()
     """Instead, several: .txt files with one a line (what follows a # is a comment), or prompts."""
+    retexture: Path | None = None
+    """A mesh (GLB, OBJ, PLY, STL) whose shape is kept: each seed gives it other colours."""
+    up: Literal["auto", "y", "z"] = "auto"
+    """Which axis of that file is up; auto is z of an STL, else y."""
+    turn_deg: float = 0.0
+    """Turn that mesh about the upright axis so that its front faces +z (counter-clockwise, seen
+    from above)."""
     run: tyro.conf.OmitArgPrefixes[RunArgs] = field(default_factory=RunArgs)
 
 
@@ -72,8 +83,8 @@ def prepare(args: Args, recipe: Recipe) -> Job:
     Raises ValueError or FileNotFoundError with one line for the user.
     """
     validate.prompt(args.prompt)
-    seeds, (task,) = _tasks(args.run, recipe, [args.prompt])
-    return _job(args.run, seeds, task)
+    seeds, (task,) = _tasks(args, recipe, [args.prompt])
+    return _job(args, seeds, task)
 
 
 def prepare_all(args: Args, recipe: Recipe) -> tuple[dict[str, Callable[[], Job]], Task]:
@@ -81,20 +92,27 @@ def prepare_all(args: Args, recipe: Recipe) -> tuple[dict[str, Callable[[], Job]
     if args.prompt:
         raise ValueError("--prompt and --prompts exclude each other; give one of them")
     prompts = read(args.prompts)
-    seeds, tasks = _tasks(args.run, recipe, prompts)
+    seeds, tasks = _tasks(args, recipe, prompts)
     make_plan(tasks[0], seeds, run_args.devices(args.run))  # what does not fit is said once
-    return {task.told: partial(_job, args.run, seeds, task) for task in tasks}, tasks[0]
+    return {task.told: partial(_job, args, seeds, task) for task in tasks}, tasks[0]
 
 
-def _tasks(args: RunArgs, recipe: Recipe, prompts: list[str]) -> tuple[list[int], list[Task]]:
+def _tasks(args: Args, recipe: Recipe, prompts: list[str]) -> tuple[list[int], list[Task]]:
     """The seeds, and each prompt's task: the prior is loaded once, and the prompts embedded."""
-    seeds = run_args.check_args(args)
-    prior = run_args.load(args)
+    seeds, shape = run_args.check_args(args.run), None
+    if args.retexture is not None:
+        shape = given_mesh.read_shape(args.retexture, up=args.up, turn_deg=args.turn_deg)
+        run_args.warn([f"{args.retexture}: {doubt}" for doubt in shape.doubts])
+    prior = run_args.load(args.run)
     known = warnings_of(prior, prompts, [recipe])
     run_args.warn([*known, *validate.device_warnings()])
-    return seeds, [make_task(prior, prompt, recipe) for prompt in prompts]
+    return seeds, [make_task(prior, prompt, recipe, shape) for prompt in prompts]
 
 
-def _job(args: RunArgs, seeds: list[int], task: Task) -> Job:
+def _job(args: Args, seeds: list[int], task: Task) -> Job:
     """The job of a prompt, see `make_job`."""
-    return make_job(args, seeds, task, {"prompt": task.told})
+    if task.shape is None or args.retexture is None:
+        return make_job(args.run, seeds, task, {"prompt": task.told})
+    told = {"prompt": task.told, "mesh": args.retexture.name, "shape": task.shape.fingerprint}
+    given = {"retexture": args.retexture.absolute(), "up": args.up, "turn_deg": args.turn_deg}
+    return make_job(args.run, seeds, task, told, given)

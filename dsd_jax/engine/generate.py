@@ -23,8 +23,9 @@ from dsd_jax.engine.lost import Health, say_lost
 from dsd_jax.engine.objects import About, Objects
 from dsd_jax.engine.plan import Devices, Plan, make_plan
 from dsd_jax.engine.progress import Bar
-from dsd_jax.engine.seeds import unpadded
+from dsd_jax.engine.seeds import checked_seeds, unpadded
 from dsd_jax.engine.task import Task, make_task, precision_of, prior_name, say_warnings
+from dsd_jax.fields.given import GivenShape
 from dsd_jax.priors import Prior
 from dsd_jax.recipe import method_step, presets, refine
 from dsd_jax.recipe.input_picture import InputPicture
@@ -77,6 +78,7 @@ def generate(
     devices: Devices | int = 0,
     on_progress: Callable[[list[int], loop.Progress], None] | None = None,
     checkpoints: str | Path | None = None,
+    shape: GivenShape | None = None,
 ) -> Objects:
     """One object per seed, all of whose views show what the prompt says, or the picture.
 
@@ -94,11 +96,12 @@ def generate(
         on_progress: called with the seeds of a chunk and a `loop.Progress` after each block of
             steps; the bar is left out then.
         checkpoints: folder for checkpoints; what is there is gone on from.
+        shape: of `read_shape`; it is kept, and the seeds differ in their colours.
 
     Raises:
         ValueError: in one line, before anything is compiled, for what cannot work.
     """
-    task = make_task(prior, told, recipe or usual_recipe(prior, told))
+    task = make_task(prior, told, recipe or usual_recipe(prior, told), shape)
     say_warnings(task)
     return run_task(task, seeds, devices, on_progress, checkpoints)
 
@@ -133,7 +136,7 @@ def about(task: Task) -> About:
     """What a task's objects are made by."""
     prior, pictured = task.prior, task.reference is not None
     names = prior_name(prior), precision_of(prior)
-    return About(task.recipe, task.told, task.reference, *names, pictured)
+    return About(task.recipe, task.told, task.reference, *names, pictured, task.shape)
 
 
 def run_task(
@@ -206,7 +209,7 @@ def make_blocks(task: Task, device_mesh: Mesh, condition_each: bool = False) -> 
     several prompts or pictures run together.
     """
     every = task.recipe.render.occupancy_every
-    axes = Shared(None, *cast(Any, (0, 0, 0))) if condition_each else None
+    axes = Shared(None, *cast(Any, (0, 0, 0, 0))) if condition_each else None
 
     def block(recipe: Recipe) -> loop.Block:
         step, refresh = make_step(task.prior, recipe), make_refresh(recipe)
@@ -237,30 +240,19 @@ def _refining(task: Task, device_mesh: Mesh, axes: Any) -> CompiledPhases:
 def initial_states(task: Task, chunk: Sequence[int]) -> State:
     """The states [c, ...] of a chunk before the first step."""
     method = method_step.initial(task.prior, task.recipe)
-    targets = no_targets(task.prior, task.recipe, task.reference is not None)
+    targets = no_targets(task.prior, task.recipe, task.shared.pictures)
 
-    def init(seed):
-        return init_state(seed, task.prior.latent_shape, task.recipe, method, targets)
+    def init(seed, shape):
+        return init_state(seed, task.prior.latent_shape, task.recipe, method, targets, shape)
 
-    return jax.jit(jax.vmap(init))(jnp.asarray(chunk, jnp.uint32))
+    shape = None if task.shape is None else task.shape.distance
+    return jax.jit(jax.vmap(init, (0, None)))(jnp.asarray(chunk, jnp.uint32), shape)
 
 
 def load_states(task: Task, folder: Path, seeds: Sequence[int]) -> dict[int, checkpoint.Saved]:
     """Those of the seeds that have a checkpoint in the folder. Raises as `checkpoint.load`."""
     like = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], initial_states(task, [0])))
     return {k: v for k, v in checkpoint.load(folder, like).items() if k in seeds}
-
-
-def checked_seeds(seeds: Sequence[int]) -> list[int]:
-    """The seeds as a list. Raises ValueError for none, doubles, and what is no seed."""
-    found = [int(seed) for seed in seeds]
-    if not found:
-        raise ValueError("seeds names no seed; give for instance range(4)")
-    if len({*found}) < len(found):
-        raise ValueError("seeds names a seed twice; name each seed once")
-    if not 0 <= min(found) <= max(found) < 2**32:
-        raise ValueError(f"seeds are from 0 to {2**32 - 1}")
-    return found
 
 
 def _optimise_chunk(

@@ -129,14 +129,14 @@ def gb(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
-def needs(prior: Prior, recipe: Recipe, condition: Any, pictured: bool = False) -> Needs:
+def needs(prior: Prior, recipe: Recipe, condition: Any, pictures: int = 0) -> Needs:
     """What a run takes at its largest.
 
     Args:
         prior: its `params` are those that the steps use. Of one that does not say what its networks
             are only weights and renderings are counted.
         condition: what it was told.
-        pictured: whether each step also renders the view of a picture.
+        pictures: of how many each step also renders the view.
     """
     stages = [stage for _, stage in phases(recipe)]
     shapes = jax.tree.leaves(jax.eval_shape(recipe.scene.init, jax.random.key(0)))
@@ -145,7 +145,7 @@ def needs(prior: Prior, recipe: Recipe, condition: Any, pictured: bool = False) 
     work, kept = max((_view(stage) for stage in stages), key=sum)
     weights = sum(_bytes(leaf) for leaf in jax.tree.leaves(prior.params))
     encoder, network, method = _networks(prior, recipe, condition, stages)
-    rendering, targets = views + pictured, _targets(prior, recipe, pictured)
+    rendering, targets = views + pictures, _targets(prior, recipe, pictures)
     busiest = max(rendering * (work + kept), _fit(recipe))
     return Needs(
         prior=weights,
@@ -177,6 +177,7 @@ def _view(stage: Recipe) -> tuple[int, int]:
 def _size_of_field(recipe: Recipe) -> tuple[int, int, int]:
     """Levels, features a level and width of the MLP; as of a plain grid where it does not say."""
     field = uncompleted(recipe.field)
+    field = uncompleted(getattr(field, "base", field))
     usual = {"levels": 1, "features": 4, "width": 16}
     levels, features, width = (getattr(field, name, value) for name, value in usual.items())
     return levels, features, width
@@ -191,9 +192,9 @@ def _fit(recipe: Recipe) -> int:
     return int(points * (levels * costs().point_level + width * _POINT_UNIT))
 
 
-def _targets(prior: Prior, recipe: Recipe, pictured: bool) -> int:
+def _targets(prior: Prior, recipe: Recipe, pictures: int) -> int:
     """Bytes of the refinement's targets."""
-    place = targets.no_targets(prior, recipe, pictured)
+    place = targets.no_targets(prior, recipe, pictures)
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(place))
 
 

@@ -21,6 +21,7 @@ from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.mesh import MeshResult, MeshSettings, make_mesh
 from dsd_jax.export.scenes import SavedScene
 from dsd_jax.export.splats import SplatResult, SplatSettings, make_splats
+from dsd_jax.fields.given import GivenShape
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State
 from dsd_jax.recipe.viewpoints import Reference
@@ -66,6 +67,7 @@ class About(NamedTuple):
         reference: the picture, where they were made from one and it is at hand.
         prior, precision: their names.
         pictured: whether they were made from a picture.
+        shape: that was given.
     """
 
     recipe: Recipe
@@ -74,6 +76,7 @@ class About(NamedTuple):
     prior: str
     precision: str
     pictured: bool = False
+    shape: GivenShape | None = None
 
 
 class Objects(Sequence[Object]):
@@ -185,6 +188,8 @@ class Objects(Sequence[Object]):
         told: dict[str, Any] = (
             {"image": about.prompt} if about.pictured else {"prompt": about.prompt}
         )
+        if about.shape is not None:
+            told |= {"mesh": about.shape.name, "shape": about.shape.fingerprint}
         known = results.config_of(about.recipe, self.seeds, about.prior, about.precision)
         if about.reference is not None:
             told["elevation_deg"] = about.reference.elevation_deg
@@ -199,5 +204,5 @@ class Objects(Sequence[Object]):
             own = seeds[hosts.own_slice(rows.step.shape[0] * jax.process_count())]
             for i, seed in enumerate(own):
                 params = jax.tree.map(lambda leaf, i=i: leaf[i], rows.params)
-                found[seed] = SavedScene(self.recipe.scene, params, stage)
+                found[seed] = SavedScene(self.recipe.scene, params, stage, self.about.shape)
         return found

@@ -113,8 +113,8 @@ def make_plan(
         ValueError: one seed does not fit into `max_memory_gb`, or that is no size; there are not so
             many devices, or `shard_prior` does not divide them.
     """
-    pictured = task.reference is not None
-    needs = memory.needs(task.prior, task.recipe, task.condition, pictured)
+    pictures = task.shared.pictures
+    needs = memory.needs(task.prior, task.recipe, task.condition, pictures)
     max_memory_gb = devices.max_memory_gb
     if not 0 <= max_memory_gb < math.inf:
         raise ValueError(f"--max-memory-gb must be a number from 0 on, not {max_memory_gb}")

@@ -18,8 +18,9 @@ from dsd_jax.engine.lost import GONE
 from dsd_jax.engine.objects import About, Objects
 from dsd_jax.export.field_grid import density_grid, field_of, occupancy_of
 from dsd_jax.export.run_folder import read_config, read_metrics, seed_folder
-from dsd_jax.export.scenes import KINDS, load_scene
+from dsd_jax.export.scenes import KINDS, field_like, load_scene
 from dsd_jax.fields.base import Field
+from dsd_jax.fields.given import GivenField
 from dsd_jax.metrics.scores import Scores
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State
@@ -51,6 +52,8 @@ def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects
     together: dict[int, list[int]] = {}
     for seed in seeds:
         together.setdefault(steps[seed], []).append(seed)
+    if seeds and isinstance(recipe.field, GivenField):
+        about = about._replace(shape=load_scene(seed_folder(folder, seeds[0]), recipe.field).shape)
     chunks = [(own, _states(folder, own, at, recipe.scene.field)) for at, own in together.items()]
     stopped, devices = int(bool(metrics.get("interrupted"))), jax.local_devices()[:1]
     objects = Objects(about, seed_mesh(max(len(seeds), 1), devices), chunks, latest, stopped)
@@ -67,9 +70,10 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
     what tells of no recipe.
     """
     parts: dict[str, Any] = {"steps": int(config["steps"])}
-    for part, kinds, key in (("method", METHODS, "name"), ("field", KINDS, "kind")):
-        numbers = dict(config[part])
-        parts[part] = _known(kinds, part, numbers.pop(key))(**numbers)
+    method, field = dict(config["method"]), dict(config["field"])
+    parts["method"] = _known(METHODS, "method", method.pop("name"))(**method)
+    kind = field.pop("kind")
+    parts["field"] = _known(KINDS, "field", kind) and field_like(kind, field)
     for own in dataclasses.fields(Recipe):
         if own.name not in parts:
             parts[own.name] = type(getattr(_USUAL, own.name))(**config[own.name])

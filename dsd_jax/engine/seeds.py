@@ -5,6 +5,7 @@ Letters: n seeds in all, c seeds a chunk, k chunks, d devices.
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 MAX_SEED = 2**32 - 1
 _RANGE = re.compile(r"(\d*):(\d+)(?::(\d+))?")
@@ -29,6 +30,18 @@ def parse_seeds(text: str) -> list[int]:
     if times > 1:
         raise ValueError(f"--seeds {text!r} names {seed} twice; name each seed once")
     return seeds
+
+
+def checked_seeds(seeds: Sequence[int]) -> list[int]:
+    """The seeds as a list. Raises ValueError for none, doubles, and what is no seed."""
+    found = [int(seed) for seed in seeds]
+    if not found:
+        raise ValueError("seeds names no seed; give for instance range(4)")
+    if len({*found}) < len(found):
+        raise ValueError("seeds names a seed twice; name each seed once")
+    if not 0 <= min(found) <= max(found) <= MAX_SEED:
+        raise ValueError(f"seeds are from 0 to {MAX_SEED}")
+    return found
 
 
 def _parse_part(part: str, text: str) -> range | list[int]:

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax.engine import hosts
+from dsd_jax.fields.given import GivenShape
 from dsd_jax.priors import Picture, Prior, completed
 from dsd_jax.priors.base import uncompleted
-from dsd_jax.recipe import elevation, method_step
+from dsd_jax.recipe import elevation, method_step, presets
 from dsd_jax.recipe.input_picture import InputPicture
 from dsd_jax.recipe.recipe import Recipe
-from dsd_jax.recipe.viewpoints import Reference, Shared
+from dsd_jax.recipe.viewpoints import Other, Reference, Shared
 
 
 class Task(NamedTuple):
@@ -27,6 +28,8 @@ class Task(NamedTuple):
         condition: what the prior was told.
         negative: the same of the method's `bad_prompt`, where it has one.
         reference: the picture, where there is one.
+        shape: where one is given, and only colours are made.
+        others: pictures of the same object.
     """
 
     prior: Prior
@@ -35,15 +38,23 @@ class Task(NamedTuple):
     condition: Any
     negative: Any = None
     reference: Reference | None = None
+    shape: GivenShape | None = None
+    others: tuple[Other, ...] = ()
 
     @property
     def shared(self) -> Shared:
         """What the steps are given of it."""
-        return Shared(self.prior.params, self.condition, self.negative, self.reference)
+        given = self.condition, self.negative, self.reference, self.others
+        return Shared(self.prior.params, *given)
 
 
-def make_task(prior: Prior, told: str | InputPicture, recipe: Recipe) -> Task:
+def make_task(
+    prior: Prior, told: str | InputPicture, recipe: Recipe, shape: GivenShape | None = None
+) -> Task:
     """The task of a prompt, or of a picture.
+
+    Args:
+        shape: to be kept, see `presets.of_shape`; of a prompt only.
 
     Raises:
         ValueError: the prompt is empty, or the prior takes a picture, or has no adapter where the
@@ -55,9 +66,12 @@ def make_task(prior: Prior, told: str | InputPicture, recipe: Recipe) -> Task:
             f"{type(told).__name__}; generate_each takes several prompts"
         )
     if not isinstance(told, str):
+        if shape is not None:
+            raise ValueError("a shape is given colours by a prompt, and not by a picture")
         return picture_task(prior, told, recipe)
     if not told.strip():
         raise ValueError('the prompt is empty; say what to make, for instance "a house"')
+    recipe = recipe if shape is None else presets.of_shape(recipe, shape.cells)
     prior, words = completed(prior), recipe.condition
     _check_adapter(prior, recipe)
     condition = prior.condition(
@@ -66,11 +80,11 @@ def make_task(prior: Prior, told: str | InputPicture, recipe: Recipe) -> Task:
     bad, negative = recipe.method.bad_prompt, None
     if bad is not None:
         negative = prior.condition(bad, negative_prompt=words.negative_prompt, view_prompts="none")
-    return Task(prior.for_steps(), recipe, told, condition, negative)
+    return Task(prior.for_steps(), recipe, told, condition, negative, shape=shape)
 
 
 def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
-    """The task of a picture; its camera stands at azimuth 0.
+    """The task of a picture, and of others of the same object; its camera stands at azimuth 0.
 
     Where the picture does not say how high its camera stood, the prior estimates it, which is said
     in one line.
@@ -93,18 +107,34 @@ def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
             f"{recipe.render.background}"
         )
     prior = completed(prior)
+    if picture.others and not prior.takes_pictures:
+        raise ValueError(f"{prior_name(prior)} takes one picture; give one")
     _check_adapter(prior, recipe)
     rgb, mask = jnp.asarray(picture.rgb), jnp.asarray(picture.mask)
     angle_deg = picture.elevation_deg
     if angle_deg is None:
         angle_deg = _estimated_deg(prior, Reference(jnp.zeros(()), rgb, mask), recipe)
     angle = jnp.asarray(math.radians(angle_deg), jnp.float32)
-    condition = prior.condition(Picture(rgb, angle, mask))
-    depth, normal = (
-        None if part is None else jnp.asarray(part) for part in (picture.depth, picture.normal)
-    )
-    reference = Reference(angle, rgb, mask, depth, normal)
-    return Task(prior.for_steps(), recipe, picture.name, condition, None, reference)
+    others = tuple(_other(one, picture.azimuth_deg, angle_deg) for one in picture.others)
+    told: Any = [Picture(rgb, angle, mask)]
+    told += [Picture(own.rgb, own.elevation, own.mask, azimuth) for azimuth, own in others]
+    condition = prior.condition(told if others else told[0])
+    reference, for_steps = _reference(picture, angle_deg), prior.for_steps()
+    return Task(for_steps, recipe, picture.name, condition, None, reference, others=others)
+
+
+def _reference(picture: InputPicture, elevation_deg: float) -> Reference:
+    """What the steps are given of a picture."""
+    parts = picture.rgb, picture.mask, picture.depth, picture.normal
+    angle = jnp.asarray(math.radians(elevation_deg), jnp.float32)
+    return Reference(angle, *(None if part is None else jnp.asarray(part) for part in parts))
+
+
+def _other(picture: InputPicture, first_deg: float, usual_deg: float) -> Other:
+    """Another picture, from as high as the first where it does not say it."""
+    azimuth = jnp.asarray(math.radians(picture.azimuth_deg - first_deg), jnp.float32)
+    high_deg = usual_deg if picture.elevation_deg is None else picture.elevation_deg
+    return Other(azimuth, _reference(picture, high_deg))
 
 
 def _estimated_deg(prior: Prior, picture: Reference, recipe: Recipe) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dsd_jax.export.scenes import SavedScene
+from dsd_jax.fields.given import GivenField, GivenShape
 from dsd_jax.fields.solids import on_grid
 from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.rendering.cameras import Camera
@@ -38,20 +39,24 @@ class ExportedField(NamedTuple):
         params: any pytree of arrays.
         cells: along an axis of [-1, 1]^3, at the field's own resolution.
         solid: whether `apply` also tells a signed distance, see `SceneField.distance`.
+        shape: that was given.
     """
 
     apply: Callable[[Any, Array], tuple[Array, Array]]
     params: Any
     cells: int
     solid: bool = False
+    shape: GivenShape | None = None
 
 
 def field_of(saved: SavedScene) -> ExportedField:
     """A saved scene's field, at the stage of its final pictures."""
     field = saved.scene.field
     solid = isinstance(field, SurfaceField) and (saved.stage is None or saved.stage.width > 0)
+    solid = solid or isinstance(field, GivenField)
     cells = MAX_CELLS if solid else min(field.resolution_at(saved.stage), MAX_CELLS)
-    return ExportedField(SceneField(saved.scene), (saved.params, saved.stage), cells, solid)
+    given = saved.params, saved.stage
+    return ExportedField(SceneField(saved.scene), given, cells, solid, saved.shape)
 
 
 class SceneField(NamedTuple):

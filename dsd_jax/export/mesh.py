@@ -34,7 +34,7 @@ from dsd_jax.export.isosurface import (
     simplify,
     vertex_normals,
 )
-from dsd_jax.export.model_files import FORMATS, Model, save_as, save_model
+from dsd_jax.export.model_files import FORMATS, Model, placement, save_as, save_model
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import sample_texture, visible
 from dsd_jax.export.run_folder import seed_folder
@@ -75,9 +75,10 @@ class MeshResult(NamedTuple):
     """A mesh and what is known of it.
 
     Attributes:
-        model: of unit size, the middle of its base at the origin.
+        model: of unit size, the middle of its base at the origin; of a shape that was given the
+            file's own triangles and coordinates, but upright, sheets from both sides.
         scale, origin: model = scale * (world - origin).
-        threshold: density of the isosurface.
+        threshold: density of the isosurface; None of a shape that was given.
         closing: radius in cells up to which pores were closed.
         removed: how many floating pieces were left out.
         iou: [v] of the silhouettes of field and mesh.
@@ -87,7 +88,7 @@ class MeshResult(NamedTuple):
     model: Model
     scale: float
     origin: Float[np.ndarray, "3"]
-    threshold: float
+    threshold: float | None
     closing: int
     removed: int
     iou: Float[np.ndarray, "v"]
@@ -100,8 +101,9 @@ class MeshResult(NamedTuple):
     def summary(self) -> str:
         """One line for people."""
         pieces = f", {self.removed} floating pieces left out" if self.removed else ""
+        surface = f"threshold {self.threshold:.3g}" if self.threshold else "the given shape"
         return (
-            f"threshold {self.threshold:.3g}, {len(self.model.faces)} faces, "
+            f"{surface}, {len(self.model.faces)} faces, "
             f"silhouettes IoU {self.iou.mean():.3f}, colours {self.psnr.mean():.1f} dB{pieces}"
         )
 
@@ -210,7 +212,7 @@ class Surface(NamedTuple):
     vertices: Float[np.ndarray, "n 3"]
     faces: Int[np.ndarray, "f 3"]
     normals: Float[np.ndarray, "n 3"]
-    threshold: float
+    threshold: float | None
     closing: int
     removed: int
     rgb: Float[np.ndarray, "v h w 3"]
@@ -225,6 +227,10 @@ def surface_of(field: ExportedField, cameras: Camera, settings: MeshSettings) ->
     if field.solid:  # without pores
         radii = (settings.closing or 0,)
     mask = opacity > 0.5
+    if field.shape is not None:
+        vertices, faces = field.shape.vertices, field.shape.faces
+        normals = vertex_normals(vertices, faces)
+        return _Surface(field, vertices, faces, normals, None, 0, 0, rgb, mask)
     density, closing, threshold = best_surface(density, mask, cameras, radii, settings.threshold)
     vertices, faces, removed = isosurface(density, threshold)
     vertices, faces = simplify(vertices, faces, settings.faces)
@@ -244,7 +250,8 @@ def _mesh(
 ) -> MeshResult:
     model = _coloured(surface, atlas, settings.texture_size)
     views, covered = mesh_views(model, cameras, settings.view_size)
-    scale, origin = placement(surface.vertices)
+    shape = surface.field.shape
+    scale, origin = (shape.scale, shape.origin) if shape else placement(surface.vertices)
     return MeshResult(
         model=model._replace(vertices=(model.vertices - origin) * scale),
         scale=scale,
@@ -266,13 +273,6 @@ def _coloured(surface: Surface, atlas: Atlas | None, size: int) -> Model:
     picture = texture.bake(field, vertices, normals, atlas, size)
     vertices, normals, colours = (x[atlas.source] for x in (vertices, normals, colours))
     return Model(vertices, atlas.faces, normals, colours, atlas.uv, picture)
-
-
-def placement(vertices: Float[np.ndarray, "n 3"]) -> tuple[float, Float[np.ndarray, "3"]]:
-    """(scale, origin) that give the longest side length 1 and put the base's middle at 0."""
-    low, high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
-    middle = (low + high) / 2
-    return float(1 / (high - low).max()), np.array([middle[0], low[1], middle[2]])
 
 
 def mesh_views(

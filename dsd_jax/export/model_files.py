@@ -45,6 +45,13 @@ class Model(NamedTuple):
     texture: UInt8[np.ndarray, "h w 3"] | None = None
 
 
+def placement(vertices: Float[np.ndarray, "n 3"]) -> tuple[float, Float[np.ndarray, "3"]]:
+    """(scale, origin) that give the longest side length 1 and put the base's middle at 0."""
+    low, high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
+    middle = (low + high) / 2
+    return float(1 / (high - low).max()), np.array([middle[0], low[1], middle[2]])
+
+
 def save_model(folder: str | Path, model: Model, formats: Sequence[str] = ("glb",)) -> list[Path]:
     """Write mesh.glb and so on into `folder`, each atomically; returns what was written.
 

@@ -1,5 +1,7 @@
 """An optimised object on disk: field.safetensors, and field.json that says how to read it.
 
+Where its shape was given, that is in shape.npz beside them.
+
 scene = load_scene("runs/a-house-1a2b3c4d/seed_0003")
 density, albedo = scene.field_fn(points)
 """
@@ -7,7 +9,7 @@ density, albedo = scene.field_fn(points)
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ import jax
 
 from dsd_jax import __version__
 from dsd_jax.fields.base import Field, completed, uncompleted
+from dsd_jax.fields.given import GivenField, GivenShape
 from dsd_jax.fields.radiance import HashGridField
 from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.files import plain, write_json
@@ -23,10 +26,15 @@ from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.volume import Rendering
 
-_WEIGHTS, _DESCRIPTION = "field.safetensors", "field.json"
+_WEIGHTS, _DESCRIPTION, _SHAPE = "field.safetensors", "field.json", "shape.npz"
 
 # The fields that are read without being given, by what field.json calls their kind.
-KINDS: dict[str, type[Field]] = {"hash_grid": HashGridField, "surface": SurfaceField}
+KINDS: dict[str, type[Field]] = {
+    "hash_grid": HashGridField,
+    "surface": SurfaceField,
+    "given": GivenField,
+}
+_WRAPPERS = ("surface", "given")
 
 
 class SavedScene(NamedTuple):
@@ -35,11 +43,13 @@ class SavedScene(NamedTuple):
     Attributes:
         params: float32 arrays, {"field": ..., "background": ...}.
         stage: what `Field.stage` gave with `final`, in Python's floats; None means all of it.
+        shape: that a `GivenField` holds.
     """
 
     scene: Scene
     params: dict[str, Any]
     stage: Any = None
+    shape: GivenShape | None = None
 
     def field_fn(self, points: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Points [n, 3] in the unit ball -> density [n], features [n, f], first the albedo."""
@@ -59,7 +69,11 @@ def save_scene(folder: str | Path, saved: SavedScene) -> None:
         "background": saved.scene.background,
         "stage": None if stage is None else named_leaves(stage),
     }
-    save_tree(Path(folder) / _WEIGHTS, {**saved.params})
+    params = saved.params
+    if saved.shape is not None:
+        params = {**params, "field": _without_shape(params["field"])}
+        saved.shape.save(Path(folder) / _SHAPE)
+    save_tree(Path(folder) / _WEIGHTS, {**params})
     write_json(Path(folder) / _DESCRIPTION, description)
 
 
@@ -80,9 +94,19 @@ def load_scene(folder: str | Path, field: Any = None) -> SavedScene:
     with _reading(path):
         scene = Scene(field, described["background"])
         stage = _restored(scene.field, described["stage"])
-    like = jax.eval_shape(scene.init, jax.random.key(0))
+    like, own, shape = jax.eval_shape(scene.init, jax.random.key(0)), scene.field, None
+    if isinstance(own, GivenField):
+        shape = GivenShape.load(Path(folder) / _SHAPE, own.cells)
+        like = {**like, "field": _without_shape(like["field"])}
     params = load_tree(Path(folder) / _WEIGHTS, like)
-    return SavedScene(scene, params, stage)
+    if isinstance(own, GivenField) and shape is not None:
+        params = {**params, "field": own.holding(params["field"], shape.distance)}
+    return SavedScene(scene, params, stage, shape)
+
+
+def _without_shape(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a `GivenField` but for its distance."""
+    return {name: own for name, own in params.items() if name != "distance"}
 
 
 def describe_field(field: Field) -> dict[str, Any]:
@@ -92,7 +116,7 @@ def describe_field(field: Field) -> dict[str, Any]:
     for part in dataclasses.fields(own) if dataclasses.is_dataclass(own) else ():
         value = getattr(own, part.name)
         with contextlib.suppress(TypeError):  # what has no place in JSON
-            wrapped = isinstance(own, SurfaceField) and part.name == "base"
+            wrapped = bool({*known} & {*_WRAPPERS}) and part.name == "base"
             numbers[part.name] = describe_field(value) if wrapped else plain(value)
     kind = known[0] if known else f"{type(own).__module__}:{type(own).__qualname__}"
     return {"kind": kind, "field": numbers}
@@ -124,10 +148,15 @@ def _known(path: Path, described: dict[str, Any]) -> Field:
     if ":" in str(kind):
         raise ValueError(f"{path} is of a {kind}, which must be given: load_scene(folder, field)")
     with _reading(path):
-        numbers: dict[str, Any] = dict(described["field"])
-        if kind == "surface":
-            numbers["base"] = _known(path, numbers["base"])
-        return KINDS[str(kind)](**numbers)
+        return field_like(str(kind), described["field"])
+
+
+def field_like(kind: str, numbers: Mapping[str, Any]) -> Field:
+    """The field of `KINDS` that `describe_field` described. Raises KeyError, TypeError."""
+    given = dict(numbers)
+    if kind in _WRAPPERS:
+        given["base"] = field_like(given["base"]["kind"], given["base"]["field"])
+    return KINDS[kind](**given)
 
 
 def _same(path: Path, described: dict[str, Any], field: Any) -> Field:

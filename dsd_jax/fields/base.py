@@ -65,7 +65,7 @@ class Field(Protocol):
         ...
 
     def parameter_groups(self, params: Any) -> Any:
-        """Which learning rate each leaf has, "grid" or "mlp": a pytree like params."""
+        """Which learning rate each leaf has, "grid", "mlp" or, for none, "fixed": like params."""
         return jax.tree.map(lambda _: "grid", params)
 
     def stage(self, progress: Any, final: bool = False) -> Any:

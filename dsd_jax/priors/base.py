@@ -49,13 +49,15 @@ class Picture(NamedTuple):
 
     Attributes:
         rgb: in [0, 1], on white.
-        elevation: [] radians, of the camera that took it, which stands at azimuth 0.
+        elevation: [] radians, of the camera that took it.
         opacity: where the object is; a prior that `sees_opacity` needs it.
+        azimuth: [] radians, of that camera; of the first of several pictures 0.
     """
 
     rgb: Float[Array, "s s 3"]
     elevation: Float[Array, ""]
     opacity: Float[Array, "s s"] | None = None
+    azimuth: Any = 0.0
 
 
 class Defaults(Protocol):
@@ -78,6 +80,11 @@ class Defaults(Protocol):
 
         Their colours are those before the background, as without it.
         """
+        return False
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether `Prior.condition` takes a list of pictures of one object, too."""
         return False
 
     @property
@@ -164,6 +171,8 @@ class Prior(Defaults, Protocol):
         view_prompts: ViewWords = "perp-neg",
     ) -> Any:
         """What a run's denoisers are told, a pytree; not jittable.
+
+        A prior that `takes_pictures` may be told a list of them.
 
         Raises ValueError, in one line, for a prompt where it takes a picture, or the reverse.
         """

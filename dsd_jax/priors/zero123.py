@@ -38,6 +38,7 @@ from dsd_jax.models.zero123 import (
 )
 from dsd_jax.priors import latent
 from dsd_jax.priors.base import Defaults, Picture, Viewpoint, ViewWords
+from dsd_jax.priors.image_conditioning import ImageConditioning, stacked
 from dsd_jax.schedule import NoiseSchedule
 
 
@@ -52,21 +53,6 @@ class View(NamedTuple):
     elevation: Any
     azimuth: Any
     distance: Any
-
-
-@struct.dataclass
-class ImageConditioning:
-    """What an image tells the prior.
-
-    Attributes:
-        embedding: [l, d] of CLIP's vision encoder, before the projection.
-        latent: [h, w, c], not scaled.
-        elevation: [] radians, of the camera that took it.
-    """
-
-    embedding: Float[Array, "l d"]
-    latent: Float[Array, "h w c"]
-    elevation: Any = 0.0
 
 
 def pose_vector(delta_polar, delta_azimuth, last) -> Float[Array, "*n 4"]:
@@ -130,6 +116,11 @@ class Prior(Defaults):
         return latent.sees_opacity(self.networks.vae)
 
     @property
+    def takes_pictures(self) -> bool:
+        """Several images, too."""
+        return True
+
+    @property
     def depends_on_elevation(self) -> bool:
         """Whether it is told from what elevation the image was taken, beside the move."""
         return self.pose_kind == "elevation"
@@ -144,7 +135,7 @@ class Prior(Defaults):
 
     def condition(
         self,
-        told: str | Picture,
+        told: str | Picture | list[Picture],
         *,
         negative_prompt: str = "",
         view_prompts: ViewWords = "perp-neg",
@@ -152,11 +143,13 @@ class Prior(Defaults):
         """What the prior is to know of a picture; compiled once for all of one size.
 
         Args:
-            told: the picture.
+            told: the picture, or several, of which the nearest tells of each view.
             negative_prompt, view_prompts: of priors that read prompts; without effect.
 
         Raises ValueError for a prompt, or where it needs the picture's opacity.
         """
+        if isinstance(told, list):
+            return stacked([self.condition(one) for one in told], [one.azimuth for one in told])
         if not isinstance(told, Picture):
             raise ValueError(
                 f"{self.folder} is of the Zero-1-to-3 family, which takes an image and not a prompt"
@@ -223,7 +216,8 @@ class Prior(Defaults):
     ) -> DenoiserAt:
         """Guidance scale -> denoiser of [h, w, c], a view of the object of an image.
 
-        The image's camera stands at azimuth 0 and as far away as the view's.
+        The image's camera stands at azimuth 0 and as far away as the view's; of several images the
+        nearest one tells of the view.
 
         Args:
             params: weights.
@@ -231,7 +225,11 @@ class Prior(Defaults):
             viewpoints: of one view.
         """
         target = View(viewpoints.elevation, viewpoints.azimuth, 0.0)
-        source = View(condition.elevation, 0.0, 0.0)
+        azimuth = 0.0
+        if condition.azimuth is not None:
+            condition = condition.nearest(viewpoints.azimuth)
+            azimuth = condition.azimuth
+        source = View(condition.elevation, azimuth, 0.0)
         return self.denoiser_at_pose(params, condition, self.pose(target, source))
 
     def denoiser_at_pose(

@@ -37,6 +37,8 @@ class InputPicture(NamedTuple):
         doubts: what a user should know about the picture and what belongs to it, one phrase each.
         name: of the file.
         elevation_deg: of the camera above the horizon; None where the prior is to estimate it.
+        azimuth_deg: of the camera; of several pictures only the differences matter.
+        others: more pictures of the same object, see `together`.
     """
 
     rgb: Float[np.ndarray, "s s 3"]
@@ -46,6 +48,8 @@ class InputPicture(NamedTuple):
     doubts: list[str]
     name: str = "picture"
     elevation_deg: float | None = None
+    azimuth_deg: float = 0.0
+    others: tuple["InputPicture", ...] = ()
 
 
 def read_picture(

@@ -64,7 +64,9 @@ def _of_view(prior: Prior, recipe: Recipe, shared: Shared, seen: Seen, ode, key,
         t_range=(recipe.optimise.t_max, recipe.optimise.t_min),
     )
     if shared.reference is not None:
-        given = given._replace(least_eta=recipe.reference.visible_eta * visible(place))
+        given = given._replace(
+            least_eta=recipe.reference.visible_eta * visible(place, shared.others)
+        )
     if shared.negative is not None:
         given = given._replace(negative=prior.prediction_at(weights, shared.negative, place))
     if seen.method is not None:

@@ -7,13 +7,14 @@
     authors    what the authors' configuration says, for Stable Diffusion (arXiv 2412.06780)
 
 How long each takes stands in experiments/README.md. `of_picture` makes of a recipe for a prompt one
-for a picture.
+for a picture, `of_shape` one for colours on a given shape.
 """
 
 import dataclasses
 import math
 
 from dsd_jax.distillation import DSD
+from dsd_jax.fields.given import CELLS, GivenField
 from dsd_jax.fields.radiance import HashGridField
 from dsd_jax.recipe.fitting_parts import OptimiseSettings, RegulariseSettings
 from dsd_jax.recipe.parts import OdeSettings, RenderSettings, ResultSettings
@@ -92,6 +93,12 @@ authors = Recipe(
     results=ResultSettings(final_samples=256),
 )
 
+# Regularisers of matter.
+_SHAPING = (
+    "sparsity", "convexity", "opaque", "z_variance", "distortion", "entropy", "normal_smoothness",
+    "orientation", "keep_in_ball",
+)  # fmt: skip
+
 PRESETS: dict[str, Recipe] = {
     "draft": draft,
     "quick": quick,
@@ -121,6 +128,21 @@ def of_picture(recipe: Recipe, fov_deg: float | None = None) -> Recipe:
         values["method.eta"] = 0.0
     recipe = changed(recipe, **values)
     return recipe if fov_deg is None else framed(recipe, fov_deg)
+
+
+def of_shape(recipe: Recipe, cells: int = CELLS) -> Recipe:
+    """The recipe for colours on a shape that is given on a grid of cells, see `fields.given`.
+
+    Without what asks for another shape, and without light, which would tell nothing of colours.
+    """
+    if isinstance(recipe.field, GivenField):
+        return recipe
+    recipe = changed(
+        recipe, **{"refine.shape": "density", "refine.fit_opaque": 0.0, "render.shading_from": 1.0}
+    )
+    shaped = dict.fromkeys(_SHAPING, 0.0)
+    weights = dataclasses.replace(recipe.regularise, **shaped)
+    return dataclasses.replace(recipe, field=GivenField(recipe.field, cells), regularise=weights)
 
 
 def framed(recipe: Recipe, fov_deg: float) -> Recipe:

@@ -15,9 +15,12 @@ from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.volume import Rendering
 
 
-def camera_of(elevation: Float[Array, ""], cameras: CameraSettings) -> Camera:
-    """The camera that took the picture, in the run's framing: at azimuth 0."""
-    return viewpoint_at(jnp.zeros_like(elevation), elevation, cameras)[1]
+def camera_of(
+    elevation: Float[Array, ""], cameras: CameraSettings, azimuth: Float[Array, ""] | None = None
+) -> Camera:
+    """The camera that took a picture, in the run's framing: the first one's at azimuth 0."""
+    azimuth = jnp.zeros_like(elevation) if azimuth is None else azimuth
+    return viewpoint_at(azimuth, elevation, cameras)[1]
 
 
 def distance(

@@ -11,7 +11,7 @@ and t0 falls from round to round. Where the targets' noise comes from decides ho
 objects stay: it is the noise of the seed's ODE at t0, mixed with a growing share of fresh noise,
 so that views which disagree are mended in the end.
 
-Letters: g groups, v views of a group, m = g v views (and the picture's, where there is one), s side
+Letters: g groups, v views of a group, m = g v views (and pictures', where there are any), s side
 of a target, r rays.
 """
 
@@ -76,8 +76,8 @@ def make_step(recipe: Recipe) -> Callable[[State, Shared], tuple[State, dict[str
     """A step of the fit of one seed: (state, shared) -> (state, metrics [] each)."""
 
     def step(state: State, shared: Shared) -> tuple[State, dict[str, Array]]:
-        pictured = shared.reference is not None
-        objective = partial(_loss, recipe, state, jax.random.fold_in(_key(state), 1), pictured)
+        key, pictures = jax.random.fold_in(_key(state), 1), shared.pictures
+        objective = partial(_loss, recipe, state, key, pictures)
         (loss, opacity), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         updates, opt_state = optimiser(recipe).update(grads, state.opt_state, state.params)
         metrics = {"loss": loss, "opacity": opacity, "grad_norm": optax.global_norm(grads)}
@@ -102,7 +102,7 @@ def make_refresh(recipe: Recipe) -> Callable[[State], State]:
     return refresh
 
 
-def _loss(recipe: Recipe, state: State, key, pictured: bool, params) -> tuple[Array, Array]:
+def _loss(recipe: Recipe, state: State, key, pictures: int, params) -> tuple[Array, Array]:
     """Charbonnier distance of r random rays to the targets, and a little entropy of opacity.
 
     Where targets tell opacity, it counts like a colour. And the field's own penalty, where the
@@ -111,11 +111,11 @@ def _loss(recipe: Recipe, state: State, key, pictured: bool, params) -> tuple[Ar
     refine, targets, scene = recipe.refine, state.targets, recipe.scene_of(True)
     keys = jax.random.split(key, 4)
     m, s = targets.rgba.shape[:2]
-    pixel = _pixels(keys[0], targets, m - pictured, refine)
+    pixel = _pixels(keys[0], targets, m - pictures, refine)
     view, row, column = pixel // (s * s), pixel // s % s, pixel % s
-    if pictured:
+    if pictures:
         of_picture = jax.random.uniform(keys[2], view.shape) < refine.picture_share
-        view = jnp.where(of_picture, m - 1, view)
+        view = jnp.where(of_picture, m - 1 - _any_of(keys[2], pictures, view.shape), view)
     _, cameras = viewpoint_at(targets.azimuth, targets.elevation, recipe.camera)
     origins, directions = pixel_rays(cameras, view, row, column, s)
     rendering = scene.render_rays(
@@ -134,6 +134,11 @@ def _loss(recipe: Recipe, state: State, key, pictured: bool, params) -> tuple[Ar
     points = _points(keys[3], origins, directions, rendering.distances)
     own = scene.field.penalty(params["field"], points)
     return distance + refine.fit_opaque * entropy + own, jnp.mean(rendering.opacity)
+
+
+def _any_of(key, count: int, shape: tuple[int, ...]):
+    """Random numbers below `count`."""
+    return 0 if count == 1 else jax.random.randint(jax.random.fold_in(key, 1), shape, 0, count)
 
 
 def _charbonnier(apart: Array) -> Array:

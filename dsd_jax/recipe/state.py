@@ -21,6 +21,8 @@ from dsd_jax.rendering import occupancy
 # Numbers folded into a seed's key beside its steps 0, 1, 2, ...: far above any step.
 _NOISE, _PARAMS, _METHOD = 2**32 - 1, 2**32 - 2, 2**32 - 3
 GROUPS = ("grid", "mlp", "background")
+# Of parameters that no step changes.
+FIXED = "fixed"
 
 
 @struct.dataclass
@@ -90,15 +92,20 @@ def init_state(
     recipe: Recipe,
     method: Callable[[jax.Array], Any] = lambda key: None,
     targets: Any = None,
+    shape: Float[Array, "g g g"] | None = None,
 ) -> State:
     """The state of one seed before its first step; vmap over seeds for several.
 
     Args:
         method: key -> what the method trains, see `method_step.initial`.
         targets: place of what the refinement fits to, see `targets.no_targets`.
+        shape: distance of the shape that a recipe `presets.of_shape` keeps.
     """
     seed = jnp.asarray(seed, jnp.uint32)
     params = recipe.scene.init(jax.random.fold_in(jax.random.key(seed), _PARAMS))
+    if shape is not None:
+        field: Any = recipe.field
+        params["field"] = field.holding(params["field"], shape)
     return State(
         seed=seed,
         step=jnp.zeros((), jnp.int32),
@@ -137,6 +144,7 @@ def grouped_adam(
         return optax.adam(schedule, numbers.beta1, numbers.beta2, numbers.adam_eps)
 
     each: dict[Hashable, optax.GradientTransformation] = {n: adam(r) for n, r in rates.items()}
+    each[FIXED] = optax.set_to_zero()
     return optax.multi_transform(each, lambda params: _groups(recipe.scene.field, params))
 
 

@@ -73,7 +73,7 @@ def _step(prior: Prior, recipe: Recipe, state: State, shared: Shared) -> tuple[S
         p = annealing.progress(state.step, recipe)
         penalty, terms = penalties(renderings, camera, p, recipe.regularise)
         if shared.reference is not None:
-            distance, parts = _as_pictured(recipe, params, state, shared.reference, keys[2])
+            distance, parts = _as_pictured(recipe, params, state, shared, keys[2])
             penalty, terms = penalty + distance, terms | parts
         return (as_seen(prior, renderings), penalty), (terms, renderings)
 
@@ -143,16 +143,35 @@ def penalties(
     return total, terms
 
 
-def _as_pictured(recipe: Recipe, params, state: State, picture: Reference, key):
-    """How far the reference view is from the picture, see `reference.distance`."""
-    camera = reference.camera_of(picture.elevation, recipe.camera)
-    normals = analytic_normals if picture.normal is not None else None
+def _as_pictured(recipe: Recipe, params, state: State, shared: Shared, key):
+    """How far the reference views are from the pictures, in all, and each term's mean over them."""
     key = jax.random.fold_in(key, recipe.camera.views + 1)
+    assert shared.reference is not None
+    distance, parts = _from_picture(recipe, params, state, None, shared.reference, key)
+    found = [parts]
+    for index, (azimuth, picture) in enumerate(shared.others):
+        own = jax.random.fold_in(key, index)
+        more, parts = _from_picture(recipe, params, state, azimuth, picture, own)
+        distance, found = distance + more, [*found, parts]
+    return distance, parts if len(found) == 1 else _means(found)
+
+
+def _from_picture(recipe: Recipe, params, state: State, azimuth, picture: Reference, key):
+    """How far one reference view is from its picture, see `reference.distance`."""
+    camera = reference.camera_of(picture.elevation, recipe.camera, azimuth)
+    normals = analytic_normals if picture.normal is not None else None
     picture, offset = reference.part_of(picture, recipe.render.resolution, key)
     views = jax.tree.map(lambda leaf: leaf[None], camera)
     rendering = _render(recipe, params, state, views, None, key, normals, offset)
     rendering = jax.tree.map(lambda leaf: leaf[0], rendering)
     return reference.distance(rendering, picture, camera, recipe.reference)
+
+
+def _means(found: list[Logs]) -> Logs:
+    """Of each term over those who have it."""
+    names = {name for one in found for name in one}
+    each = {name: [one[name] for one in found if name in one] for name in names}
+    return {name: sum(values[1:], values[0]) / len(values) for name, values in each.items()}
 
 
 def _light(key: jax.Array, camera: Camera, step, recipe: Recipe) -> PointLight | None:

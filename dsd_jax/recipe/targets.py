@@ -4,12 +4,13 @@ For some groups of views: render, encode, add noise up to t0, follow the guided 
 sample (DDIM, the views of a group together), decode. The noise is that of the seed's ODE at t0,
 mixed with a share of fresh noise; see `refine`.
 
-Letters: g groups, v views of a group, m = g v views (and the picture's, where there is one), s side
-of a target.
+Letters: g groups, v views of a group, m = g v views (and those of pictures, where there are any), s
+side of a target.
 """
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,11 +61,11 @@ class Targets:
     elevation: Float[Array, " m"]
 
 
-def no_targets(prior: Prior, recipe: Recipe, pictured: bool) -> Targets | None:
+def no_targets(prior: Prior, recipe: Recipe, pictures: int) -> Targets | None:
     """The place of targets in a state before the first round; None where nothing is refined."""
     if not recipe.refine.rounds:
         return None
-    m, s = recipe.refine.groups * recipe.refine.group_views + pictured, prior.image_size
+    m, s = recipe.refine.groups * recipe.refine.group_views + pictures, prior.image_size
     rgba, worth = jnp.zeros((m, s, s, 4), jnp.uint8), jnp.zeros((m, s, s), bool)
     return Targets(rgba, jnp.zeros(m, bool), worth, jnp.zeros(m), jnp.zeros(m))
 
@@ -97,7 +98,11 @@ def make_targets(prior: Prior, recipe: Recipe, shared: Shared, state: State, key
 
     found = jax.lax.map(group, (jnp.arange(refine.groups), keys))
     found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
-    return found if shared.reference is None else _with_picture(found, shared.reference)
+    if shared.reference is not None:
+        found = _with_picture(found, shared.reference)
+    for azimuth, picture in shared.others:
+        found = _with_picture(found, picture, azimuth)
+    return found
 
 
 def stage_of(recipe: Recipe, state: State):
@@ -179,7 +184,7 @@ def _noise(prior, recipe: Recipe, shared: Shared, state: State, noise, key, plac
     """
     share = fresh_share(t0, recipe.refine, prior.schedule)
     if shared.reference is not None:
-        share = jnp.maximum(share, recipe.reference.visible_eta * visible(place))
+        share = jnp.maximum(share, recipe.reference.visible_eta * visible(place, shared.others))
     fresh = jnp.broadcast_to(jax.random.normal(key, noise.shape[-3:]), noise.shape)
     if recipe.refine.noise == "fresh":
         return fresh
@@ -205,15 +210,15 @@ def _kept_serves(prior: Prior, recipe: Recipe) -> bool:
     return recipe.keeps_ode and like and not kept_ode.own_noises(prior, recipe)
 
 
-def _with_picture(targets: Targets, picture: Reference) -> Targets:
-    """The targets, and the picture that the object is made of as the last one."""
+def _with_picture(targets: Targets, picture: Reference, azimuth: Any = 0.0) -> Targets:
+    """The targets, and a picture that the object is made of as the last one."""
     size = targets.rgba.shape[1:3]
     rgba = jnp.concatenate([picture.rgb, picture.mask[..., None]], -1)
     return Targets(
         jnp.concatenate([targets.rgba, _bytes(resized(rgba, size))[None]]),
         jnp.append(targets.told, True),
         jnp.concatenate([targets.worth, jnp.ones((1, *size), bool)]),
-        jnp.append(targets.azimuth, 0.0),
+        jnp.append(targets.azimuth, azimuth),
         jnp.append(targets.elevation, picture.elevation),
     )
 

@@ -44,6 +44,18 @@ class Reference(NamedTuple):
         return round(math.degrees(float(self.elevation)), 4)
 
 
+class Other(NamedTuple):
+    """Another picture of the same object.
+
+    Attributes:
+        azimuth: [] of its camera, as seen from the first picture's.
+        picture: what it says.
+    """
+
+    azimuth: Float[Array, ""]
+    picture: Reference
+
+
 class Shared(NamedTuple):
     """What all seeds share: never copied per seed, never a constant of the compiled program.
 
@@ -52,12 +64,19 @@ class Shared(NamedTuple):
         condition: what the prior was told, of its own `condition`.
         negative: the same of the method's `bad_prompt`, where it has one.
         reference: where the run has a picture.
+        others: pictures of the same object.
     """
 
     prior: Any
     condition: Any
     negative: Any = None
     reference: Reference | None = None
+    others: tuple[Other, ...] = ()
+
+    @property
+    def pictures(self) -> int:
+        """How many there are."""
+        return (self.reference is not None) + len(self.others)
 
 
 def as_seen(prior: Prior, rendering: Rendering) -> Float[Array, "*v h w k"]:
@@ -91,12 +110,15 @@ def viewpoint_at(azimuth, elevation, cameras: CameraSettings) -> tuple[Viewpoint
     return Viewpoint(azimuth, elevation, camera.camera_to_world), camera
 
 
-def visible(viewpoint: Viewpoint) -> Float[Array, "*views"]:
-    """How much a view shows of what a picture from azimuth 0 shows.
+def visible(viewpoint: Viewpoint, others: tuple[Other, ...] = ()) -> Float[Array, "*views"]:
+    """How much a view shows of what a picture from azimuth 0 shows, or one of others.
 
     1 up to VISIBLE_DEG from it, from there falling linearly to 0 where most is hidden.
     """
-    apart_deg = jnp.rad2deg(angle_from_front(viewpoint.azimuth))
+    apart = angle_from_front(viewpoint.azimuth)
+    for other in others:
+        apart = jnp.minimum(apart, angle_from_front(viewpoint.azimuth - other.azimuth))
+    apart_deg = jnp.rad2deg(apart)
     return jnp.clip((UNSEEN_DEG - apart_deg) / (UNSEEN_DEG - VISIBLE_DEG), 0.0, 1.0)
 
 

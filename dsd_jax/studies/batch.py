@@ -79,8 +79,8 @@ def make_all(
         opacity: whether views get it as a fourth channel.
         look: what to keep of their meshes.
     """
-    task, pictured = tasks[0], tasks[0].reference is not None
-    needs = memory.needs(task.prior, task.recipe, task.condition, pictured)
+    task, pictures = tasks[0], tasks[0].shared.pictures
+    needs = memory.needs(task.prior, task.recipe, task.condition, pictures)
     devices = jax.local_device_count()
     room = memory.on_each(memory.bytes_available(), devices, task.recipe) - needs.kernels
     fit = room // needs.per_seed * devices

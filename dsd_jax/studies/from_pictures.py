@@ -25,6 +25,7 @@ from dsd_jax.rendering.scene import GREY, PLAIN, WHITE
 from dsd_jax.studies import batch, meshes
 
 REFERENCE = "sds"
+_BEHIND = judge.AZIMUTHS_DEG.index(180.0)
 COLUMNS = {"reference_psnr": ".1f", "reference_iou": ".3f", "psnr_mean": ".1f", "psnr_best": ".1f",
            "iou_mean": ".3f", "iou_best": ".3f", "perceptual_mean": ".3f", "perceptual_best": ".3f",
            "chamfer_mean": ".4f", "chamfer_best": ".4f", "visible": ".3f", "hidden": ".3f",
@@ -53,6 +54,7 @@ class FromPictures(NamedTuple):
         recipes: {method: recipe}.
         names: of the objects that are to be there, as their files are called.
         mesh: whether to keep points of the objects' meshes too.
+        behind: whether the view from behind is given, too.
     """
 
     out: Path
@@ -61,6 +63,7 @@ class FromPictures(NamedTuple):
     seeds: list[int]
     prior: Prior
     mesh: bool = True
+    behind: bool = False
 
 
 def result(study: FromPictures, method: str, name: str) -> Path:
@@ -68,16 +71,20 @@ def result(study: FromPictures, method: str, name: str) -> Path:
     return study.out / method / f"{name}.npz"
 
 
-def task_of(prior: Prior, rgba: UInt8[np.ndarray, "h w 4"], recipe: Recipe, name: str) -> Task:
-    """The task of a picture that was drawn from the judge's elevation, premultiplied alpha.
+def task_of(prior: Prior, views: Truth, recipe: Recipe, name: str, behind: bool = False) -> Task:
+    """The task of the first of an object's views and, with `behind`, of that from behind.
 
     Raises ValueError as `engine.task.make_task`.
     """
-    rgb = over(rgba, PLAIN.get(recipe.render.background, WHITE))
-    mask = rgba[..., 3] / np.float32(255)
-    return make_task(
-        prior, InputPicture(rgb, mask, None, None, [], name, judge.ELEVATION_DEG), recipe
-    )
+    level = PLAIN.get(recipe.render.background, WHITE)
+
+    def picture(index: int) -> InputPicture:
+        rgba, at_deg = views[index], judge.AZIMUTHS_DEG[index]
+        rgb, mask = over(rgba, level), rgba[..., 3] / np.float32(255)
+        return InputPicture(rgb, mask, None, None, [], name, judge.ELEVATION_DEG, at_deg)
+
+    others = (picture(_BEHIND),) if behind else ()
+    return make_task(prior, picture(0)._replace(others=others), recipe)
 
 
 def make(study: FromPictures, truth: Mapping[str, Truth]) -> None:
@@ -86,7 +93,7 @@ def make(study: FromPictures, truth: Mapping[str, Truth]) -> None:
         missing = [name for name in study.names if not batch.is_kept(result(study, method, name))]
         if not missing:
             continue
-        tasks = [task_of(study.prior, truth[name][0], recipe, name) for name in missing]
+        tasks = [task_of(study.prior, truth[name], recipe, name, study.behind) for name in missing]
         look = meshes.with_points if study.mesh else None
         made = batch.make_all(tasks, study.seeds, opacity=True, look=look)
         for name, objects in zip(missing, made, strict=True):

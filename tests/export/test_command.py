@@ -11,7 +11,7 @@ from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.command import command_line, seeds_text
 from dsd_jax.files import plain
-from dsd_jax.recipe.presets import quick, standard
+from dsd_jax.recipe.presets import of_shape, quick, standard
 from dsd_jax.recipe.recipe import changed, with_method
 
 
@@ -66,7 +66,7 @@ def test_a_picture_s_command():
         "--method dsd --prior toybox-1to3 --preset quick --precision float32 --reference.mask 7.0"
     )
     args, found = single_view.parse(shlex.split(command)[2:])
-    assert args.image == Path("/there/my chair.png") and found == recipe
+    assert args.image == (Path("/there/my chair.png"),) and found == recipe
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,40 @@ def test_a_picture_s_command_runs_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     again, found = single_view.parse(flags)
     assert found == recipe and not again.recentre
-    assert again.image is not None and again.image.is_file()
-    assert again.mask is not None and again.mask.is_file() and again.depth is None
-    assert single_view.elevation_of(again.elevation_deg) == config["elevation_deg"]
+    assert [file.is_file() for file in (*again.image, *again.mask)] == [True, True]
+    assert again.depth is None
+    assert [*map(single_view.elevation_of, again.elevation_deg)] == [config["elevation_deg"]]
+
+
+def test_the_command_of_several_pictures(tmp_path):
+    """Each with its azimuth, in their order."""
+    for name in ("front.png", "back.png"):
+        (tmp_path / name).write_bytes(b"")
+    pictures = [word for name, angle in (("front", "0"), ("back", "-180.5")) for word in (
+        "--image", str(tmp_path / f"{name}.png"), f"--image-azimuth={angle}")]  # fmt: skip
+    args, recipe = single_view.parse(["--preset", "quick", *pictures])
+    config = {
+        "image": "front.png", "elevation_deg": 12.0, "elevations_deg": [None], "seeds": [0],
+        "method": "dsd", "preset": "quick", "prior": "toybox-1to3",
+        "recipe": recipe_config(recipe), "given": plain(single_view.given(args)),
+    }  # fmt: skip
+    again, found = single_view.parse(shlex.split(command_line(config))[2:])
+    assert found == recipe and again.image == args.image and len(again.image) == 2
+    assert again.image_azimuth == (0.0, -180.5) and again.elevation_deg == ("12",)
+
+
+def test_the_command_of_a_given_shape(tmp_path):
+    """It names the mesh; the recipe's own numbers are those that were typed."""
+    recipe = changed(quick, levels=4)
+    config = {
+        "prompt": "a chair", "mesh": "c.glb", "shape": "12", "seeds": [0], "preset": "quick",
+        "method": "dsd", "recipe": recipe_config(of_shape(recipe)),
+        "given": {"retexture": "/there/c.glb", "up": "z", "turn_deg": -90.0},
+    }  # fmt: skip
+    args, found = text3d.parse(shlex.split(command_line(json.loads(json.dumps(config))))[2:])
+    assert str(args.retexture) == "/there/c.glb" and (args.up, args.turn_deg) == ("z", -90.0)
+    assert of_shape(found) == of_shape(recipe)
+    assert command_line(config | {"given": {}}) == ""
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,27 @@ def test_the_prior_is_told_the_way_from_the_picture_s_camera(prior, kind, last):
     assert echo.tells_apart(told) == "cameras" and echo.samples_per_prediction(told) == 2
 
 
+def test_of_several_images_the_nearest_tells_of_a_view(prior, image):
+    """From 0 and 180 degrees, the second 30 degrees high: a view at 150 is 30 before that."""
+
+    class Echo(Prior):
+        def denoiser_at_pose(self, params, image, pose):
+            return image, pose
+
+    told = prior.condition([Picture(image, 0.1), Picture(1 - image, 0.5, None, jnp.pi)])
+    front, back = prior.condition(Picture(image, 0.1)), prior.condition(Picture(1 - image, 0.5))
+    echo = Echo(None, prior.schedule, prior.networks, prior.folder, "distance")
+    for at_deg, nearest, turned_deg in ((20.0, front, 20.0), (150.0, back, -30.0)):
+        place = Viewpoint(jnp.deg2rad(at_deg), jnp.asarray(0.2), jnp.eye(4))
+        seen, pose = jax.jit(lambda place: echo.denoiser_at(None, told, place))(place)
+        np.testing.assert_array_equal(seen.latent, nearest.latent)
+        np.testing.assert_array_equal(seen.embedding, nearest.embedding)
+        turned = np.deg2rad(turned_deg)
+        expected = [nearest.elevation - 0.2, np.sin(turned), np.cos(turned), 0]
+        np.testing.assert_allclose(pose, expected, atol=1e-6)
+    assert prior.takes_pictures
+
+
 def test_steps_need_no_image_encoder(prior):
     assert prior.for_steps().params.keys() == {"unet", "vae", "cc_projection"}
 

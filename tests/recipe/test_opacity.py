@@ -55,7 +55,7 @@ def test_a_step_makes_an_object_as_solid_as_the_prior_wants_it(recipe):
 
 def test_targets_tell_opacity(recipe):
     task = make_task(Seen(), "a clear red thing", recipe)
-    targets = no_targets(task.prior, recipe, False)
+    targets = no_targets(task.prior, recipe, 0)
     state = init_state(3, task.prior.latent_shape, recipe, targets=targets)
     state = dataclasses.replace(state, step=jnp.asarray(recipe.steps))
     found = jax.jit(refine.make_prepare(task.prior, recipe))(state, task.shared).targets

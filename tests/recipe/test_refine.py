@@ -78,7 +78,7 @@ def test_t0_falls_evenly_and_fresh_noise_grows():
 
 def test_without_rounds_a_state_has_no_targets(recipe):
     none = changed(recipe, rounds=0)
-    assert round_targets.no_targets(completed(Flat()), none, False) is None
+    assert round_targets.no_targets(completed(Flat()), none, 0) is None
     assert none.total_steps == STEPS and recipe.total_steps == STEPS + ROUNDS * FIT
 
 
@@ -112,7 +112,7 @@ def test_single_rays_are_those_of_pictures():
 def test_targets_are_clean_pictures_of_the_prompt(task, recipe, noise):
     """The prior knows red pictures alone, flat but for a small variance."""
     recipe, prior = changed(recipe, noise=noise), task.prior
-    targets = round_targets.no_targets(prior, recipe, False)
+    targets = round_targets.no_targets(prior, recipe, 0)
     state = init_state(3, prior.latent_shape, recipe, targets=targets)
     state = dataclasses.replace(state, step=jnp.asarray(STEPS))
     after = jax.jit(refine.make_prepare(prior, recipe))(state, task.shared)
@@ -134,7 +134,7 @@ def test_the_optimiser_starts_anew_and_a_plain_field_stays_as_it_is(recipe, unbr
 
 
 def test_the_object_comes_nearer_to_its_targets(task, recipe):
-    prior, targets = task.prior, round_targets.no_targets(task.prior, recipe, False)
+    prior, targets = task.prior, round_targets.no_targets(task.prior, recipe, 0)
     state = init_state(0, prior.latent_shape, recipe, targets=targets)
     blue = jnp.zeros_like(targets.rgba).at[..., 2].set(255)
     state = dataclasses.replace(
@@ -152,15 +152,17 @@ def test_the_object_comes_nearer_to_its_targets(task, recipe):
 
 def test_a_picture_is_one_of_the_targets(recipe):
     picture = Reference(jnp.asarray(0.2), jnp.full((8, 8, 3), 0.5), jnp.ones((8, 8)))
-    targets = round_targets.no_targets(completed(Flat()), recipe, False)
+    targets = round_targets.no_targets(completed(Flat()), recipe, 0)
     with_it = round_targets._with_picture(targets, picture)
     assert (
         with_it.rgba.shape[0] == 9 and (with_it.rgba[-1] == jnp.asarray([128, 128, 128, 255])).all()
     )
     assert with_it.told.tolist() == 8 * [False] + [True]
     assert with_it.azimuth[-1] == 0 and float(with_it.elevation[-1]) == pytest.approx(0.2)
-    like = round_targets.no_targets(completed(Flat()), recipe, True)
+    like = round_targets.no_targets(completed(Flat()), recipe, 1)
     assert jax.tree.map(jnp.shape, like) == jax.tree.map(jnp.shape, with_it)
+    two = round_targets._with_picture(with_it, picture, 3.0)
+    assert two.rgba.shape[0] == 10 and float(two.azimuth[-1]) == 3
 
 
 def test_where_targets_tell_opacity_it_counts_like_a_colour(recipe):

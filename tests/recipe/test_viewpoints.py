@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dsd_jax.recipe.parts import CameraSettings
-from dsd_jax.recipe.viewpoints import sample_viewpoints, viewpoint_at, visible
+from dsd_jax.recipe.viewpoints import Other, Reference, sample_viewpoints, viewpoint_at, visible
 
 
 def test_viewpoints_are_spread_evenly_in_the_run_framing():
@@ -28,3 +28,11 @@ def test_what_a_view_shows_of_a_picture_s_side():
     azimuths = jnp.deg2rad(jnp.array([0.0, 59, -59, 75, 285, 90, 180]))
     viewpoints, _ = viewpoint_at(azimuths, jnp.zeros(7), CameraSettings())
     np.testing.assert_allclose(visible(viewpoints), [1, 1, 1, 0.5, 0.5, 0, 0], atol=1e-5)
+
+
+def test_several_pictures_show_more():
+    """Another one from 180 degrees: what lies between them is half shown at 75 degrees."""
+    azimuths = jnp.deg2rad(jnp.array([0.0, 75, 90, 105, 180, 240]))
+    viewpoints, _ = viewpoint_at(azimuths, jnp.zeros(6), CameraSettings())
+    others = (Other(jnp.pi, Reference(jnp.zeros(()), jnp.zeros((2, 2, 3)), jnp.zeros((2, 2)))),)
+    np.testing.assert_allclose(visible(viewpoints, others), [1, 0.5, 0, 0.5, 1, 1], atol=1e-5)
