@@ -39,6 +39,7 @@ _HOMES = {
     "Objects": "engine.objects",
     "Devices": "engine.plan",
     "MeshSettings": "export.mesh",
+    "SplatSettings": "export.splats",
     "classifier_free": "guidance",
     "perp_neg": "guidance",
     "NoiseSchedule": "schedule",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from dsd_jax.engine.plan import Devices
     from dsd_jax.engine.saved import load_objects_of
     from dsd_jax.export.mesh import MeshSettings
+    from dsd_jax.export.splats import SplatSettings
     from dsd_jax.fields.base import Field
     from dsd_jax.fields.radiance import HashGridField
     from dsd_jax.guidance import classifier_free, perp_neg
@@ -81,10 +83,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Devices", "Field", "Given", "HashGridField", "MeshSettings", "Method", "NoiseSchedule",
-    "Objects", "Picture", "Prior", "Recipe", "Viewpoint", "changed", "classifier_free", "generate",
-    "generate_each", "guidance", "load_objects_of", "load_prior", "methods", "ode", "perp_neg",
-    "read_picture", "read_pictures", "read_shape", "recipes", "sample_views", "seed_noise",
-    "set_up_jax", "viewpoint_at", "with_method",
+    "Objects", "Picture", "Prior", "Recipe", "SplatSettings", "Viewpoint", "changed",
+    "classifier_free", "generate", "generate_each", "guidance", "load_objects_of", "load_prior",
+    "methods", "ode", "perp_neg", "read_picture", "read_pictures", "read_shape", "recipes",
+    "sample_views", "seed_noise", "set_up_jax", "viewpoint_at", "with_method",
 ]  # fmt: skip
 
 

@@ -123,6 +123,9 @@ def test_a_field_of_ones_own(recipe, tmp_path):
     assert (tmp_path / "thing.glb").stat().st_size > 500
     with pytest.raises(ValueError, match=r"must end in .glb"):
         mesh.save(tmp_path / "thing.fbx")
+    few = dsd.SplatSettings(count=200, steps=1, views=2, size=16, samples=8, tiles=4)
+    objects[0].splats(few).save(tmp_path / "thing.ply")
+    assert 200 * 68 < (tmp_path / "thing.ply").stat().st_size < 200 * 68 + 500
     folder = objects.save(tmp_path / "run", meshes=False)
     with pytest.raises(ValueError, match="give the recipe"):
         dsd.load_objects_of(folder)

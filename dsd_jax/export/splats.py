@@ -30,6 +30,7 @@ from dsd_jax.export.mesh import MeshSettings, placement, surface_of
 from dsd_jax.rendering import splats as rendering
 from dsd_jax.rendering.agreement import psnr
 from dsd_jax.rendering.cameras import Camera, orbit
+from dsd_jax.rendering.scene import GREY
 from dsd_jax.rendering.splats import Splats
 
 _TILE = 8
@@ -190,7 +191,10 @@ _GROWTH = 2.0
 
 @partial(jax.jit, static_argnames="settings")
 def _fit(splats: Splats, targets, cameras: Camera, settings: SplatSettings) -> Splats:
-    """Adam on the squared error of colour before grey, and of opacity."""
+    """Adam on the squared error of colour and opacity.
+
+    The background is of another colour every step: else splats at the rims would have some of it.
+    """
     side = settings.size // _TILE
     tiled = jnp.reshape(targets, (-1, side, _TILE, side, _TILE, 4)).swapaxes(2, 3)
     tiled = tiled.reshape(-1, side * side, _TILE, _TILE, 4)
@@ -202,16 +206,20 @@ def _fit(splats: Splats, targets, cameras: Camera, settings: SplatSettings) -> S
         camera = jax.tree.map(lambda leaf: leaf[view], cameras)
         flat = rendering.flatten(splats, camera, settings.size)
         inside, counts = rendering.members(flat, settings.size, _TILE, settings.most)
-        chance = jnp.where(counts > 0, jax.random.uniform(key, counts.shape), -1.0)
+        tile_key, background_key = jax.random.split(key)
+        chance = jnp.where(counts > 0, jax.random.uniform(tile_key, counts.shape), -1.0)
         tiles = jax.lax.top_k(chance, min(settings.tiles, side * side))[1]
-        drawn = rendering.draw(flat, inside[tiles], tiles, settings.size, _TILE)
-        return jnp.square(drawn - tiled[view][tiles]).mean()
+        background = jax.random.uniform(background_key, (3,))
+        drawn = rendering.draw(flat, inside[tiles], tiles, settings.size, _TILE, background)
+        rgb, opacity = jnp.split(tiled[view][tiles], [3], -1)
+        rgb = rgb + (1 - opacity) * (background - GREY)
+        return jnp.square(drawn - jnp.concatenate([rgb, opacity], -1)).mean()
 
     def step(carry, i):
         splats, state = carry
-        view_key, tile_key = jax.random.split(jax.random.fold_in(jax.random.key(0), i))
+        view_key, key = jax.random.split(jax.random.fold_in(jax.random.key(0), i))
         view = jax.random.randint(view_key, (), 0, settings.views)
-        updates, state = adam.update(jax.grad(loss)(splats, view, tile_key), state)
+        updates, state = adam.update(jax.grad(loss)(splats, view, key), state)
         splats = jax.tree.map(lambda x, u, rate: x + rate * u, splats, updates, rates)
         log_scales = jnp.minimum(splats.log_scales, first + jnp.log(_GROWTH))
         return (splats._replace(log_scales=log_scales), state), None

@@ -129,7 +129,7 @@ def members(
 
 def draw(
     flat: Flat, inside: Int[Array, "t k"], tiles: Int[Array, "t"], size: int, tile: int,
-    background=GREY,
+    background: Array | float = GREY,
 ) -> Float[Array, "t tile tile 4"]:  # fmt: skip
     """Colour over the background, and opacity, of tiles by their numbers and `members`."""
     side = size // tile
@@ -151,7 +151,12 @@ def draw(
 
 
 def render(
-    splats: Splats, camera: Camera, size: int, tile: int = 8, most: int = 1024, background=GREY
+    splats: Splats,
+    camera: Camera,
+    size: int,
+    tile: int = 8,
+    most: int = 1024,
+    background: Array | float = GREY,
 ) -> Float[Array, "h w 4"]:
     """A whole picture of size x size pixels, colour over the background and opacity.
 
