@@ -9,7 +9,7 @@ points.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -174,13 +174,13 @@ def _grid(cells: int) -> Float[np.ndarray, "n 3"]:
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
 
 
-def _nearest(points, vertices, faces):
+def _nearest(points, vertices, faces) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(squared distance [n], triangle [n], nearest point [n, 3]) of points."""
     import igl
 
-    return igl.point_mesh_squared_distance(
-        np.ascontiguousarray(points), np.ascontiguousarray(vertices), np.ascontiguousarray(faces)
-    )
+    given = (np.ascontiguousarray(part) for part in (points, vertices, faces))
+    squared, face, foot = igl.point_mesh_squared_distance(*given)
+    return np.asarray(squared), np.asarray(face), np.asarray(foot)
 
 
 def _coarsely(vertices, faces, cells: int) -> Float[np.ndarray, "g g g"]:
@@ -189,14 +189,15 @@ def _coarsely(vertices, faces, cells: int) -> Float[np.ndarray, "g g g"]:
 
     few = cells // _COARSER
     coarse = np.sqrt(_nearest(_grid(few), vertices, faces)[0]).reshape((few + 1,) * 3)
-    return zoom(coarse, (cells + 1) / (few + 1), order=1, grid_mode=False)
+    return np.asarray(zoom(coarse, (cells + 1) / (few + 1), order=1, grid_mode=False))
 
 
 def _reached(free: Bool[np.ndarray, "g g g"]) -> Bool[np.ndarray, "g g g"]:
     """Free grid points that a way over free ones leads to from the border."""
     from scipy.ndimage import label
 
-    pieces = label(np.pad(free, 1, constant_values=True))[0][1:-1, 1:-1, 1:-1]
+    found: Any = label(np.pad(free, 1, constant_values=True))
+    pieces = found[0][1:-1, 1:-1, 1:-1]
     return free & (pieces == 1)
 
 

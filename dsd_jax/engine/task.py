@@ -117,7 +117,7 @@ def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
     angle = jnp.asarray(math.radians(angle_deg), jnp.float32)
     others = tuple(_other(one, picture.azimuth_deg, angle_deg) for one in picture.others)
     told: Any = [Picture(rgb, angle, mask)]
-    told += [Picture(own.rgb, own.elevation, own.mask, azimuth) for azimuth, own in others]
+    told += [Picture(o.picture.rgb, o.picture.elevation, o.picture.mask, o.azimuth) for o in others]
     condition = prior.condition(told if others else told[0])
     reference, for_steps = _reference(picture, angle_deg), prior.for_steps()
     return Task(for_steps, recipe, picture.name, condition, None, reference, others=others)
@@ -125,9 +125,11 @@ def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
 
 def _reference(picture: InputPicture, elevation_deg: float) -> Reference:
     """What the steps are given of a picture."""
-    parts = picture.rgb, picture.mask, picture.depth, picture.normal
     angle = jnp.asarray(math.radians(elevation_deg), jnp.float32)
-    return Reference(angle, *(None if part is None else jnp.asarray(part) for part in parts))
+    depth, normal = (
+        None if part is None else jnp.asarray(part) for part in (picture.depth, picture.normal)
+    )
+    return Reference(angle, jnp.asarray(picture.rgb), jnp.asarray(picture.mask), depth, normal)
 
 
 def _other(picture: InputPicture, first_deg: float, usual_deg: float) -> Other:

@@ -71,6 +71,8 @@ class Prior:
         """It takes no picture."""
         return False
 
+    takes_pictures = depends_on_elevation
+
     @property
     def denoises_together(self) -> bool:
         """Whether the network can be told where the cameras of several views stand."""
