@@ -52,7 +52,8 @@ class Picture(NamedTuple):
 def load_live(folder: str | Path, field: Any = None) -> Live:
     """A seed's folder of a run, and its field if that is of your own. Raises as `load_scene`."""
     saved = load_scene(folder, field)
-    return Live(*saved, _occupancy(saved.scene, saved.params, saved.stage))
+    own = saved.scene, saved.params, saved.stage
+    return Live(*own, _occupancy(*own))
 
 
 @partial(jax.jit, static_argnums=0)
