@@ -57,9 +57,10 @@ def make_again(
     kept = None if broken is None else results.kept_of(listed, broken, plan.seeds)
     if kept and meshes and not meshed:
         kept = kept._replace(metrics=False)
+    there = [seed for seed in plan.seeds if (run / _mesh(seed)).is_file()]
     with Bar(plan, task.recipe) as bar:
         bar.say(f"{run}: what is missing or damaged is made again of the fields")
-        results.save(objects, run, meshed or meshes, config, bar, kept=kept)
+        results.save(objects, run, meshed or meshes or there, config, bar, kept=kept)
     return objects
 
 
