@@ -54,9 +54,11 @@ def make_again(
         return None
     sweep(run)
     meshed = [seed for seed in plan.seeds if _mesh(seed) in listed]
-    kept = None if broken is None else results.kept_of(listed, broken, plan.seeds)
-    if kept and meshes and not meshed:
+    kept = results.Kept() if broken is None else results.kept_of(listed, broken, plan.seeds)
+    if meshes and not meshed:
         kept = kept._replace(metrics=False)
+    for name in broken or ():  # what is not made again is no longer promised
+        (run / name).unlink(missing_ok=True)
     there = [seed for seed in plan.seeds if (run / _mesh(seed)).is_file()]
     with Bar(plan, task.recipe) as bar:
         bar.say(f"{run}: what is missing or damaged is made again of the fields")
