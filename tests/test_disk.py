@@ -12,8 +12,8 @@ from dsd_jax.cli.program import FAILED
 from dsd_jax.export import manifest
 
 pytestmark = pytest.mark.slow
-# Eight fields take 17 MB, which do not shrink, and so do checkpoints, of which two are kept.
-LARGE = ["--seeds", "0:8", "--levels", 4, "--start-levels", 4, "--log2-entries", 16, "--steps", 6]
+# Eight fields take 23 MB, which hardly shrink, and so do checkpoints, of which two are kept.
+LARGE = ["--seeds", "0:8", "--levels", 8, "--start-levels", 8, "--log2-entries", 16, "--steps", 6]
 
 
 def _system(*command) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import trimesh
 from programs import arguments, in_miniature, load_script, signalled
 
-from dsd_jax.cli.job import BAD_INPUT
+from dsd_jax.cli.program import BAD_INPUT
 from dsd_jax.data import given_mesh
 from dsd_jax.engine.saved import load_objects_of
 from dsd_jax.export.scenes import load_scene
