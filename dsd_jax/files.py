@@ -76,6 +76,18 @@ def config_hash(config: object) -> str:
     return hashlib.sha256(_dumps(config).encode()).hexdigest()[:8]
 
 
+def shortened(said: object, limit: int = 300) -> str:
+    """What is said, in one line of at most `limit` characters."""
+    text = " ".join(str(said).split())
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def sha256_of(path: str | Path) -> str:
+    """The checksum of a file, in hexadecimal digits. Raises OSError where it cannot be read."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Write `value` with sorted keys, atomically. See `plain` for what it may hold."""
     with atomic_path(path) as temporary:
@@ -123,7 +135,7 @@ def read_json(path: str | Path, **kinds: type | UnionType) -> dict[str, Any]:
             None
         )
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise ValueError(f"{path} is damaged: {shortened(error)}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path} is damaged: it holds no mapping")
     for name, kind in kinds.items():

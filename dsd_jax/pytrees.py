@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dsd_jax.files import atomic_path
+from dsd_jax.files import atomic_path, shortened
 
 
 def save_tree(path: str | Path, tree: Any, metadata: dict[str, str] | None = None) -> None:
@@ -39,16 +39,21 @@ def load_tree(path: str | Path, like: Any) -> Any:
         ValueError: it is not a safetensors file, or its first leaf that is missing, superfluous
             or of another shape or dtype than in `like`.
     """
+    return from_named(path, load_leaves(path), like)
+
+
+def load_leaves(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name. Raises as `load_tree` where it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
         with safe_open(path, framework="numpy") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
-    return from_named(path, found, like)
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError) as error:  # a type that NumPy lacks
+        said = shortened(error)
+        raise ValueError(f"{path} is not a readable safetensors file: {said}") from None
 
 
 def named_leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -81,7 +86,8 @@ def _check(path, found: dict[str, np.ndarray], expected: dict[str, Any]) -> None
         if name not in found:
             raise ValueError(f"{path} lacks the tensor {name!r}")
         if name not in expected:
-            raise ValueError(f"{path} holds the tensor {name!r}, which nothing asks for")
+            held = shortened(repr(name))
+            raise ValueError(f"{path} holds the tensor {held}, which nothing asks for")
         have, want = found[name], expected[name]
         if have.shape != want.shape or have.dtype != want.dtype:
             raise ValueError(

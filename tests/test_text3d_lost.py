@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from programs import arguments, in_miniature, load_script
 
+from dsd_jax.cli import job
 from dsd_jax.engine import generate, results
 from dsd_jax.engine.lost import GONE, LOST
 from dsd_jax.engine.saved import load_objects_of
@@ -64,6 +65,16 @@ def test_seeds_that_come_to_nothing_are_left_out(text3d, tiny_prior_folder, tmp_
     assert objects.seeds == [0, 2, 3] and objects.lost == {
         1: metrics["seeds"]["1"]["lost"], 2: GONE,
     }  # fmt: skip
+    (run / "metrics.json").unlink()
+    sheet = (run / "seeds.png").read_bytes()
+    (run / "seeds.png").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "optimise", None)
+        patch.setattr(results, "shoot", shoot)
+        assert text3d.main(command) == LOST
+    made = json.loads((run / "metrics.json").read_text())
+    assert {k: made[k] for k in ("lost", "seeds")} == {k: metrics[k] for k in ("lost", "seeds")}
+    assert (run / "seeds.png").read_bytes() == sheet
 
 
 @pytest.mark.slow

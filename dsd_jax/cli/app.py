@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.waiting < 0:
             raise ValueError(f"--waiting must be at least 0, not {args.waiting}")
         validate.extra("gradio", "app.py", "app")
-        check_port(args.port, args.host)
         validate.writable(args.out)
+        check_port(args.port, args.host)
         validate.make_folder(args.out)
     except (ValueError, OSError) as error:
         return refuse(error)

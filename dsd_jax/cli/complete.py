@@ -1,70 +1,88 @@
 """Whether a run is complete: all that it promises is there and whole."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from dsd_jax.cli import lock
-from dsd_jax.engine import results
-from dsd_jax.engine.mesh_scores import draw_clay
+from dsd_jax.engine import remade, results
+from dsd_jax.engine.objects import Objects
+from dsd_jax.engine.plan import Plan
+from dsd_jax.engine.progress import Bar
+from dsd_jax.engine.task import Task
 from dsd_jax.export import manifest
 from dsd_jax.export.gallery import PAGES, write_gallery
-from dsd_jax.export.run_folder import CLAY_SHEET, read_metrics, seed_folder
-from dsd_jax.files import write_json
-from dsd_jax.recipe.recipe import Recipe
-
-_CONFIG, _MESH = "config.json", ("mesh.glb", "mesh.json")
+from dsd_jax.export.run_folder import read_metrics, seed_folder
+from dsd_jax.export.scenes import FILES
+from dsd_jax.files import sweep
 
 
-def is_complete(run: Path, config: Mapping[str, Any], recipe: Recipe) -> bool:
+def is_complete(run: Path, seeds: list[int], meshes: bool) -> bool:
     """Whether this run's folder holds all results, whole, of a run that was not interrupted.
 
-    Where of those only the configuration, meshes, their pictures or the page are not, they are
-    written anew.
+    Where of those only the page is not, it is written anew.
+
+    Args:
+        meshes: whether they are asked for.
     """
     try:
-        metrics, broken = read_metrics(run), manifest.faults(run)
-        if broken:
-            _mend(run, broken, config, recipe)
-            broken = manifest.faults(run)
-        return metrics.get("interrupted") is False and not broken
+        listed, broken = _listed(run)
+        if broken and all(Path(name).name in PAGES for name in broken):
+            write_gallery(run)
+            listed, broken = _listed(run)
+        return broken == [] and not (meshes and _lacks_meshes(run, listed, seeds))
     except (OSError, ValueError):
         return False
 
 
-def _mend(run: Path, broken: list[str], config: Mapping[str, Any], recipe: Recipe) -> None:
-    """Write what the other files tell, where that is all that is broken.
+def make_again(
+    run: Path, config: Mapping[str, Any], task: Task, plan: Plan, meshes: bool
+) -> Objects | None:
+    """Make what is missing or damaged in a folder again of the fields, which is a run of no step.
 
-    Several processes write the page alone.
+    None where not all of these are whole, and finished; and for several processes. The folder has
+    to be held.
+
+    Raises OSError where it cannot be written.
     """
-    rest = [name for name in broken if Path(name).name not in PAGES]
-    meshes = [name for name in rest if _of_mesh(name)]
-    if {*rest} - {*meshes} - {_CONFIG} or (rest and jax.process_count() > 1):
-        return
-    with lock.held(run) if rest else nullcontext():
-        if _CONFIG in rest:
-            write_json(run / _CONFIG, config)
-        if meshes:
-            _remake_meshes(run, config["seeds"], recipe)
-        write_gallery(run)
+    listed, broken = _listed(run)
+    if jax.process_count() > 1 or any(Path(name).name in FILES for name in broken or ()):
+        return None
+    objects = remade.objects_of(run, task, plan)
+    if objects is None:
+        return None
+    sweep(run)
+    meshed = [seed for seed in plan.seeds if _mesh(seed) in listed]
+    kept = results.Kept() if broken is None else results.kept_of(listed, broken, plan.seeds)
+    if meshes and not meshed:
+        kept = kept._replace(metrics=False)
+    for name in broken or ():  # what is not made again is no longer promised
+        (run / name).unlink(missing_ok=True)
+    there = [seed for seed in plan.seeds if (run / _mesh(seed)).is_file()]
+    with Bar(plan, task.recipe) as bar:
+        bar.say(f"{run}: what is missing or damaged is made again of the fields")
+        results.save(objects, run, meshed or meshes or there, config, bar, kept=kept)
+    return objects
 
 
-def _of_mesh(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return name == CLAY_SHEET or parts[-1] in _MESH or "clay" in parts
+def _mesh(seed: int) -> str:
+    return f"{seed_folder('', seed)}/mesh.glb"
 
 
-def _remake_meshes(run: Path, seeds: list[int], recipe: Recipe) -> None:
-    """The meshes and their pictures, of the fields."""
-    listed, cameras = manifest.listed(run), results.mesh_cameras(recipe)
-    meshed = [s for s in seeds if f"{seed_folder(run, s).name}/mesh.glb" in listed]
-    print(f"{run}: the meshes are made again")
-    with results.exporting(run, meshed, cameras, field=recipe.scene.field) as finish:
-        finish(lambda line: None, print)
-    draw_clay(run, meshed, cameras)
+def _lacks_meshes(run: Path, listed: Collection[str], seeds: list[int]) -> bool:
+    """Whether no seed has one, of some that came to something."""
+    return not any(_mesh(seed) in listed for seed in seeds) and len(lost_seeds(run)) < len(seeds)
+
+
+def _listed(run: Path) -> tuple[dict[str, Any], list[str] | None]:
+    """The files of a run, and those that are not whole; None where nothing can be kept of it."""
+    try:
+        listed, broken = manifest.listed(run), manifest.faults(run)
+        finished = "metrics.json" in broken or read_metrics(run).get("interrupted") is False
+        return listed, broken if finished else None
+    except (OSError, ValueError):
+        return {}, None
 
 
 def lost_seeds(run: Path) -> list[int]:

@@ -19,6 +19,7 @@ The first command takes 2 minutes on 2 CPU cores; expect a difference to DDIM be
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -175,6 +176,11 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ImageTask, list[int], dict[str,
         raise ValueError(
             f"--method {args.method} moves latents alone, not --space {args.space}; "
             "take --method dsd, or leave --space out"
+        )
+    if not (math.isfinite(args.azimuth_deg) and -90 <= args.elevation_deg <= 90):
+        raise ValueError(
+            "--azimuth-deg must be a finite number and --elevation-deg lie in -90..90, not "
+            f"{args.azimuth_deg:g} and {args.elevation_deg:g}"
         )
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))

@@ -27,12 +27,15 @@ from dsd_jax.engine.checkpoint import Saved
 from dsd_jax.engine.generate import CompiledPhases, Saving, Watch, load_states, optimise
 from dsd_jax.engine.loop import Progress, interruptible
 from dsd_jax.engine.lost import LOST
+from dsd_jax.engine.objects import Objects
 from dsd_jax.engine.plan import Plan, make_plan
 from dsd_jax.engine.precompile import compiling_ahead
 from dsd_jax.engine.task import Task
 from dsd_jax.export.manifest import drop_manifest
 from dsd_jax.files import sweep, write_json
 from dsd_jax.priors import choose_precision
+
+_NOT_ALL = "stopped: not all results are written; the same command writes them"
 
 
 class Job(NamedTuple):
@@ -83,7 +86,7 @@ def begin(job: Job) -> Plan | None:
 
     Raises ValueError, with one line for the user, where it does not fit or no folder can be made.
     """
-    if job.args.resume and complete.is_complete(job.folder, job.config, job.task.recipe):
+    if job.args.resume and complete.is_complete(job.folder, job.seeds, job.args.mesh):
         shutil.rmtree(checkpoints(job.folder), ignore_errors=True)
         print(f"{job.folder} is complete: nothing to resume (--no-resume makes it anew)")
         return None
@@ -125,7 +128,8 @@ def run(
     """
     try:
         with lock.held(job.folder):
-            return _run(job, plan, began, blocks)
+            code = _make_again(job, plan)
+            return _run(job, plan, began, blocks) if code is None else code
     except lock.Held as error:
         return refuse(error)
     except OSError as error:
@@ -133,6 +137,18 @@ def run(
         where = f"{error.filename}: " if error.filename else ""
         mend = "the same command goes on from the last checkpoint that could be written"
         return refuse(OSError(f"{where}{reason}; {mend}"), FAILED)
+
+
+def _make_again(job: Job, plan: Plan) -> int | None:
+    """`run` where the fields are there and whole; else None."""
+    if not job.args.resume:
+        return None
+    try:
+        objects = complete.make_again(job.folder, job.config, job.task, plan, job.args.mesh)
+    except KeyboardInterrupt:
+        print(_NOT_ALL, file=sys.stderr)
+        return INTERRUPTED
+    return None if objects is None else _ended(job, objects)
 
 
 def _run(
@@ -187,8 +203,13 @@ def _run(
         try:
             objects.save(job.folder, meshes=meshes, config=job.config, bar=reporter, times=times)
         except KeyboardInterrupt:
-            reporter.say("stopped: not all results are written; the same command writes them")
+            reporter.say(_NOT_ALL)
             return INTERRUPTED
+    return _ended(job, objects)
+
+
+def _ended(job: Job, objects: Objects) -> int:
+    """The exit code where all results are written."""
     hosts.wait("results")
     if hosts.is_first():
         if not objects.interrupted:

@@ -1,5 +1,6 @@
 """Files of prompts."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,13 @@ def read(given: Sequence[str]) -> list[str]:
     """The prompts of the .txt files among `given`, one a line, and the others themselves.
 
     What follows a # is a comment. Raises OSError where a file cannot be read, or ValueError where
-    it is no text, there is no prompt, or one comes twice.
+    it is no text or of another name, there is no prompt, or one comes twice.
     """
     found = []
     for text in given:
         lines = _lines(text) if Path(text).suffix.lower() == ".txt" else [text]
+        if lines == [text] and os.sep in text and os.path.exists(text):
+            raise ValueError(f"--prompts {text} is no .txt file, with a prompt a line")
         found += [line for line in (line.partition("#")[0].strip() for line in lines) if line]
     if not found:
         raise ValueError(f"--prompts {' '.join(given)} names no prompt")

@@ -128,6 +128,8 @@ def check_args(args: RunArgs) -> list[int]:
     seeds = parse_seeds(args.seeds)
     validate.minutes(args.checkpoint_minutes)
     validate.writable(args.out)
+    if args.profile:
+        validate.writable(args.profile, "--profile")
     if args.viewer:
         validate.extra("viser", "--viewer", "viewer")
         check_port(args.port)

@@ -133,7 +133,7 @@ def remember(folder: Path, config: dict[str, Any]) -> None:
     write_json(file, given)
 
 
-def writable(folder: Path) -> None:
+def writable(folder: Path, flag: str = "--out") -> None:
     """Refuse a folder in which nothing can be made, without making anything."""
     existing = folder.absolute()
     try:
@@ -142,7 +142,8 @@ def writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(
-            f"--out {folder} cannot be written: {existing}: {error.strerror}; choose another folder"
+            f"{flag} {folder} cannot be written: {existing}: {error.strerror}; choose another "
+            "folder"
         ) from None
 
 

@@ -14,7 +14,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,6 +147,14 @@ def load(folder: str | Path, like: State) -> dict[int, Saved]:
             if seed not in found or found[seed].step < saved.step:
                 found[seed] = saved
     return found
+
+
+def metrics_of(chunk: list[int], saved: Mapping[int, Saved]) -> dict[str, np.ndarray]:
+    """The metrics [c] that were saved of a chunk's seeds; nothing where there is no checkpoint."""
+    names = saved[chunk[0]].metrics if saved else ()
+    return {
+        name: np.array([saved[seed].metrics[name] for seed in chunk], np.float32) for name in names
+    }
 
 
 def _newest(chunk: Path, like: State) -> dict[int, Saved]:

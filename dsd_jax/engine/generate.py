@@ -272,14 +272,14 @@ def _optimise_chunk(
     for seed, one in known.items():
         if one.diverged:
             health.note(seed, one.diverged)
-    saved_at, metrics = hosts.clock(), {}
+    saved_at, metrics = hosts.clock(), checkpoint.metrics_of(chunk, known)
     reached = known[chunk[0]].step if known else 0
     with checkpoint.writer(saving.folder, chunk, device_mesh.size, reached) as save:
 
         def on_block(progress: loop.Progress) -> None:
             nonlocal saved_at, metrics
             watch.on_block(progress)
-            metrics = progress.metrics | health.metrics(chunk)
+            metrics = metrics | progress.metrics | health.metrics(chunk)
             if hosts.clock() - saved_at >= 60 * saving.minutes:
                 save(progress.states, metrics)
                 saved_at = hosts.clock()

@@ -188,9 +188,10 @@ def run(
 ) -> State:
     """Run the states through phases until the last one's end, or until `should_stop` says so.
 
-    The first block of a phase is one step long, since it compiles; the others take about
-    `BLOCK_SECONDS`. The host waits for the devices at the end of a block only. While a phase goes
-    on, the next one's programs are compiled.
+    The first block of a phase is one step long, since it compiles; so is the last, since what is
+    kept of its metrics is to depend on no clock; the others take about `BLOCK_SECONDS`. The host
+    waits for the devices at the end of a block only. While a phase goes on, the next one's programs
+    are compiled.
 
     Args:
         blocks: (end step, block) of each phase, ends ascending.
@@ -205,7 +206,7 @@ def run(
             meanwhile = partial(on_phase, states)
             meanwhile() if ahead.is_done() else block.compile(states, shared, meanwhile)
         while done < end and not should_stop():
-            length = min(length, end - done)
+            length = min(length, max(end - 1 - done, 1))
             trace = nullcontext()
             if profile and compiled:
                 length, trace = min(length, PROFILED_STEPS), _trace(profile)

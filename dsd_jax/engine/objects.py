@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh as DeviceMesh
 from jaxtyping import UInt8
 
-from dsd_jax.engine import hosts, results
+from dsd_jax.engine import hosts, results, scoring
 from dsd_jax.engine.lost import GONE, diverged, gone
 from dsd_jax.engine.plan import Plan
 from dsd_jax.export.field_grid import field_of
@@ -22,6 +22,7 @@ from dsd_jax.export.mesh import MeshResult, MeshSettings, make_mesh
 from dsd_jax.export.scenes import SavedScene
 from dsd_jax.export.splats import SplatResult, SplatSettings, make_splats
 from dsd_jax.fields.given import GivenShape
+from dsd_jax.metrics.scores import Scores
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State
 from dsd_jax.recipe.viewpoints import Reference
@@ -90,10 +91,11 @@ class Objects(Sequence[Object]):
         steps: done, of each seed; of one that diverged, those after which it was found out.
         lost: why, of each seed that no score counts: it diverged, or nothing of it is left to be
             seen, which is known once `scores` or `save` have looked.
-        diverged: those of them that diverged, which have no files.
+        diverged: those of them that diverged, which have no files, and after how many steps it was
+            found out.
         latest: metrics of each seed's last steps.
         interrupted: 0, or the number of the signal that ended the run early.
-        seconds: that the optimisation took, compiling included.
+        seconds: that the optimisation took, compiling included; None where that is not known.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Objects(Sequence[Object]):
         chunks: list[tuple[list[int], State]],
         latest: dict[int, dict[str, float]],
         interrupted: int = 0,
-        seconds: float = 0.0,
+        seconds: float | None = None,
         diverged_after: Mapping[int, int] = MappingProxyType({}),
     ):
         self.about, self.recipe, self.prompt = about, about.recipe, about.prompt
@@ -116,9 +118,9 @@ class Objects(Sequence[Object]):
         self.seeds = [seed for seed in asked if seed in begun]
         self.steps = {seed: results.steps_done(rows) for seeds, rows in chunks for seed in seeds}
         self.steps |= diverged_after
-        self.diverged = set(diverged_after)
+        self.diverged = {**diverged_after}
         self.lost = {seed: diverged(step) for seed, step in diverged_after.items()}
-        self._scores: results.Scores | None = None
+        self._scores: Scores | None = None
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -145,7 +147,7 @@ class Objects(Sequence[Object]):
         azimuths = results.turntable_azimuths(self.recipe)
         return results.render(self, results.turntable_renderer, azimuths)
 
-    def scores(self, views: UInt8[np.ndarray, "n 8 h w 3"] | None = None) -> results.Scores:
+    def scores(self, views: UInt8[np.ndarray, "n 8 h w 3"] | None = None) -> Scores:
         """How different the objects are, and how far a judge believes them.
 
         Args:
@@ -155,7 +157,7 @@ class Objects(Sequence[Object]):
             ValueError: they were made from a picture that is not at hand.
         """
         if self._scores is None:
-            self._scores = results.score(self, self.views() if views is None else views)
+            self._scores = scoring.score(self, self.views() if views is None else views)
         return self._scores
 
     def look(self, views: UInt8[np.ndarray, "n 8 h w 3"]) -> None:
@@ -164,7 +166,7 @@ class Objects(Sequence[Object]):
             if empty:
                 self.lost.setdefault(seed, GONE)
 
-    def keep_scores(self, scores: results.Scores) -> None:
+    def keep_scores(self, scores: Scores) -> None:
         """Have `scores` return these."""
         self._scores = scores
 
@@ -203,6 +205,9 @@ class Objects(Sequence[Object]):
             stage = results.stage_of(rows, self.recipe)
             own = seeds[hosts.own_slice(rows.step.shape[0] * jax.process_count())]
             for i, seed in enumerate(own):
-                params = jax.tree.map(lambda leaf, i=i: leaf[i], rows.params)
-                found[seed] = SavedScene(self.recipe.scene, params, stage, self.about.shape)
+                parts = rows.params, rows.occupancy.occupied
+                params, occupied = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), parts)
+                found[seed] = SavedScene(
+                    self.recipe.scene, params, stage, self.about.shape, occupied
+                )
         return found

@@ -1,4 +1,4 @@
-"""What objects become: pictures, turntables, fields and meshes of each seed, and their scores.
+"""What objects become: pictures, turntables, fields and meshes of each seed, in a run's folder.
 
 Letters: n seeds, v views, h w pixels.
 """
@@ -6,38 +6,38 @@ Letters: n seeds, v views, h w pixels.
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 import dsd_jax
-from dsd_jax.engine import host_memory, hosts, picture_scores
-from dsd_jax.engine.lost import GONE, scores_without
-from dsd_jax.engine.mesh_scores import with_meshes
+from dsd_jax.engine import hosts, picture_scores
+from dsd_jax.engine.lost import GONE
+from dsd_jax.engine.mesh_scores import draw_clay, with_meshes
+from dsd_jax.engine.scoring import summary
 from dsd_jax.engine.seed_views import SeedRenderer, seed_renderer, shoot, stage_of
 from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.manifest import drop_manifest, write_manifest
 from dsd_jax.export.mesh import exporting
-from dsd_jax.export.pictures import save_png, seeds_sheet
-from dsd_jax.export.run_folder import PICTURE, SHEET, SPLATS, seed_folder, view_name
+from dsd_jax.export.model_files import FORMATS
+from dsd_jax.export.pictures import save_png, seeds_sheet, to_uint8
+from dsd_jax.export.run_folder import CLAY_SHEET, PICTURE, SHEET, SPLATS, seed_folder, view_name
 from dsd_jax.export.scenes import describe_field, save_scene
 from dsd_jax.export.video import save_video, turntable_azimuths_deg
 from dsd_jax.files import plain, write_json
-from dsd_jax.metrics.scores import Scores, of_prompt
 from dsd_jax.priors import EMBEDDED
 from dsd_jax.recipe.recipe import Recipe, method_name
 from dsd_jax.recipe.state import State
 from dsd_jax.rendering.cameras import AZIMUTHS_DEG, ELEVATION_DEG, Camera, ring
+from dsd_jax.rendering.scene import GREY
 
 if TYPE_CHECKING:
     from dsd_jax.engine.objects import Objects
-    from dsd_jax.engine.plan import Plan
     from dsd_jax.engine.progress import Bar
 
 __all__ = ["stage_of"]
@@ -86,56 +86,6 @@ def _placed(objects: "Objects") -> list[tuple[list[int], State]]:
     """Each chunk's seeds and states, on the devices."""
     by_seed = NamedSharding(objects.device_mesh, PartitionSpec("seed"))
     return [(seeds, hosts.spread_rows(rows, by_seed)) for seeds, rows in objects.chunks]
-
-
-# ---- scores ------------------------------------------------------------------------------------
-
-
-def score(objects: "Objects", views: UInt8[np.ndarray, "n 8 h w 3"]) -> Scores:
-    """Diversity between seeds, and fidelity to the prompt or picture, of those not lost."""
-    reference = objects.about.reference
-    if objects.about.pictured and reference is None:
-        raise ValueError("the picture that these objects were made from is not at hand")
-    objects.look(views)
-
-    def own(rows: list[int]) -> Scores:
-        if reference is None:
-            return of_prompt(objects.prompt, views[rows])
-        fields = [objects[i].scene for i in rows]
-        return picture_scores.of_fields(fields, reference, objects.recipe, views[rows])
-
-    return scores_without(objects.seeds, objects.lost, own)
-
-
-def summary(objects: "Objects", scores: Scores) -> dict[str, Any]:
-    """What metrics.json says about the result, overall and per seed."""
-    return {
-        **scores.run,
-        "seeds": {
-            str(seed): {"steps": objects.steps[seed], **own, **objects.latest.get(seed, {})}
-            | ({"lost": objects.lost[seed]} if seed in objects.lost else {})
-            for seed, own in zip(objects.seeds, scores.seeds, strict=True)
-        },
-        "lost": [seed for seed in objects.seeds if seed in objects.lost],
-        "interrupted": bool(objects.interrupted),
-        **({"planned_memory_gb": planned_memory_gb(objects.plan)} if objects.plan else {}),
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "processes": jax.process_count(),
-        "peak_memory_gb": peak_memory_gb(),
-    }
-
-
-def planned_memory_gb(plan: "Plan") -> dict[str, float]:
-    """What `plan` expects one memory to hold, in 1e9 bytes: the parts, and in all."""
-    parts = {"program": plan.program, **plan.needs._asdict(), "in_all": plan.bytes_needed}
-    return {name: round(size / 1e9, 6) for name, size in parts.items()}
-
-
-def peak_memory_gb() -> dict[str, float]:
-    """Most 1e9 bytes held so far, by the process and by the device that held most."""
-    peaks = [(d.memory_stats() or {}).get("peak_bytes_in_use", 0) for d in jax.local_devices()]
-    return {"host": round(host_memory.peak() / 1e9, 2), "device": round(max(peaks) / 1e9, 2)}
 
 
 def steps_done(states: State) -> int:
@@ -193,36 +143,78 @@ class _Silent:
         return lambda: None
 
 
+class Kept(NamedTuple):
+    """What of a finished run is whole, and stays as it is.
+
+    Attributes:
+        meshed: the seeds whose meshes are.
+        clay, pictures, metrics: whether these are.
+        formats: of meshes that are not.
+    """
+
+    meshed: Collection[int] = ()
+    clay: bool = False
+    pictures: bool = False
+    metrics: bool = False
+    formats: Sequence[str] = ("glb",)
+
+
+def kept_of(listed: Collection[str], broken: Collection[str], seeds: list[int]) -> Kept:
+    """What stays of a run, of the files that its manifest lists and those that are not whole."""
+    places = [PurePosixPath(name) for name in broken]
+    meshes = {path.parts[0] for path in places if path.stem == "mesh" and path.suffix != ".js"}
+    clay = {name for name in broken if name == CLAY_SHEET or "/clay/" in name}
+    own = {seed: seed_folder("", seed).name for seed in seeds}
+    rest = [path for path in places if path.suffix in (".png", ".mp4") and path.stem != "mesh"]
+    return Kept(
+        [k for k in seeds if f"{own[k]}/mesh.glb" in listed and own[k] not in meshes],
+        not meshes and not clay,
+        {*map(str, rest)} <= clay,
+        "metrics.json" not in broken,
+        [f for f in FORMATS if any(PurePosixPath(n).name == f"mesh.{f}" for n in listed)]
+        or ["glb"],
+    )
+
+
 def save(
-    objects: "Objects", folder: Path, meshes: bool, config: Mapping[str, Any],
+    objects: "Objects", folder: Path, meshes: bool | Collection[int], config: Mapping[str, Any],
     bar: "Bar | None" = None, times: Callable[[], dict[str, float]] | None = None,
+    kept: Kept | None = None,
 ) -> Path:  # fmt: skip
-    """`Objects.save`. Several processes call it together; the first writes what is of all."""
+    """`Objects.save`. Several processes call it together; the first writes what is of all.
+
+    Args:
+        meshes: whether there are to be any, or of which seeds.
+        kept: of a finished run's folder, in which the list of its files stays until the end.
+    """
     shown, first = bar or _Silent(), hosts.is_first()
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", config)
+    if first and kept is None:
         drop_manifest(folder)
     hosts.wait("folder")
-    _write_fields(objects, folder)
+    _write_fields(objects, folder, anew=kept is None)
+    kept = kept or Kept()
     hosts.wait("fields")
     began = time.monotonic()
-    wanted = [seed for seed in objects.seeds if seed not in objects.diverged]
-    wanted = wanted if meshes and first else []
+    wanted = objects.seeds if meshes is True else list(meshes or ())
+    wanted = [seed for seed in wanted if seed not in objects.diverged and first]
+    missing = [seed for seed in wanted if seed not in kept.meshed]
     cameras, field = mesh_cameras(objects.recipe), objects.recipe.scene.field
-    with exporting(folder, wanted, cameras, field=field) as finish_meshes:
-        views = _write_views(objects, folder, shown)
+    with exporting(folder, missing, cameras, formats=kept.formats, field=field) as finish_meshes:
+        views = None if kept.pictures else _write_views(objects, folder, shown)
         rendered = time.monotonic()
         hosts.wait("views")
         shown.describe("scoring")
-        scores = objects.scores(views) if first else None
-        shown.describe("meshes" if wanted else "scoring")
+        scores = objects.scores(views) if first and not kept.metrics else None
+        shown.describe("meshes" if missing else "scoring")
         failed = finish_meshes(lambda line: None, shown.say)
+    meshed = [seed for seed in wanted if seed not in failed]
     if scores:
-        meshed = [seed for seed in wanted if seed not in failed]
         scores = with_meshes(scores, objects.seeds, folder, meshed, cameras)
         seconds = {
-            "optimising": objects.seconds,
+            **({} if objects.seconds is None else {"optimising": objects.seconds}),
             "rendering": rendered - began,
             "meshes" if wanted else "scoring": time.monotonic() - rendered,
             **(times() if times else {}),
@@ -232,13 +224,16 @@ def save(
             "seconds": {name: round(value, 1) for name, value in seconds.items()},
         }
         write_json(folder / "metrics.json", metrics)
+    elif first and meshed and not kept.clay:
+        draw_clay(folder, meshed, cameras)
+    if first:
         page = write_gallery(folder)
-        write_manifest(folder)
+        write_manifest(folder, objects.diverged)
         shown.say(f"gallery: {page}")
     return folder
 
 
-def _write_fields(objects: "Objects", folder: Path) -> None:
+def _write_fields(objects: "Objects", folder: Path, anew: bool) -> None:
     """The fields of those seeds that this process has."""
     for seed, scene in objects.own_scenes.items():
         own = seed_folder(folder, seed)
@@ -246,8 +241,8 @@ def _write_fields(objects: "Objects", folder: Path) -> None:
             shutil.rmtree(own, ignore_errors=True)
             continue
         own.mkdir(exist_ok=True)
-        save_scene(own, scene)
-        for name in SPLATS:  # of a field before
+        save_scene(own, scene, {"steps": objects.steps[seed], **objects.latest.get(seed, {})})
+        for name in SPLATS if anew else ():  # of a field before
             (own / name).unlink(missing_ok=True)
 
 
@@ -283,6 +278,8 @@ def _write_views(
             own_seeds = seeds[hosts.own_slice(states.step.shape[0])]
             list(pool.map(write, range(len(own_seeds)), own_seeds))
         found.update(zip(seeds, hosts.all_rows(views), strict=False))
+    for seed in objects.diverged:
+        found[seed] = np.full_like(found[seed], to_uint8(np.array(GREY)))
     views = np.stack([found[seed] for seed in objects.seeds])
     objects.look(views)
     for seed, why in objects.lost.items():

@@ -4,7 +4,7 @@ Letters: n seeds.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from dsd_jax.engine.lost import GONE
 from dsd_jax.engine.objects import About, Objects
 from dsd_jax.export.field_grid import density_grid, field_of, occupancy_of
 from dsd_jax.export.run_folder import read_config, read_metrics, seed_folder
-from dsd_jax.export.scenes import KINDS, field_like, load_scene
-from dsd_jax.fields.base import Field
+from dsd_jax.export.scenes import KINDS, SavedScene, field_like, load_scene
 from dsd_jax.fields.given import GivenField
 from dsd_jax.metrics.scores import Scores
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State
+from dsd_jax.rendering.occupancy import OccupancyGrid
 
 
 def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects:
@@ -52,9 +52,12 @@ def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects
     together: dict[int, list[int]] = {}
     for seed in seeds:
         together.setdefault(steps[seed], []).append(seed)
+    scenes = {seed: load_scene(seed_folder(folder, seed), recipe.scene.field) for seed in seeds}
     if seeds and isinstance(recipe.field, GivenField):
-        about = about._replace(shape=load_scene(seed_folder(folder, seeds[0]), recipe.field).shape)
-    chunks = [(own, _states(folder, own, at, recipe.scene.field)) for at, own in together.items()]
+        about = about._replace(shape=scenes[seeds[0]].shape)
+    chunks = [
+        (own, stacked(own, [scenes[seed] for seed in own], at)) for at, own in together.items()
+    ]
     stopped, devices = int(bool(metrics.get("interrupted"))), jax.local_devices()[:1]
     objects = Objects(about, seed_mesh(max(len(seeds), 1), devices), chunks, latest, stopped)
     objects.lost |= lost
@@ -89,12 +92,14 @@ def _known(kinds: Mapping[str, Any], what: str, name: str) -> Any:
     return kinds[name]
 
 
-def _states(folder: Path, seeds: list[int], steps: int, field: Field) -> State:
-    """The states [n, ...] as far as results need them."""
+def stacked(seeds: Sequence[int], scenes: Sequence[SavedScene], steps: int) -> State:
+    """The states [n, ...] after so many steps, as far as results need them."""
     rows = []
-    for seed in seeds:
-        saved = load_scene(seed_folder(folder, seed), field)
-        occupancy = occupancy_of(density_grid(field_of(saved)))
+    for seed, saved in zip(seeds, scenes, strict=True):
+        if saved.occupied is None:
+            occupancy = occupancy_of(density_grid(field_of(saved)))
+        else:
+            occupancy = OccupancyGrid(jnp.zeros(saved.occupied.shape), jnp.asarray(saved.occupied))
         own, done = jnp.asarray(seed, jnp.uint32), jnp.asarray(steps, jnp.int32)
         rows.append(State(own, done, jnp.zeros(()), saved.params, (), occupancy))
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *rows)

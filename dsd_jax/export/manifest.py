@@ -4,27 +4,31 @@ It is written last, and taken away before any of them is written anew: a run is 
 that it names is there and whole.
 """
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dsd_jax.export.run_folder import CLAY_SHEET, PICTURE, SHEET
-from dsd_jax.files import read_json, write_json
+from dsd_jax.files import read_json, sha256_of, write_json
 
 NAME = "manifest.json"
 _OF_RUN = ("config.json", "metrics.json", "index.html", SHEET, CLAY_SHEET, PICTURE)
 
 
-def write_manifest(run: str | Path) -> Path:
-    """List the results that a run's folder holds; returns the list's path."""
+def write_manifest(run: str | Path, diverged: Mapping[int, int] = MappingProxyType({})) -> Path:
+    """List the results that a run's folder holds; returns the list's path.
+
+    Args:
+        diverged: seeds that have no files, and after how many steps they were found out.
+    """
     run = Path(run)
     names = [name for name in _OF_RUN if (run / name).is_file()]
     for path in sorted(run.glob("seed_*/**/*")):
         if path.is_file() and not path.name.startswith("."):
             names.append(path.relative_to(run).as_posix())
-    write_json(run / NAME, {"files": _described(run, names)})
+    write_json(run / NAME, {"files": _described(run, names), "diverged": {**diverged}})
     return run / NAME
 
 
@@ -40,13 +44,13 @@ def renew(run: str | Path, names: Iterable[str]) -> None:
     """
     run = Path(run)
     try:
-        files = listed(run)
+        known = read_json(run / NAME, files=dict)
     except (FileNotFoundError, ValueError):
         return
     names = list(names)
-    files = {name: about for name, about in files.items() if name not in names}
+    files = {name: about for name, about in known["files"].items() if name not in names}
     files |= _described(run, [name for name in names if (run / name).is_file()])
-    write_json(run / NAME, {"files": files})
+    write_json(run / NAME, known | {"files": files})
 
 
 def faults(run: str | Path) -> list[str]:
@@ -66,11 +70,19 @@ def listed(run: str | Path) -> dict[str, Any]:
     return read_json(Path(run) / NAME, files=dict)["files"]
 
 
+def diverged(run: str | Path) -> dict[int, int]:
+    """The seeds that have no files, and after how many steps that was found. Raises as `faults`."""
+    path = Path(run) / NAME
+    found = read_json(path, diverged=dict)["diverged"]
+    try:
+        return {int(seed): int(step) for seed, step in found.items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"{path} is damaged: its seeds are none") from None
+
+
 def _described(run: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     def one(name: str) -> dict[str, Any]:
-        with (run / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": (run / name).stat().st_size, "sha256": digest}
+        return {"bytes": (run / name).stat().st_size, "sha256": sha256_of(run / name)}
 
     with ThreadPoolExecutor() as pool:
         return dict(zip(names, pool.map(one, names), strict=True))

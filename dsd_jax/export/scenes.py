@@ -14,19 +14,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jaxtyping import Bool
 
 from dsd_jax import __version__
 from dsd_jax.fields.base import Field, completed, uncompleted
 from dsd_jax.fields.given import GivenField, GivenShape
 from dsd_jax.fields.radiance import HashGridField
 from dsd_jax.fields.surface import SurfaceField
-from dsd_jax.files import plain, write_json
-from dsd_jax.pytrees import load_tree, named_leaves, save_tree
+from dsd_jax.files import plain, read_json, sha256_of, shortened, write_json
+from dsd_jax.pytrees import from_named, load_leaves, named_leaves, save_tree
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
 from dsd_jax.rendering.volume import Rendering
 
-_WEIGHTS, _DESCRIPTION, _SHAPE = "field.safetensors", "field.json", "shape.npz"
+FILES = _WEIGHTS, _DESCRIPTION, _SHAPE = "field.safetensors", "field.json", "shape.npz"
+# The name in the first of what `SavedScene.occupied` holds, eight cells a byte.
+_OCCUPIED = "occupied"
 
 # The fields that are read without being given, by what field.json calls their kind.
 KINDS: dict[str, type[Field]] = {
@@ -44,12 +48,14 @@ class SavedScene(NamedTuple):
         params: float32 arrays, {"field": ..., "background": ...}.
         stage: what `Field.stage` gave with `final`, in Python's floats; None means all of it.
         shape: that a `GivenField` holds.
+        occupied: where its pictures are sampled, see `occupancy.OccupancyGrid`; None: not known.
     """
 
     scene: Scene
     params: dict[str, Any]
     stage: Any = None
     shape: GivenShape | None = None
+    occupied: Bool[np.ndarray, "g g g"] | None = None
 
     def field_fn(self, points: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Points [n, 3] in the unit ball -> density [n], features [n, f], first the albedo."""
@@ -60,21 +66,35 @@ class SavedScene(NamedTuple):
         return self.scene.render(self.params, camera, key, stage=self.stage, **settings)
 
 
-def save_scene(folder: str | Path, saved: SavedScene) -> None:
-    """Write a scene into `folder`, which must exist."""
-    stage = saved.stage
+def save_scene(
+    folder: str | Path, saved: SavedScene, optimised: Mapping[str, Any] | None = None
+) -> None:
+    """Write a scene into `folder`, which must exist.
+
+    Args:
+        optimised: what else is known of how it was made, for `optimised_of`.
+    """
+    stage, leaves = saved.stage, {**saved.params}
+    if saved.shape is not None:
+        leaves["field"] = _without_shape(leaves["field"])
+        saved.shape.save(Path(folder) / _SHAPE)
+    if saved.occupied is not None:
+        leaves[_OCCUPIED] = np.packbits(saved.occupied, axis=-1)
+    save_tree(Path(folder) / _WEIGHTS, leaves)
     description = {
+        "sha256": sha256_of(Path(folder) / _WEIGHTS),
+        "optimised": {**(optimised or {})},
         "version": __version__,
         **describe_field(saved.scene.field),
         "background": saved.scene.background,
         "stage": None if stage is None else named_leaves(stage),
     }
-    params = saved.params
-    if saved.shape is not None:
-        params = {**params, "field": _without_shape(params["field"])}
-        saved.shape.save(Path(folder) / _SHAPE)
-    save_tree(Path(folder) / _WEIGHTS, {**params})
     write_json(Path(folder) / _DESCRIPTION, description)
+
+
+def optimised_of(folder: str | Path) -> dict[str, Any]:
+    """What `save_scene` was told of how a scene was made. Raises as `files.read_json`."""
+    return read_json(Path(folder) / _DESCRIPTION, optimised=dict)["optimised"]
 
 
 def load_scene(folder: str | Path, field: Any = None) -> SavedScene:
@@ -94,19 +114,28 @@ def load_scene(folder: str | Path, field: Any = None) -> SavedScene:
     with _reading(path):
         scene = Scene(field, described["background"])
         stage = _restored(scene.field, described["stage"])
+    weights = Path(folder) / _WEIGHTS
+    leaves = load_leaves(weights)
+    if described.get("sha256", "") not in ("", sha256_of(weights)):
+        raise ValueError(f"{weights} is damaged: its numbers are not those that were written")
+    occupied = _unpacked(leaves.pop(_OCCUPIED, None))
     like, own, shape = jax.eval_shape(scene.init, jax.random.key(0)), scene.field, None
     if isinstance(own, GivenField):
         shape = GivenShape.load(Path(folder) / _SHAPE, own.cells)
         like = {**like, "field": _without_shape(like["field"])}
-    params = load_tree(Path(folder) / _WEIGHTS, like)
+    params = from_named(weights, leaves, like)
     if isinstance(own, GivenField) and shape is not None:
         params = {**params, "field": own.holding(params["field"], shape.distance)}
-    return SavedScene(scene, params, stage, shape)
+    return SavedScene(scene, params, stage, shape, occupied)
 
 
 def _without_shape(params: dict[str, Any]) -> dict[str, Any]:
     """Parameters of a `GivenField` but for its distance."""
     return {name: own for name, own in params.items() if name != "distance"}
+
+
+def _unpacked(packed: np.ndarray | None) -> Bool[np.ndarray, "g g g"] | None:
+    return None if packed is None else np.unpackbits(packed, -1, len(packed)).astype(bool)
 
 
 def describe_field(field: Field) -> dict[str, Any]:
@@ -127,8 +156,9 @@ def _reading(path: Path) -> Iterator[None]:
     """What is missing or wrong in field.json is said in one line."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe a field: {error!r}") from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        said = shortened(repr(error))
+        raise ValueError(f"{path} does not describe a field: {said}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -164,7 +194,8 @@ def _same(path: Path, described: dict[str, Any], field: Any) -> Field:
     field = completed(field)
     for name, value in describe_field(field).items():
         if described.get(name) != value:
-            raise ValueError(f"{path} is of another field: {described.get(name)}, not {value}")
+            other = shortened(described.get(name))
+            raise ValueError(f"{path} is of another field: {other}, not {value}")
     return field
 
 
@@ -173,7 +204,7 @@ def _restored(field: Field, numbers: dict[str, Any] | None) -> Any:
     if numbers is None:
         return None
     like = field.stage(1.0, final=True)
-    if named_leaves(like).keys() != numbers.keys():
+    if not isinstance(numbers, dict) or named_leaves(like).keys() != numbers.keys():
         raise ValueError(f"the field has no stage {numbers}")
     leaves = [float(numbers[name]) for name in named_leaves(like)]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)

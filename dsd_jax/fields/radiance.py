@@ -4,6 +4,7 @@ Letters: n points, f features (albedo: 3). Density is optical thickness per unit
 world box [-1, 1]^3.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -146,10 +147,14 @@ class HashGridField(Field):
         counts = ("levels", "features", "log2_entries", "base_resolution", "width", "hidden_layers")
         for name in counts:
             self._refuse_unless(getattr(self, name) >= 1, name, "be at least 1")
+        self._refuse_unless(self.levels <= 64, "levels", "be at most 64")
+        self._refuse_unless(self.log2_entries <= 28, "log2_entries", "be at most 28")
         for name in ("levels_until", "floor_from"):
             self._refuse_unless(0 <= getattr(self, name) <= 1, name, "lie in 0..1")
         self._refuse_unless(self.density_floor >= 0, "density_floor", "not be negative")
         self._refuse_unless(self.growth >= 1, "growth", "be at least 1")
+        finest = math.log2(self.base_resolution) + (self.levels - 1) * math.log2(self.growth)
+        self._refuse_unless(finest <= 20, "growth", "end at 2^20 cells or fewer")
         self._refuse_unless(self.density in DENSITIES, "density", f"be {' or '.join(DENSITIES)}")
 
     def _refuse_unless(self, right: bool, name: str, must: str) -> None:

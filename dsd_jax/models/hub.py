@@ -81,6 +81,14 @@ def fetch(repo_id: str, revision: str | None = None, pose: str | None = None) ->
     return _download(repo_id, revision, small + indices + large)
 
 
+def fetch_index(repo_id: str, revision: str | None = None) -> Path:
+    """The cache's folder of a repository with its model_index.json, if it has one.
+
+    Raises ValueError as `fetch`, and where the hub cannot be reached and the cache has none.
+    """
+    return _download(repo_id, revision, ["model_index.json"])
+
+
 def _required(takes_image: bool) -> tuple[str, ...]:
     """Names of the small files that a repository has to have."""
     networks = (zero123.ImageNetworks if takes_image else Networks)._fields

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from dsd_jax.models.hub import fetch, is_repo_id
+from dsd_jax.models.hub import fetch, fetch_index, is_repo_id
 from dsd_jax.models.ldm_config import read_config
 from dsd_jax.models.tensor_files import PICKLES
 from dsd_jax.models.zero123 import is_image_model
@@ -64,9 +64,13 @@ def load_prior(
 def fov_deg_of(name_or_path: str | Path) -> float:
     """The vertical field of view, degrees, of the pictures that a model which takes one knows.
 
-    Of what is no folder here, Zero-1-to-3's. Raises ValueError where its entry is no angle.
+    Where its model_index.json does not say it, Zero-1-to-3's. Of a repository of the hub that file
+    alone is fetched. Raises ValueError where its entry is no angle, and as `hub.fetch_index`.
     """
-    folder = EMBEDDED.get(str(name_or_path), Path(name_or_path))
+    name = str(name_or_path)
+    folder = EMBEDDED.get(name, Path(name))
+    if not folder.exists() and folder.suffix != ".safetensors" and is_repo_id(name):
+        folder = fetch_index(name)
     if not (folder / "model_index.json").is_file():
         return zero123.FOV_DEG
     return zero123.fov_deg_of(folder)

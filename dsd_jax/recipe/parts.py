@@ -6,6 +6,7 @@ steps. A method's own numbers stand in `distillation`, a field's in `fields`.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -39,6 +40,14 @@ def known_words(part: Any, group: str) -> None:
         if words and value is not None and value not in words:
             wanted = ", ".join(words)
             raise ValueError(f"--{flag(group, own.name)} {value!r} is not one of {wanted}")
+
+
+def finite(part: Any, group: str) -> None:
+    """Refuse numbers of a part that are not finite, but for defaults. Raises as `at_least_one`."""
+    for own in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
+        value = getattr(part, own.name)
+        if isinstance(value, float) and not math.isfinite(value) and value is not own.default:
+            raise ValueError(f"--{flag(group, own.name)} must be a finite number, not {value}")
 
 
 def flag(group: str, name: str) -> str:

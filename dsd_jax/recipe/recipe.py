@@ -27,6 +27,7 @@ from dsd_jax.recipe.parts import (
     OdeSettings,
     RenderSettings,
     ResultSettings,
+    finite,
 )
 from dsd_jax.rendering.scene import Background, Scene
 
@@ -61,6 +62,8 @@ class Recipe:
         object.__setattr__(self, "field", completed(self.field))
         if self.steps < 1:
             raise ValueError(f"--steps must be at least 1, not {self.steps}")
+        for own in dataclasses.fields(self):
+            finite(getattr(self, own.name), own.name)
         eta_at, t_max = getattr(self.method, "eta_at", None), self.optimise.t_max
         if eta_at is not None and eta_at >= t_max:
             raise ValueError(

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 from dsd_jax.priors.base import Prior
 from dsd_jax.recipe.fitting_parts import RefineSettings
 from dsd_jax.recipe.recipe import Recipe
-from dsd_jax.recipe.state import State, grouped_adam, step_key
+from dsd_jax.recipe.state import State, grouped_adam, kept_finite, step_key
 from dsd_jax.recipe.targets import Targets, make_targets, stage_of
 from dsd_jax.recipe.viewpoints import Shared, viewpoint_at
 from dsd_jax.rendering import occupancy, regularisers
@@ -88,7 +88,7 @@ def make_step(recipe: Recipe) -> Callable[[State, Shared], tuple[State, dict[str
             opt_state=opt_state,
         ), metrics
 
-    return step
+    return kept_finite(step)
 
 
 def make_refresh(recipe: Recipe) -> Callable[[State], State]:

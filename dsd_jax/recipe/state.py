@@ -40,6 +40,7 @@ class State:
         targets: of the refinement, see `targets.Targets`; None where nothing is refined.
         ode: the seed's `kept_ode.KeptOde` where the run keeps one; a function of the rest, so no
             part of a checkpoint.
+        frozen: whether a step's numbers were not finite, see `kept_finite`.
     """
 
     seed: UInt[Array, ""]
@@ -51,6 +52,11 @@ class State:
     method: Any = None
     targets: Any = None
     ode: Any = None
+    frozen: Any = None
+
+
+# One step of one seed, given what all share: the state after it, and metrics [] each.
+Step = Callable[[State, Any], tuple[State, dict[str, Array]]]
 
 
 def step_key(seed, step) -> jax.Array:
@@ -115,7 +121,29 @@ def init_state(
         occupancy=occupancy.init(recipe.render.occupancy_resolution),
         method=method(method_key(seed)),
         targets=targets,
+        frozen=jnp.zeros((), bool),
     )
+
+
+def kept_finite(step: Step) -> Step:
+    """A step of one seed after which it is as before where its numbers are not finite.
+
+    It stays so, and its loss is nan from then on. Loss and norm of the gradient tell of the whole
+    gradient, so that nothing is read twice.
+    """
+
+    def guarded(state: State, shared: Any) -> tuple[State, dict[str, Array]]:
+        after, metrics = step(state, shared)
+        fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & ~state.frozen
+        moved, still = ((s.params, s.opt_state, s.method) for s in (after, state))
+        kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), moved, still)
+        params, opt_state, method = kept
+        metrics = {**metrics, "loss": jnp.where(fine, metrics["loss"], jnp.nan)}
+        return dataclasses.replace(
+            after, params=params, opt_state=opt_state, method=method, frozen=~fine
+        ), metrics
+
+    return guarded
 
 
 def without_ode(state: State) -> State:

@@ -19,7 +19,7 @@ from dsd_jax.recipe import annealing, kept_ode, method_step, reference
 from dsd_jax.recipe.fitting_parts import RegulariseSettings
 from dsd_jax.recipe.parts import RenderSettings
 from dsd_jax.recipe.recipe import Recipe
-from dsd_jax.recipe.state import State, noise_key, optimiser, step_key
+from dsd_jax.recipe.state import State, kept_finite, noise_key, optimiser, step_key
 from dsd_jax.recipe.viewpoints import Reference, Shared, as_seen, sample_viewpoints
 from dsd_jax.rendering import occupancy, regularisers, surface_noise
 from dsd_jax.rendering.cameras import Camera
@@ -36,7 +36,7 @@ def make_step(prior: Prior, recipe: Recipe) -> Callable[[State, Shared], tuple[S
         prior: its `params` are not used; those of `shared` are.
         recipe: of the phase, see `recipe.phases`.
     """
-    return partial(_step, prior, recipe)
+    return kept_finite(partial(_step, prior, recipe))
 
 
 def make_refresh(recipe: Recipe) -> Callable[[State], State]:

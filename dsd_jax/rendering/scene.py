@@ -36,6 +36,8 @@ class Scene:
     background: Background = "grey"
 
     def __post_init__(self):
+        if self.background not in (*PLAIN, *_LEARNED):
+            raise ValueError(f"there is no background {self.background}")
         object.__setattr__(self, "field", completed(self.field))
 
     def init(self, key: jax.Array) -> dict[str, Any]:

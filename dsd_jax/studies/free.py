@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from dsd_jax.distillation import Given
 from dsd_jax.engine.task import Task
@@ -77,6 +77,7 @@ class Canvas(NamedTuple):
         params: what is optimised.
         opt_state: the optimiser's.
         method: of the network that the method trains, None where it trains none.
+        frozen: whether a step's gradient was not finite; it stays as it was before, from then on.
     """
 
     seed: UInt[Array, ""]
@@ -84,6 +85,7 @@ class Canvas(NamedTuple):
     params: Any
     opt_state: Any
     method: Any
+    frozen: Bool[Array, ""]
 
 
 class Descent(NamedTuple):
@@ -103,7 +105,8 @@ class Descent(NamedTuple):
 def begin(image: ImageTask, descent: Descent, seed: jax.Array, params: Any) -> Canvas:
     """A seed's canvas before its first step; vmap over seeds for several."""
     method = method_step.initial(image.prior, image.recipe)(method_key(seed))
-    return Canvas(seed, jnp.zeros((), jnp.int32), params, descent.optimiser.init(params), method)
+    opt_state, no = descent.optimiser.init(params), jnp.zeros((), bool)
+    return Canvas(seed, jnp.zeros((), jnp.int32), params, opt_state, method, no)
 
 
 def advance(
@@ -119,6 +122,12 @@ def advance(
     grad, _ = method_step.gradient(prior, recipe, shared, key, x[None], noise, seen)
     train_key = jax.random.fold_in(key, 2)
     method, _ = method_step.train(prior, recipe, shared, train_key, x[None], seen)
-    updates, opt_state = optimiser.update(pull_back(grad[0])[0], canvas.opt_state, canvas.params)
+    (grads,) = pull_back(grad[0])
+    updates, opt_state = optimiser.update(grads, canvas.opt_state, canvas.params)
     params = optax.apply_updates(canvas.params, updates)
-    return Canvas(canvas.seed, canvas.step + 1, params, opt_state, method)
+    fine = jnp.isfinite(grad).all() & jnp.isfinite(optax.global_norm(grads)) & ~canvas.frozen
+    before = canvas.params, canvas.opt_state, canvas.method
+    params, opt_state, method = jax.tree.map(
+        lambda new, old: jnp.where(fine, new, old), (params, opt_state, method), before
+    )
+    return Canvas(canvas.seed, canvas.step + 1, params, opt_state, method, ~fine)

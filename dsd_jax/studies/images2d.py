@@ -43,7 +43,10 @@ STRIP = 8
 
 
 class Result(NamedTuple):
-    """Pictures in [0, 1]: the last ones [n, H, W, 3], and on the way there [n, k, H, W, 3]."""
+    """Pictures in [0, 1]: the last ones [n, H, W, 3], and on the way there [n, k, H, W, 3].
+
+    The last one of a seed that diverged is nan.
+    """
 
     images: Float[Array, "n H W 3"]
     strip: Float[Array, "n k H W 3"]
@@ -222,7 +225,8 @@ def _run(image: ImageTask, seeds, start, descent: Descent, on_step) -> Result:
         if i in _strip(steps):
             kept.append(show(shared, canvases.params))
         on_step(i + 1)
-    return _pictures(image, jnp.stack(kept, 1))
+    images, strip = _pictures(image, jnp.stack(kept, 1))
+    return Result(jnp.where(canvases.frozen[:, None, None, None], jnp.nan, images), strip)
 
 
 def _variable(image: ImageTask) -> tuple[Any, Callable[[Shared, Any], jax.Array]]:

@@ -46,3 +46,11 @@ def test_other_encodings_are_named(tmp_path, encoding, said):
 def test_prompts_of_one_slug_are_two():
     several = ["一座房子", "一把椅子", "a house", "a house!", "A house"]
     assert prompts.read(several) == several
+
+
+def test_what_is_there_by_another_name_is_no_prompt(tmp_path):
+    (tmp_path / "study.csv").touch()
+    for path in (tmp_path, tmp_path / "study.csv"):
+        with pytest.raises(ValueError, match=r"is no \.txt file, with a prompt a line"):
+            prompts.read([str(path)])
+    assert prompts.read(["either/or"]) == ["either/or"]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flat_colours import Machine
 
 from dsd_jax.engine import checkpoint, checksum
 from dsd_jax.engine.generate import initial_states, load_states
@@ -40,6 +41,15 @@ def test_every_seed_comes_back_with_its_metrics(task, states, tmp_path):
         assert (found[seed].step, found[seed].length, found[seed].devices) == (7, 2, 2)
     assert set(load_states(task, tmp_path, [2])) == {2}
     assert load_states(task, tmp_path / "none", [1]) == {}
+
+
+def test_what_earlier_phases_measured_is_known_however_often_a_run_is_stopped(task, tmp_path):
+    states = initial_states(task, [4])
+    with checkpoint.writer(tmp_path, [4]) as write:
+        write(at_step(states, 3), {"early": np.array([2.0], np.float32), "loss": np.array([9.0])})
+    Machine(task).run([4], tmp_path, stop=4)
+    found = load_states(task, tmp_path, [4])[4]
+    assert found.step == 4 and found.metrics["early"] == 2 and found.metrics["loss"] < 9
 
 
 def test_the_last_two_are_kept_and_a_step_is_written_once(states, tmp_path):

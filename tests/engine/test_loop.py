@@ -64,6 +64,28 @@ def test_a_trace_of_compiled_steps_is_written(block, placed, tmp_path):
     assert any(name.endswith(".xplane.pb") for name in names)
 
 
+class Counted:
+    """In the place of a block; its states count the steps."""
+
+    def compile(self, states, shared, meanwhile):
+        pass
+
+    def __call__(self, states, start, stop, shared):
+        return Done(step=states["step"] + stop - start), {"loss": jnp.zeros(1)}
+
+
+class Done(dict):
+    step = np.zeros(1)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_what_is_kept_of_a_phase_is_of_its_last_step_whatever_a_block_takes(monkeypatch, seconds):
+    monkeypatch.setattr(loop, "BLOCK_SECONDS", seconds)
+    seen = []
+    loop.run([(20, Counted())], Done(step=0), None, lambda p: seen.append(p.done))
+    assert seen == ([*range(1, 21)] if not seconds else [1, 9, 19, 20])
+
+
 def test_ctrl_c_stops_between_blocks_with_the_state_of_the_steps_done():
     """One Ctrl-C while a block runs: that block is finished, none is begun after it."""
     seen = []

@@ -55,7 +55,7 @@ def test_a_seed_that_diverges_is_named_once_and_the_others_are_the_same_bit_for_
 ):
     broken, said = run(machine, [3, 5, 8])
     assert said == [(5, lost.diverged(1))]
-    assert broken.lost == dict(said) and broken.diverged == {5}
+    assert broken.lost == dict(said) and broken.diverged == {5: 1}
     assert broken.steps == {3: 40, 5: 1, 8: 40}
     assert 5 not in broken.latest and np.isfinite(broken.latest[3]["loss"])
     monkeypatch.undo()
@@ -67,6 +67,28 @@ def test_a_seed_that_diverges_is_named_once_and_the_others_are_the_same_bit_for_
             for made in (broken, whole)
         )
         chex.assert_trees_all_equal(ours, theirs)
+
+
+def test_a_seed_that_diverges_stays_as_it_was_before(machine, monkeypatch):
+    """Its noise is not finite, and so neither is its gradient, from the first step on."""
+    initial = generate.initial_states
+
+    def begun(task, chunk):
+        states = initial(task, chunk)
+        bad = (jnp.asarray(chunk) == 5)[:, None, None, None]
+        return states.replace(seed_noise=jnp.where(bad, jnp.inf, states.seed_noise))
+
+    monkeypatch.setattr(generate, "initial_states", begun)
+    broken, said = run(machine, [3, 5, 8])
+    assert said == [(5, lost.diverged(1))]
+    states, first = broken.chunks[0][1], initial(machine.task, [3, 5, 8])
+    assert states.frozen.tolist() == [False, True, False] and states.step.tolist() == [40] * 3
+    held = states.params, states.opt_state
+    for i, same in enumerate(states.frozen):
+        ours, theirs = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), (held, (
+            first.params, first.opt_state)))  # fmt: skip
+        equal = jax.tree.map(np.array_equal, ours, theirs)
+        assert all(jax.tree.leaves(equal)) == bool(same)
 
 
 def test_a_chunk_whose_seeds_all_diverged_ends_at_once(machine, poisoned):

@@ -10,7 +10,8 @@ from dsd_jax.distillation import DSD, Method, result
 from dsd_jax.engine.generate import about, initial_states
 from dsd_jax.engine.objects import Objects
 from dsd_jax.engine.plan import make_plan
-from dsd_jax.engine.results import recipe_config, score, summary
+from dsd_jax.engine.results import recipe_config
+from dsd_jax.engine.scoring import score, summary
 from dsd_jax.fields.base import Field
 from dsd_jax.files import write_json
 from dsd_jax.metrics.scores import Scores

@@ -48,6 +48,15 @@ def test_what_is_written_anew_later_is_described_anew(run):
     assert set(manifest.faults(run)) == {"seed_0000/turntable.mp4", "seed_0000/mesh.obj"}
 
 
+def test_seeds_without_files_are_told(run):
+    manifest.write_manifest(run, {5: 17})
+    manifest.renew(run, ["index.html"])
+    assert manifest.diverged(run) == {5: 17}
+    (run / manifest.NAME).write_text('{"files": {}, "diverged": {"5": null}}')
+    with pytest.raises(ValueError, match=r"manifest.json is damaged: its seeds are none"):
+        manifest.diverged(run)
+
+
 def test_without_a_list_nothing_is_renewed(run):
     manifest.drop_manifest(run)
     manifest.renew(run, ["index.html"])

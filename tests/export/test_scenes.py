@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dsd_jax
-from dsd_jax.export.scenes import SavedScene, load_scene, save_scene
+from dsd_jax.export.scenes import SavedScene, load_scene, optimised_of, save_scene
 from dsd_jax.fields.radiance import HashGridField, Stage
 from dsd_jax.rendering.cameras import orbit
 from dsd_jax.rendering.scene import GREY, Scene
@@ -34,6 +34,26 @@ def test_loaded_scene_renders_as_the_saved_one(saved, tmp_path):
     assert float(np.std(ours)) > 0.01
 
 
+@pytest.mark.parametrize("cells", [None, 8, 9])
+def test_where_it_is_sampled_and_what_is_known_of_it_come_back(saved, tmp_path, cells):
+    occupied = None if cells is None else np.random.default_rng(0).random((cells,) * 3) < 0.4
+    save_scene(tmp_path, saved._replace(occupied=occupied), {"steps": 7, "loss": 0.1})
+    assert optimised_of(tmp_path) == {"steps": 7, "loss": 0.1}
+    loaded = load_scene(tmp_path)
+    np.testing.assert_array_equal(loaded.occupied, occupied)
+    assert jax.tree.structure(loaded.params) == jax.tree.structure(saved.params)
+
+
+def test_a_flipped_byte_is_found(saved, tmp_path):
+    save_scene(tmp_path, saved)
+    weights = tmp_path / "field.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"field.safetensors is damaged: its numbers are not"):
+        load_scene(tmp_path)
+
+
 def test_plain_background_hides_a_learned_one(saved):
     params = jax.tree.map(lambda leaf: leaf + 1.0, saved.params)
     saved = saved._replace(params=params)
@@ -47,7 +67,9 @@ def test_plain_background_hides_a_learned_one(saved):
 def test_the_description_says_kind_numbers_and_stage(saved, tmp_path):
     save_scene(tmp_path, saved)
     description = json.loads((tmp_path / "field.json").read_text())
-    assert set(description) == {"version", "kind", "field", "background", "stage"}
+    assert set(description) == {
+        "version", "kind", "field", "background", "stage", "sha256", "optimised"
+    }  # fmt: skip
     assert description["version"] == dsd_jax.__version__ and description["kind"] == "hash_grid"
     assert description["field"] == dataclasses.asdict(saved.scene.field)
     assert description["stage"] == {"open_levels": 1.5, "floor_part": 1.0}
@@ -81,7 +103,8 @@ def test_a_field_of_an_older_version_is_refused_in_one_line(saved, tmp_path):
 @pytest.mark.parametrize(
     ("part", "value"),
     [("kind", "mist"), ("field", {"levls": 2}), ("field", {"levels": 0}), ("field", None),
-     ("stage", {"open_levels": 1.5}), ("stage", {"open_levels": "x", "floor_part": 1})],
+     ("stage", {"open_levels": 1.5}), ("stage", {"open_levels": "x", "floor_part": 1}),
+     ("stage", "late"), ("background", {}), ("background", "pink"), ("background", None)],
 )  # fmt: skip
 def test_what_cannot_be_read_is_said_to_be_no_field(saved, tmp_path, part, value):
     save_scene(tmp_path, saved)

@@ -9,8 +9,10 @@ import pytest
 from huggingface_hub import errors
 from safetensors.numpy import load_file, save_file
 
+from dsd_jax.cli import single_view
 from dsd_jax.models.hub import fetch
-from dsd_jax.priors import load_prior
+from dsd_jax.models.zero123 import FOV_DEG
+from dsd_jax.priors import EMBEDDED, fov_deg_of, load_prior
 
 ID = "owner/tiny"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -67,6 +69,23 @@ def test_the_pose_is_asked_for_before_the_long_download(hub, zero123_folder):
         load_prior(ID)
     assert len(hub.fetched) == 1
     assert load_prior(ID, pose="elevation").pose_kind == "elevation"
+
+
+def test_the_field_of_view_is_the_repository_s_own(hub, zero123_folder):
+    """A copy of toybox-1to3 stays one by any name; its index alone is fetched to know it."""
+    shutil.rmtree(hub.repository)
+    shutil.copytree(zero123_folder, hub.repository)
+    assert fov_deg_of(ID) == FOV_DEG == load_prior(ID).fov_deg
+    index = json.loads((EMBEDDED["toybox-1to3"] / "model_index.json").read_text())
+    del index["shared"]
+    (hub.repository / "model_index.json").write_text(json.dumps(index))
+    hub.fetched.clear()
+    assert fov_deg_of(ID) == 40 and hub.fetched == [["model_index.json"]]
+    assert single_view.parse(["--prior", ID])[1].camera.fov_deg == 40
+    assert load_prior(ID).fov_deg == 40
+    hub.download_error = errors.OfflineModeIsEnabled("offline")
+    with pytest.raises(ValueError, match="owner/tiny could not be downloaded: offline"):
+        fov_deg_of(ID)
 
 
 def no_connection(*_, **__):

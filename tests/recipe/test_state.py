@@ -1,5 +1,7 @@
 """The state of a seed."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,14 @@ import pytest
 from dsd_jax.engine.generate import initial_states
 from dsd_jax.recipe.presets import quick
 from dsd_jax.recipe.recipe import Recipe, changed
-from dsd_jax.recipe.state import init_state, noise_of, optimiser, seed_noise, step_key
+from dsd_jax.recipe.state import (
+    init_state,
+    kept_finite,
+    noise_of,
+    optimiser,
+    seed_noise,
+    step_key,
+)
 
 SHAPE = (16, 16, 4)
 
@@ -70,3 +79,23 @@ def test_learning_rates_fall_to_the_final_one(final_rate, last):
 
 def _values(tree):
     return [round(float(x), 5) for leaf in jax.tree.leaves(tree) for x in np.unique(leaf)]
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_a_step_whose_numbers_are_not_finite_is_not_made_nor_any_after_it(task, recipe, name):
+    """Whatever it would do to the parameters; its loss says so from then on."""
+
+    def step(state, shared):
+        metrics = {"loss": jnp.ones(()), "grad_norm": jnp.ones(())}
+        params = jax.tree.map(lambda leaf: leaf + shared, state.params)
+        metrics[name] = shared
+        return dataclasses.replace(state, step=state.step + 1, params=params), metrics
+
+    state, guarded = init_state(0, task.prior.latent_shape, recipe), jax.jit(kept_finite(step))
+    moved, metrics = guarded(state, jnp.ones(()))
+    assert metrics["loss"] == 1 and not moved.frozen
+    for told in (jnp.inf, 1.0):
+        after, metrics = guarded(moved, told)
+        chex.assert_trees_all_equal(after.params, moved.params)
+        assert np.isnan(metrics["loss"]) and after.frozen and after.step == moved.step + 1
+        moved = after
