@@ -44,7 +44,8 @@ def load(path: str | Path) -> Splats:
     from plyfile import PlyData, PlyParseError
 
     try:
-        vertex = PlyData.read(str(path))["vertex"]
+        with Path(path).open("rb") as file:
+            vertex = PlyData.read(file)["vertex"]
         columns = [np.asarray(vertex[name], np.float32) for name in _COLUMNS]
     except (PlyParseError, KeyError, ValueError) as error:
         raise ValueError(f"{path} holds no splats: {error}") from None
