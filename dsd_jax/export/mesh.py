@@ -230,7 +230,7 @@ def surface_of(field: ExportedField, cameras: Camera, settings: MeshSettings) ->
     if field.shape is not None:
         vertices, faces = field.shape.vertices, field.shape.faces
         normals = vertex_normals(vertices, faces)
-        return _Surface(field, vertices, faces, normals, None, 0, 0, rgb, mask)
+        return Surface(field, vertices, faces, normals, None, 0, 0, rgb, mask)
     density, closing, threshold = best_surface(density, mask, cameras, radii, settings.threshold)
     vertices, faces, removed = isosurface(density, threshold)
     vertices, faces = simplify(vertices, faces, settings.faces)
@@ -250,8 +250,7 @@ def _mesh(
 ) -> MeshResult:
     model = _coloured(surface, atlas, settings.texture_size)
     views, covered = mesh_views(model, cameras, settings.view_size)
-    shape = surface.field.shape
-    scale, origin = (shape.scale, shape.origin) if shape else placement(surface.vertices)
+    scale, origin = placement(surface.vertices, surface.field.shape)
     return MeshResult(
         model=model._replace(vertices=(model.vertices - origin) * scale),
         scale=scale,

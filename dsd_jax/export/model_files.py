@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from dsd_jax.fields.given import GivenShape
 from dsd_jax.files import atomic_path
 
 if TYPE_CHECKING:
@@ -45,8 +46,15 @@ class Model(NamedTuple):
     texture: UInt8[np.ndarray, "h w 3"] | None = None
 
 
-def placement(vertices: Float[np.ndarray, "n 3"]) -> tuple[float, Float[np.ndarray, "3"]]:
-    """(scale, origin) that give the longest side length 1 and put the base's middle at 0."""
+def placement(
+    vertices: Float[np.ndarray, "n 3"], shape: GivenShape | None = None
+) -> tuple[float, Float[np.ndarray, "3"]]:
+    """(scale, origin) that give the longest side length 1 and put the base's middle at 0.
+
+    Of a shape that was given, those that give its own coordinates.
+    """
+    if shape is not None:
+        return shape.scale, shape.origin
     low, high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
     middle = (low + high) / 2
     return float(1 / (high - low).max()), np.array([middle[0], low[1], middle[2]])

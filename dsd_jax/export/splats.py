@@ -114,7 +114,7 @@ def make_splats(
     with DEVICES:
         fitted = jax.device_get(_fit(started, targets, around, settings))
         views = jax.device_get(_views(fitted, cameras, surface.rgb.shape[-2], 2 * settings.most))
-    scale, origin = placement(surface.vertices)
+    scale, origin = placement(surface.vertices, field.shape)
     agreed = psnr(views[..., :3], surface.rgb)
     return SplatResult(to_unit(fitted, scale, origin), scale, origin, agreed)
 
