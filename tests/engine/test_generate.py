@@ -147,7 +147,7 @@ def test_what_cannot_work_is_refused_before_anything_is_compiled(prior, recipe, 
         generate_each(prior, ["red", ""], [0], recipe)
     with pytest.raises(ValueError, match="--devices must be from 1 to"):
         generate(prior, "red", [0], recipe, devices=99)
-    with pytest.raises(ValueError, match=r"^this prior has no adapter, .*\(vsd, asd\)$"):
+    with pytest.raises(ValueError, match=r"^this prior has no adapter, .*\(vsd, asd, sim\)$"):
         generate(prior, "red", [0], with_method(recipe, "vsd"))
     message = "^give one prompt, .*, and not a list; generate_each takes several prompts$"
     with pytest.raises(ValueError, match=message):

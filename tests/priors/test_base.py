@@ -146,7 +146,7 @@ def test_a_class_with_only_the_required_members_is_completed():
         prior.prediction_at(0.5, told, view)(x, 1), own.denoiser_at(0.5, told, view)(1.0)(x, 1)
     )
     for missing in (lambda: prior.init_adapter(KEY, 0.5, 4), lambda: prior.adapt(0.5, 0.1)):
-        with pytest.raises(ValueError, match=r"^this prior has no adapter, .*\(vsd, asd\)$"):
+        with pytest.raises(ValueError, match=r"^this prior has no adapter, .*\(vsd, asd, sim\)$"):
             missing()
     assert completed(prior) is prior
     assert copy.copy(prior).params == copy.deepcopy(prior).params == 0.25
