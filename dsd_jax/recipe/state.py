@@ -132,7 +132,7 @@ def kept_finite(step: Step) -> Step:
     gradient, so that nothing is read twice.
     """
 
-    def guarded(state: State, shared: Any) -> tuple[State, dict[str, Array]]:
+    def _step(state: State, shared: Any) -> tuple[State, dict[str, Array]]:
         after, metrics = step(state, shared)
         fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & ~state.frozen
         moved, still = ((s.params, s.opt_state, s.method) for s in (after, state))
@@ -143,7 +143,7 @@ def kept_finite(step: Step) -> Step:
             after, params=params, opt_state=opt_state, method=method, frozen=~fine
         ), metrics
 
-    return guarded
+    return _step
 
 
 def without_ode(state: State) -> State:

@@ -177,7 +177,7 @@ def test_steps_need_no_image_encoder(prior):
 def test_its_training_pictures_field_of_view(prior, zero123_folder, zero123_file, tmp_path):
     """It is read from the folder, wherever that lies."""
     assert prior.fov_deg == load_prior(zero123_file).fov_deg == 49.1
-    assert fov_deg_of("toybox-1to3") == 40.0 and fov_deg_of("owner/name") == 49.1
+    assert fov_deg_of("toybox-1to3") == 40.0 and fov_deg_of("owner/name.safetensors") == 49.1
     folder = Path(shutil.copytree(zero123_folder, tmp_path / "copy"))
     index = folder / "model_index.json"
     shutil.copy(EMBEDDED["toybox-1to3"] / index.name, index)

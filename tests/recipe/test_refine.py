@@ -265,4 +265,4 @@ def test_the_next_phase_is_compiled_while_one_goes_on(task):
         jax.monitoring.unregister_event_duration_listener(listen)
     later = compiled[dict(begun)[1] :]
     assert later.count(False) >= 3, "step, refresh and targets"
-    assert later.count(True) == 2, "the loop compiles but what adds up a phase's metrics"
+    assert later.count(True) <= 2, "the loop compiles only what adds up a phase's metrics"
