@@ -110,16 +110,13 @@ def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
     if picture.others and not prior.takes_pictures:
         raise ValueError(f"{prior_name(prior)} takes one picture; give one")
     _check_adapter(prior, recipe)
-    rgb, mask = jnp.asarray(picture.rgb), jnp.asarray(picture.mask)
     angle_deg = picture.elevation_deg
     if angle_deg is None:
-        angle_deg = _estimated_deg(prior, Reference(jnp.zeros(()), rgb, mask), recipe)
-    angle = jnp.asarray(math.radians(angle_deg), jnp.float32)
-    others = tuple(_other(one, picture.azimuth_deg, angle_deg) for one in picture.others)
-    told: Any = [Picture(rgb, angle, mask)]
-    told += [Picture(o.picture.rgb, o.picture.elevation, o.picture.mask, o.azimuth) for o in others]
-    condition = prior.condition(told if others else told[0])
+        angle_deg = _estimated_deg(prior, _reference(picture, 0.0), recipe)
     reference, for_steps = _reference(picture, angle_deg), prior.for_steps()
+    others = tuple(_other(one, picture.azimuth_deg, angle_deg) for one in picture.others)
+    told: Any = [_told(reference), *(_told(own, azimuth) for azimuth, own in others)]
+    condition = prior.condition(told if others else told[0])
     return Task(for_steps, recipe, picture.name, condition, None, reference, others=others)
 
 
@@ -130,6 +127,11 @@ def _reference(picture: InputPicture, elevation_deg: float) -> Reference:
         None if part is None else jnp.asarray(part) for part in (picture.depth, picture.normal)
     )
     return Reference(angle, jnp.asarray(picture.rgb), jnp.asarray(picture.mask), depth, normal)
+
+
+def _told(picture: Reference, azimuth: Any = 0.0) -> Picture:
+    """What the prior is told of a picture."""
+    return Picture(picture.rgb, picture.elevation, picture.mask, azimuth)
 
 
 def _other(picture: InputPicture, first_deg: float, usual_deg: float) -> Other:

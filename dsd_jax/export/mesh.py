@@ -27,13 +27,7 @@ from dsd_jax.export.field_grid import (
     field_views,
     occupancy_of,
 )
-from dsd_jax.export.isosurface import (
-    CLOSINGS,
-    best_surface,
-    isosurface,
-    simplify,
-    vertex_normals,
-)
+from dsd_jax.export.isosurface import CLOSINGS, best_surface, isosurface, simplify, vertex_normals
 from dsd_jax.export.model_files import FORMATS, Model, placement, save_as, save_model
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import sample_texture, visible
@@ -42,6 +36,7 @@ from dsd_jax.export.scenes import load_scene
 from dsd_jax.files import write_json
 from dsd_jax.rendering.agreement import iou, psnr
 from dsd_jax.rendering.cameras import Camera, camera_at
+from dsd_jax.rendering.occupancy import OccupancyGrid
 from dsd_jax.rendering.scene import GREY
 
 # Seeds that are made at the same time, on as many cores.
@@ -206,6 +201,7 @@ class Surface(NamedTuple):
         threshold, closing, removed: as in MeshResult.
         rgb: before grey.
         mask: where the field hides more than half of the background.
+        grid: where it is sampled.
     """
 
     field: ExportedField
@@ -217,25 +213,27 @@ class Surface(NamedTuple):
     removed: int
     rgb: Float[np.ndarray, "v h w 3"]
     mask: Bool[np.ndarray, "v h w"]
+    grid: OccupancyGrid
 
 
 def surface_of(field: ExportedField, cameras: Camera, settings: MeshSettings) -> Surface:
     density = density_grid(field)
     grid = occupancy_of(density)
     rgb, opacity = field_views(field, grid, cameras, settings.view_size, settings.samples)
-    radii = CLOSINGS if settings.closing is None else (settings.closing,)
-    if field.solid:  # without pores
-        radii = (settings.closing or 0,)
     mask = opacity > 0.5
     if field.shape is not None:
         vertices, faces = field.shape.vertices, field.shape.faces
-        normals = vertex_normals(vertices, faces)
-        return Surface(field, vertices, faces, normals, None, 0, 0, rgb, mask)
-    density, closing, threshold = best_surface(density, mask, cameras, radii, settings.threshold)
-    vertices, faces, removed = isosurface(density, threshold)
-    vertices, faces = simplify(vertices, faces, settings.faces)
+        threshold, closing, removed = None, 0, 0
+    else:
+        radii = CLOSINGS if settings.closing is None else (settings.closing,)
+        if field.solid:  # without pores
+            radii = (settings.closing or 0,)
+        found = best_surface(density, mask, cameras, radii, settings.threshold)
+        density, closing, threshold = found
+        vertices, faces, removed = isosurface(density, threshold)
+        vertices, faces = simplify(vertices, faces, settings.faces)
     normals = vertex_normals(vertices, faces)
-    return Surface(field, vertices, faces, normals, threshold, closing, removed, rgb, mask)
+    return Surface(field, vertices, faces, normals, threshold, closing, removed, rgb, mask, grid)
 
 
 def _charts(surface: Surface, settings: MeshSettings) -> Atlas | None:

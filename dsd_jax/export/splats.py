@@ -19,13 +19,7 @@ import optax
 from jaxtyping import Float
 
 from dsd_jax.export import splat_files, texture
-from dsd_jax.export.field_grid import (
-    DEVICES,
-    ExportedField,
-    density_grid,
-    field_views,
-    occupancy_of,
-)
+from dsd_jax.export.field_grid import DEVICES, ExportedField, field_views
 from dsd_jax.export.mesh import MeshSettings, placement, surface_of
 from dsd_jax.rendering import splats as rendering
 from dsd_jax.rendering.agreement import psnr
@@ -107,9 +101,8 @@ def make_splats(
     """
     surface = surface_of(field, cameras, MeshSettings())
     started = on_surface(field, surface.vertices, surface.faces, surface.normals, settings.count)
-    grid = occupancy_of(density_grid(field))
     around = all_around(cameras, settings.views)
-    seen = field_views(field, grid, around, settings.size, settings.samples)
+    seen = field_views(field, surface.grid, around, settings.size, settings.samples)
     targets = np.concatenate([seen[0], seen[1][..., None]], -1)
     with DEVICES:
         fitted = jax.device_get(_fit(started, targets, around, settings))
