@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 import trimesh
 from programs import SMALL_MESH, load_script
+from soft_balls import make_run
 
 from dsd_jax.cli.program import BAD_INPUT
 from dsd_jax.export import charts, manifest, mesh, mesh_programs
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.model_files import save_model
 from dsd_jax.export.run_folder import seed_folder
-from dsd_jax.export.scenes import SavedScene, load_scene, save_scene
-from dsd_jax.fields.radiance import HashGridField, Stage
+from dsd_jax.export.scenes import load_scene
 from dsd_jax.files import write_json
 from dsd_jax.rendering.cameras import ring
-from dsd_jax.rendering.scene import Scene
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +35,7 @@ def export_mesh(quick_compilation):
 
 @pytest.fixture
 def run(tmp_path):
-    """Seeds 0 and 3 are soft balls, as fields are at first; seed 1 is empty."""
-    folder = tmp_path / "run"
-    write_json(folder / "config.json", {"recipe": {"camera": {"distance": 2.7, "fov_deg": 40.0}}})
-    for seed, floor in {0: 1.0, 1: 1e9, 3: 1.0}.items():
-        field = HashGridField(
-            levels=2, log2_entries=8, base_resolution=16, growth=1.447, width=8, blob_scale=6.0,
-            colour_std=0.0, density_floor=floor, start_levels=1,
-        )  # fmt: skip
-        scene = Scene(field)
-        seed_folder(folder, seed).mkdir()
-        params = scene.init(jax.random.key(0))
-        save_scene(seed_folder(folder, seed), SavedScene(scene, params, Stage(1.5, 1.0)))
-    return folder
+    return make_run(tmp_path / "run")
 
 
 FEW = ["--faces", "400", "--texture-size", "64"]

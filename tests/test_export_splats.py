@@ -3,18 +3,15 @@
 import json
 from functools import partial
 
-import jax
 import pytest
 from programs import load_script
+from soft_balls import make_run
 
 from dsd_jax.cli.program import BAD_INPUT
 from dsd_jax.export import manifest, splat_files
 from dsd_jax.export.run_folder import seed_folder
-from dsd_jax.export.scenes import SavedScene, save_scene
 from dsd_jax.export.splats import SplatSettings
-from dsd_jax.fields.radiance import HashGridField, Stage
 from dsd_jax.files import write_json
-from dsd_jax.rendering.scene import Scene
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +26,8 @@ def export_splats(quick_compilation):
 
 @pytest.fixture
 def run(tmp_path):
-    """A finished one: seeds 0 and 3 are soft balls, seed 1 is empty."""
-    folder = tmp_path / "run"
-    config = {"recipe": {"camera": {"distance": 2.7, "fov_deg": 40.0}}}
-    known = {"prompt": "a ball", "seeds": [0, 1, 3], "preset": "quick"}
-    write_json(folder / "config.json", config | known)
-    for seed, floor in {0: 1.0, 1: 1e9, 3: 1.0}.items():
-        field = HashGridField(
-            levels=2, log2_entries=8, base_resolution=16, growth=1.447, width=8, blob_scale=6.0,
-            colour_std=0.0, density_floor=floor, start_levels=1,
-        )  # fmt: skip
-        scene = Scene(field)
-        seed_folder(folder, seed).mkdir()
-        params = scene.init(jax.random.key(0))
-        save_scene(seed_folder(folder, seed), SavedScene(scene, params, Stage(1.5, 1.0)))
+    """A finished one."""
+    folder = make_run(tmp_path / "run", prompt="a ball", seeds=[0, 1, 3], preset="quick")
     write_json(folder / "metrics.json", {"seeds": {seed: {"steps": 1} for seed in "013"}})
     manifest.write_manifest(folder)
     return folder
