@@ -1,4 +1,4 @@
-"""Training of the autoencoder: reconstruction with an edge term, and a light KL penalty."""
+"""Training of the autoencoder: reconstruction, a light KL penalty, and an adversary."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dsd_jax.priors.latent import sees_opacity
+from dsd_jax.training.adversary import Adversary, hinge, sharpen, where_objects_are
 from dsd_jax.training.views import Views, composite, draw_pictures
 
 
@@ -23,22 +24,47 @@ def _charbonnier(x, width: float = 0.02):
     return jnp.sqrt(jnp.square(x) + width**2) - width
 
 
-def make_loss(model, batch: int, kl_weight: float = 3e-4):
-    """Loss for `common.make_step`: (params, views, {}, key) -> (scalar, metrics)."""
+def start(model, vae: dict, key) -> dict:
+    """The parameters that are trained: the autoencoder's, and a fresh adversary's."""
+    pictures = jnp.zeros((1, 8, 8, model.config.in_channels))
+    return {"vae": vae, "adversary": Adversary(model.dtype).init(key, pictures)["params"]}
+
+
+def make_loss(model, batch: int, sharpness: float = 0.5, kl_weight: float = 1e-5):
+    """Loss for `common.make_step`: (params, views, {}, key) -> (scalar, metrics).
+
+    The parameters are those of `start`; `sharpness` is the adversary's share in the decoder's
+    gradient, see `adversary.sharpen`.
+    """
+
+    def judge(params, pictures) -> jax.Array:
+        scores = Adversary(model.dtype).apply({"params": params}, pictures)
+        return jnp.asarray(scores)
 
     def loss(params, views: Views, constants, key):
         del constants
         key_batch, key_noise = jax.random.split(key)
-        x = draw_pictures(key_batch, views, batch, sees_opacity(model))
-        mean, logvar = model.apply({"params": params}, x, method="encode")
+        x = draw_pictures(key_batch, views, batch)
+        weight = where_objects_are(x[..., 3] + 1)
+        x = x[..., : model.config.in_channels]
+        vae, known = {"params": params["vae"]}, jax.lax.stop_gradient(params["adversary"])
+        mean, logvar = model.apply(vae, x, method="encode")
         mean, logvar = mean.astype(jnp.float32), logvar.astype(jnp.float32)
         logvar = jnp.clip(logvar, -30.0, 20.0)
         z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key_noise, mean.shape)
-        decoded = model.apply({"params": params}, z, method="decode").astype(jnp.float32)
+        decoded = model.apply(vae, z, method="decode").astype(jnp.float32)
         kl = 0.5 * jnp.mean(jnp.square(mean) + jnp.exp(logvar) - 1 - logvar)
         error = reconstruction_error(decoded, x)
-        metrics = {"error": error, "kl": kl, "mse": jnp.mean(jnp.square(decoded - x))}
-        return error + kl_weight * kl, metrics
+        sharper = sharpen(
+            lambda y: judge(known, y),
+            lambda y: reconstruction_error(y, x), decoded, weight, sharpness,
+        )  # fmt: skip
+        pictures = jnp.concatenate([x, jax.lax.stop_gradient(decoded)])
+        real, drawn = jnp.split(judge(params["adversary"], pictures), 2)
+        told_apart = hinge(real, drawn, weight)
+        mse = jnp.mean(jnp.square(decoded - x))
+        metrics = {"error": error, "kl": kl, "mse": mse, "told_apart": told_apart}
+        return error + kl_weight * kl + sharper + 0.01 * told_apart, metrics
 
     return loss
 

@@ -60,16 +60,60 @@ def learning_rate(progress: float, step: int, peak: float, warmup_steps: int = 3
 
 
 def optimiser(weight_decay: float = 0.01) -> optax.GradientTransformation:
-    """AdamW at unit learning rate with gradients clipped to norm 1; the step scales it."""
-    return optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.scale_by_adam(b1=0.9, b2=0.99),
-        optax.add_decayed_weights(weight_decay, mask=lambda p: jax.tree.map(_is_matrix, p)),
+    """Muon (Jordan et al. 2024) for kernels, AdamW for the rest, at the rate that the step gives.
+
+    Muon's steps have the size of Adam's (Liu et al. 2025, arXiv 2502.16982). Gradients are clipped
+    to norm 1.
+    """
+    axes = optax.contrib.MuonDimensionNumbers(1, 2)  # of stacks [kernels, inputs, outputs]
+    muon = optax.contrib.muon(
+        1.0,
+        weight_decay=weight_decay,
+        muon_weight_dimension_numbers=lambda stacks: jax.tree.map(lambda _: axes, stacks),
+        consistent_rms=0.2,
     )
+    adam = optax.adamw(1.0, b1=0.9, b2=0.99, weight_decay=weight_decay, mask=_matrices)
+    each = optax.partition({True: _stacked(muon), False: adam}, _kernels)
+    return optax.chain(optax.clip_by_global_norm(1.0), each, optax.scale(-1.0))
 
 
-def _is_matrix(leaf) -> bool:
-    return leaf.ndim > 1
+def _kernels(params):
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def _matrices(params):
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _stacked(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`transform` of all kernels [..., inputs, outputs] of one size at once, as stacked matrices.
+
+    That compiles to a tenth as many operations.
+    """
+
+    def sizes(leaves: list[jax.Array]) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for i, leaf in enumerate(leaves):
+            found.setdefault(f"{leaf.size} / {leaf.shape[-1]}", []).append(i)
+        return found
+
+    def stack(tree) -> dict[str, jax.Array]:
+        leaves = jax.tree.leaves(tree)
+        matrices = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]
+        return {
+            size: jnp.stack([matrices[i] for i in which]) for size, which in sizes(leaves).items()
+        }
+
+    def update(updates, state, params=None):
+        stepped: Any
+        stepped, state = transform.update(stack(updates), state, stack(params))
+        leaves, structure = jax.tree.flatten(updates)
+        for size, which in sizes(leaves).items():
+            for i, matrix in zip(which, stepped[size], strict=True):
+                leaves[i] = matrix.reshape(leaves[i].shape)
+        return jax.tree.unflatten(structure, leaves), state
+
+    return optax.GradientTransformation(lambda params: transform.init(stack(params)), update)
 
 
 def init_state(params: Params) -> TrainState:

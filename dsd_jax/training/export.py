@@ -14,7 +14,7 @@ from dsd_jax.files import atomic_path
 from dsd_jax.models import networks as networks_lib
 from dsd_jax.models.tokenizer import train_tokenizer
 from dsd_jax.models.weights import Pipeline, load_pipeline, save_pipeline
-from dsd_jax.training import corpus
+from dsd_jax.training import corpus, growing
 from dsd_jax.training.settings import TrainingSettings
 
 WORDINGS = 12
@@ -32,20 +32,15 @@ SCHEDULER = {
 }
 
 
-def configs(
-    vocabulary: int, resolution: int = 128, small: bool = False, opacity: bool = True
-) -> tuple:
-    """config.json dictionaries of unet, vae and text encoder.
-
-    `small` is for trials; with `opacity` pictures have that as a fourth channel.
-    """
-    latent = resolution // 8
+def configs(vocabulary: int, settings: TrainingSettings) -> tuple:
+    """config.json dictionaries of unet, vae and text encoder."""
+    small, resolution, pictures = settings.small, settings.resolution, 3 + settings.opacity
     channels, width = ((32, 64), 64) if small else ((64, 128, 128), 192)
     unet = {
         "_class_name": "UNet2DConditionModel",
-        "sample_size": latent,
-        "in_channels": 4,
-        "out_channels": 4,
+        "sample_size": resolution // 8,
+        "in_channels": settings.latent_channels,
+        "out_channels": settings.latent_channels,
         "block_out_channels": list(channels),
         "down_block_types": ["CrossAttnDownBlock2D"] * len(channels),
         "up_block_types": ["CrossAttnUpBlock2D"] * len(channels),
@@ -59,9 +54,9 @@ def configs(
     vae = {
         "_class_name": "AutoencoderKL",
         "sample_size": resolution,
-        "in_channels": 3 + opacity,
-        "out_channels": 3 + opacity,
-        "latent_channels": 4,
+        "in_channels": pictures,
+        "out_channels": pictures,
+        "latent_channels": settings.latent_channels,
         "block_out_channels": [8, 16, 16, 16] if small else [32, 64, 96, 96],
         "down_block_types": ["DownEncoderBlock2D"] * 4,
         "up_block_types": ["UpDecoderBlock2D"] * 4,
@@ -132,38 +127,25 @@ def prepare_text(
 
 
 def load_params(folder: Path, networks) -> dict:
-    """Weights of an exported folder, to continue from; must have the shape of `networks`.
+    """Weights of an exported folder, to continue from.
 
-    But an autoencoder without opacity may become one with it: see `with_opacity`.
+    Its pictures and latents may have fewer channels: see `growing.grown`. Raises ValueError where
+    something else has another shape.
     """
-    pipeline = load_pipeline(folder)
-    wanted, params = networks_lib.param_shapes(networks), pipeline.params
-    channels = [vae.config.in_channels for vae in (pipeline.networks.vae, networks.vae)]
-    if channels == [3, 4]:
-        params = {**params, "vae": with_opacity(params["vae"])}
-    for name, tree in wanted.items():
-        if jax.tree.map(np.shape, params[name]) != jax.tree.map(np.shape, tree):
-            raise ValueError(f"{folder}: its {name} has another shape than this recipe's")
-    return params
-
-
-def with_opacity(vae: dict) -> dict:
-    """An autoencoder's weights with a fourth channel, that it does not see yet and draws as 1/2."""
-
-    def wider(leaf, axis):
-        return np.pad(leaf, [(0, i == axis % np.ndim(leaf)) for i in range(np.ndim(leaf))])
-
-    first, last = vae["encoder"]["conv_in"], vae["decoder"]["conv_out"]
-    encoder = {**vae["encoder"], "conv_in": {**first, "kernel": wider(first["kernel"], -2)}}
-    decoder = {**vae["decoder"], "conv_out": {k: wider(leaf, -1) for k, leaf in last.items()}}
-    return {**vae, "encoder": encoder, "decoder": decoder}
+    stored = load_pipeline(folder).params
+    fresh = networks_lib.init_params(networks, jax.random.key(0))
+    layers = {"vae": growing.VAE, "unet": growing.UNET}
+    try:
+        return {k: growing.grown(stored[k], fresh[k], layers.get(k, {})) for k in fresh}
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error} has another shape than this recipe's") from error
 
 
 def save(settings: TrainingSettings, params: dict, scaling: float, data: Objects) -> None:
     """Write OUT/export in diffusers layout (float16), with the list of words it was trained on."""
     folder, tokenizer = settings.out / "export", settings.out / "tokenizer"
     vocabulary = len(json.loads((tokenizer / "vocab.json").read_text()))
-    unet, vae, text = configs(vocabulary, settings.resolution, settings.small, settings.opacity)
+    unet, vae, text = configs(vocabulary, settings)
     networks = networks_lib.build(unet, {**vae, "scaling_factor": scaling}, text)
     pipeline = Pipeline(networks, params, scheduler=SCHEDULER)
     save_pipeline(folder, pipeline, tokenizer=tokenizer, dtype=np.float16)

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from dsd_jax.data import pictures
 from dsd_jax.data.objects import Objects
+from dsd_jax.priors import EMBEDDED
 from dsd_jax.rendering.scene import WHITE
 from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.training import corpus, export, image_prior, novel_view, novel_view_sheet
@@ -22,9 +23,8 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
         deadline: a `time.time()` at which to stop, ready to be continued.
         log: told a line now and then.
     """
-    networks, vae = image_prior.build(
-        settings.vae, settings.resolution, settings.small, compute_dtype()
-    )
+    origin = settings.vae or EMBEDDED["toybox"]
+    networks, vae = image_prior.build(origin, settings.resolution, settings.small, compute_dtype())
     if settings.continue_from:
         params = image_prior.load(settings.continue_from, networks)
     else:
@@ -55,7 +55,7 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
         training, {}, name="novel_view", **settings.denoiser_stage(deadline, log)
     )
     folder = settings.out / "export" / "toybox-1to3"
-    image_prior.save(folder, networks, jax.device_get(state.average), settings.vae)
+    image_prior.save(folder, networks, jax.device_get(state.average), origin)
     log(f"exported {folder}")
     novel_view_sheet.run(folder, data, settings.out, log)
     return finished

@@ -7,8 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dsd_jax.priors import EMBEDDED
-
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -22,8 +20,8 @@ class TrainingSettings:
     """Groups of four views rendered of each object."""
     palettes: int = 4
     """Colourings of each object."""
-    vae: Path = EMBEDDED["toybox"]
-    """Pipeline whose autoencoder the prior of novel views has."""
+    vae: Path | None = None
+    """Pipeline whose autoencoder to start from; that of novel views keeps it (Toybox's)."""
     vae_minutes: float = 4.0
     """Training time of the autoencoder, without compiling; 0 keeps its weights."""
     unet_minutes: float = 14.0
@@ -33,12 +31,16 @@ class TrainingSettings:
     unet_batch: int = 96
     """Groups of four views a step and device, and as many times four single views come with them;
     of novel views, pairs a step and device."""
-    vae_rate: float = 1e-3
+    vae_rate: float = 2e-3
     """Peak learning rate of the autoencoder."""
     unet_rate: float = 1e-3
     """Peak learning rate of denoiser and text or vision encoder."""
+    vae_sharpness: float = 0.5
+    """Share of the adversary in the autoencoder's gradient, see `adversary.sharpen`."""
     resolution: int = 128
     """Side of the pictures."""
+    latent_channels: int = 8
+    """Of the autoencoder; latents are an eighth of the pictures' side."""
     opacity: bool = True
     """Pictures have opacity as a fourth channel, which the prior then sees."""
     small: bool = False

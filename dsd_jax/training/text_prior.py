@@ -15,6 +15,7 @@ from dsd_jax import pytrees
 from dsd_jax.data import pictures
 from dsd_jax.data.objects import Objects
 from dsd_jax.models import networks as networks_lib
+from dsd_jax.models.weights import read_part
 from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.training import autoencoder, common, corpus, diffusion, export, stage
 from dsd_jax.training.compiling import Ahead, render
@@ -34,18 +35,22 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
         data, settings.palettes, settings.out, tokenizer=origin and origin / "tokenizer"
     )
     networks = networks_lib.build(
-        *export.configs(len(text.tokenizer), settings.resolution, settings.small, settings.opacity),
+        *export.configs(len(text.tokenizer), settings),
         dtype=compute_dtype(),
     )
     if origin:
         params = export.load_params(origin, networks)
     else:
         params = networks_lib.init_params(networks, jax.random.key(settings.seed))
+    if settings.vae:
+        shapes = networks_lib.param_shapes(networks)["vae"]
+        params["vae"] = read_part(settings.vae, "vae", shapes, np.float32)
     views = pictures.plan_views(np.random.default_rng(settings.seed), len(data), settings.groups)
     indices = corpus.padded_indices(len(data), mesh.size)
     weight = corpus.object_weights(data.category, len(indices))
     camera, phrase = corpus.view_inputs(views, indices)
-    shape = (*camera.shape[:2], settings.palettes, *[settings.resolution // 8] * 2, 4)
+    side = settings.resolution // 8
+    shape = (*camera.shape[:2], settings.palettes, side, side, settings.latent_channels)
     fields: dict[str, Any] = {
         "latents": jax.ShapeDtypeStruct(shape, jnp.float16), "camera": camera, "phrase": phrase,
         "tokens": text.tokens[indices], "weight": weight,
@@ -105,12 +110,11 @@ def _train_vae(networks, params, rgba, weight, settings: TrainingSettings, mesh,
     if settings.vae_minutes <= 0:
         return params, True
     views = Views(rgba=rgba, weight=common.shard_objects(mesh, weight))
-    step = common.make_step(
-        mesh, autoencoder.make_loss(networks.vae, settings.vae_batch), max_decay=0.998
-    )
+    start = autoencoder.start(networks.vae, params, jax.random.key(settings.seed + 3))
+    loss = autoencoder.make_loss(networks.vae, settings.vae_batch, settings.vae_sharpness)
     state, finished = stage.train(
-        common.replicate(mesh, common.init_state(params)),
-        step,
+        common.replicate(mesh, common.init_state(start)),
+        common.make_step(mesh, loss, max_decay=0.998),
         views,
         {},
         jax.random.key(settings.seed + 1),
@@ -121,6 +125,6 @@ def _train_vae(networks, params, rgba, weight, settings: TrainingSettings, mesh,
         deadline=deadline,
         log=log,
     )
-    sample = np.asarray(rgba[:: max(1, len(rgba) // 64), 0])
-    log(f"vae: {autoencoder.quality(networks.vae, state.average, sample)} on its views")
-    return jax.device_get(state.average), finished
+    trained, sample = state.average["vae"], np.asarray(rgba[:: max(1, len(rgba) // 64), 0])
+    log(f"vae: {autoencoder.quality(networks.vae, trained, sample)} on its views")
+    return jax.device_get(trained), finished

@@ -40,13 +40,14 @@ def composite(rgba, background=GREY, opacity: bool = False):
     return jnp.concatenate([rgb, rgba[..., 3:]], -1) if opacity else rgb
 
 
-def draw_pictures(key, views: Views, b: int, opacity: bool = False):
-    """A batch for the autoencoder [b, h, w, 3] in [-1, 1]; with `opacity` as a fourth channel.
+def draw_pictures(key, views: Views, b: int):
+    """A batch for the autoencoder [b, h, w, 4] in [-1, 1]: colours and opacity.
 
     Half keeps its palette, half gets a rotated hue; half stands on the project's grey, half on a
-    random colour; a quarter is blurred, since early renderings of a 3D field are.
+    random colour; a quarter is blurred and a quarter is haze, since early renderings of a 3D
+    field are.
     """
-    keys = jax.random.split(key, 7)
+    keys = jax.random.split(key, 9)
     index = draw_objects(keys[0], views.weight, b)
     view = jax.random.randint(keys[1], (b,), 0, views.rgba.shape[1])
     rgba = views.rgba[index, view].astype(jnp.float32) / 255
@@ -54,9 +55,12 @@ def draw_pictures(key, views: Views, b: int, opacity: bool = False):
     angle = jnp.where(jax.random.bernoulli(keys[3], 0.5, (b,)), angle, 0.0)
     colour = jax.random.uniform(keys[4], (b, 1, 1, 3))
     plain = jax.random.bernoulli(keys[5], 0.5, (b, 1, 1, 1))
-    rgb = jax.vmap(hue_rotate)(rgba[..., :3], angle)
-    picture = rgb + jnp.where(plain, GREY, colour) * (1 - rgba[..., 3:])
-    picture = jnp.concatenate([picture, rgba[..., 3:]], -1) if opacity else picture
+    there = jax.random.uniform(keys[7], (b, 1, 1, 1))
+    there = jnp.where(jax.random.bernoulli(keys[8], 0.75, there.shape), 1, there)
+    alpha = rgba[..., 3:] * there
+    rgb = jax.vmap(hue_rotate)(rgba[..., :3], angle) * there
+    picture = rgb + jnp.where(plain, GREY, colour) * (1 - alpha)
+    picture = jnp.concatenate([picture, alpha], -1)
     flip = jax.random.bernoulli(keys[6], 0.5, (b, 1, 1, 1))
     picture = jnp.where(flip, picture[:, :, ::-1], picture)
     return _blur(picture, b // 4) * 2 - 1

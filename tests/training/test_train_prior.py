@@ -3,14 +3,16 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dsd_jax.cli import train_prior
 from dsd_jax.data.objects import load_objects
 from dsd_jax.models import networks
 from dsd_jax.priors.stable_diffusion import load
-from dsd_jax.training import corpus, evaluate, export, views
+from dsd_jax.training import adversary, common, corpus, evaluate, export, growing, views
 from dsd_jax.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -49,7 +51,7 @@ def test_stops_and_continues(trained):
 def test_export_is_a_prior(trained):
     out, _ = trained
     prior = load(out / "export")
-    assert prior.denoises_together and prior.latent_shape == (4, 4, 4) and prior.sees_opacity
+    assert prior.denoises_together and prior.latent_shape == (4, 4, 8) and prior.sees_opacity
     assert "tower" in json.loads((out / "export/words.json").read_text())
     images = evaluate.sample(prior, ["a tower", "a brick"], 2, (0, 90, 180, 270), steps=2)
     assert images.shape == (2, 2, 4, 32, 32, 3)
@@ -83,61 +85,116 @@ def test_weights_lift_rare_categories():
 
 
 def test_learning_rate():
-    from dsd_jax.training.common import learning_rate
-
+    learning_rate = common.learning_rate
     assert learning_rate(0.0, 0, 1.0, warmup_steps=10) == pytest.approx(0.1)
     assert learning_rate(0.5, 100, 1.0, warmup_steps=10) == pytest.approx(0.51)
     assert learning_rate(1.0, 100, 1.0, warmup_steps=10) == pytest.approx(0.02)
 
 
 def test_gradient_is_the_mean_over_devices():
-    """One step on one device equals plain Adam on the loss."""
-    import jax.numpy as jnp
-    import optax
-
-    from dsd_jax.training import common
-
+    """One step on one device equals plain Adam on the loss, for what is no kernel."""
     mesh = common.data_mesh()
-    state = common.init_state({"w": jnp.array([[1.0, -2.0]])})
-    step = common.make_step(mesh, lambda p, d, c, k: (jnp.mean((p["w"] - d) ** 2), {}))
+    state = common.init_state({"bias": jnp.array([[1.0, -2.0]])})
+    step = common.make_step(mesh, lambda p, d, c, k: (jnp.mean((p["bias"] - d) ** 2), {}))
     data = common.shard_objects(mesh, jnp.zeros((mesh.size, 1, 2)))
     new, _ = step(state, data, {}, jax.random.key(0), jnp.float32(0.1))
-    reference = optax.adamw(0.1, b1=0.9, b2=0.99, weight_decay=0.01)
     w = jnp.array([[1.0, -2.0]])
     gradient = w / jnp.maximum(1.0, jnp.linalg.norm(w))  # d mean(w^2) = w for two entries
+    reference = optax.adamw(0.1, b1=0.9, b2=0.99, weight_decay=0.01)
     update, _ = reference.update(gradient, reference.init(w), w)
-    np.testing.assert_allclose(new.params["w"], w + update, rtol=1e-5)
+    np.testing.assert_allclose(new.params["bias"], w + update, rtol=1e-5)
+
+
+def test_kernels_turn_at_equal_speed_in_all_directions():
+    """Muon's step is nearly orthogonal, with the mean square of Adam's, of convolutions too."""
+    optimiser = common.optimiser(weight_decay=0.0)
+    gradient = jax.random.normal(jax.random.key(0), (3, 3, 4, 8)) * jnp.geomspace(1e-3, 1, 8)
+    other = {"kernel": 5 * gradient[0, 0]}
+    params = {"conv_in": {"kernel": gradient, "bias": jnp.ones(8)}, "out": other, "to_k": other}
+    updates, _ = optimiser.update(params, optimiser.init(params), params)
+    step = np.asarray(updates["conv_in"]["kernel"]).reshape(36, 8)
+    lengths = np.linalg.svd(step, compute_uv=False)
+    assert lengths.max() < 4 * lengths.min()
+    assert np.linalg.svd(np.reshape(gradient, (36, 8)), compute_uv=False)[-1] < 1e-2
+    assert 0.2 * 0.8 < np.sqrt(np.mean(step**2)) < 0.2 * 1.2
+    np.testing.assert_allclose(updates["conv_in"]["bias"], 1, rtol=1e-5)
+    alone, _ = optimiser.update({"out": other}, optimiser.init({"out": other}), {"out": other})
+    for name in ("out", "to_k"):  # of one size, so stepped as a stack
+        np.testing.assert_allclose(updates[name]["kernel"], alone["out"]["kernel"], rtol=1e-4)
 
 
 def test_pictures_keep_their_opacity_as_a_fourth_channel():
     """In a batch of the autoencoder and in a palette; colours are as without it."""
     rgba = np.random.default_rng(0).integers(0, 256, (2, 4, 8, 8, 4), np.uint8)
-    drawn = [
-        views.draw_pictures(jax.random.key(3), views.Views(rgba, np.ones(2, np.float32)), 6, seen)
-        for seen in (False, True)
-    ]
-    np.testing.assert_array_equal(drawn[0], drawn[1][..., :3])
-    assert drawn[1].shape == (6, 8, 8, 4) and np.abs(drawn[1][..., 3]).max() <= 1
+    drawn = views.draw_pictures(jax.random.key(3), views.Views(rgba, np.ones(2, np.float32)), 6)
+    assert drawn.shape == (6, 8, 8, 4) and np.abs(drawn[..., 3]).max() <= 1
     plain, whole = (corpus.recolour(rgba[0], 0.3, np.ones(3), opacity=o) for o in (False, True))
     np.testing.assert_array_equal(plain, whole[..., :3])
     np.testing.assert_allclose(whole[..., 3], rgba[0, ..., 3] / 127.5 - 1, atol=1e-6)
 
 
-def test_an_autoencoder_goes_on_with_opacity():
-    """It draws colours as before, whatever opacity it is handed."""
-    parts = [export.configs(300, 16, small=True, opacity=opacity) for opacity in (False, True)]
-    before, after = (networks.build(*part) for part in parts)
-    params = networks.init_params(before, jax.random.key(0))["vae"]
-    wider = export.with_opacity(params)
-    x = jax.random.uniform(jax.random.key(1), (1, 16, 16, 4), minval=-1)
-    found, wanted = (
-        module.vae.apply({"params": weights}, picture)
-        for module, weights, picture in ((after, wider, x), (before, params, x[..., :3]))
+def test_networks_go_on_with_more_channels():
+    """What was there computes as before, whatever the new inputs are."""
+    old, new = (
+        TrainingSettings(resolution=16, small=True, opacity=channels > 4, latent_channels=channels)
+        for channels in (4, 8)
     )
-    np.testing.assert_allclose(found[..., :3], wanted, atol=1e-5)
-    np.testing.assert_array_equal(found[..., 3], 0)
-    assert jax.tree.map(np.shape, wider) == jax.tree.map(
-        np.shape, networks.param_shapes(after)["vae"]
+    before, after = (networks.build(*export.configs(300, settings)) for settings in (old, new))
+    params, fresh = (
+        networks.init_params(n, jax.random.key(k)) for k, n in enumerate((before, after))
+    )
+    vae = growing.grown(params["vae"], fresh["vae"], growing.VAE)
+    unet = growing.grown(params["unet"], fresh["unet"], growing.UNET)
+    assert jax.tree.map(np.shape, vae) == jax.tree.map(np.shape, fresh["vae"])
+    keys = jax.random.split(jax.random.key(2), 3)
+    picture, z = (
+        jax.random.normal(keys[0], (1, 16, 16, 4)),
+        jax.random.normal(keys[1], (1, 2, 2, 8)),
+    )
+
+    def both(part, weights, inputs, **how):
+        for n, w, x in zip((before, after), weights, inputs, strict=True):
+            yield getattr(n, part).apply({"params": w}, *x, **how)
+
+    vaes = params["vae"], vae
+    encoded = both("vae", vaes, ((picture[..., :3],), (picture,)), method="encode")
+    for was, now in zip(*encoded, strict=True):  # the mean, and the logarithm of the variance
+        np.testing.assert_allclose(now[..., :4], was, atol=1e-5)
+    was, now = both("vae", vaes, ((z[..., :4],), (z,)), method="decode")
+    np.testing.assert_allclose(now[..., :3], was, atol=1e-5)
+    rest = jnp.full(1, 7), jax.random.normal(keys[2], (1, 5, 64)), jnp.zeros((1, 16))
+    was, now = both("unet", (params["unet"], unet), ((z[..., :4], *rest), (z, *rest)))
+    np.testing.assert_allclose(now[..., :4], was, atol=1e-5)
+    with pytest.raises(ValueError, match="conv_in"):
+        growing.grown(unet, params["unet"], {})
+
+
+def test_pairs_of_latents_grow_apart():
+    """A noisy latent and a known one: each keeps its place."""
+    layers = growing.UNET_OF_PAIRS
+    old, new = ({"conv_in": {"kernel": np.full((1, 1, c, 1), v)}} for c, v in ((2, 5.0), (4, 1.0)))
+    kernel = growing.grown(old, new, layers)["conv_in"]["kernel"]
+    np.testing.assert_array_equal(kernel.ravel(), [5, 0, 5, 0])
+
+
+def test_the_adversary_counts_as_much_as_it_is_said():
+    """By hand: its gradient has the wanted length and direction, and only where objects are."""
+    x = jnp.array([[[[1.0], [2.0]]]])
+    error, weight = lambda y: jnp.sum(3 * y[0, 0, 0]), jnp.array([[[0.0, 1.0]]])
+    found = jax.grad(
+        lambda y: adversary.sharpen(lambda z: 7 * z[..., 0], error, y, weight, share=0.5)
+    )(x)
+    np.testing.assert_allclose(found, [[[[0.0], [-1.5]]]], rtol=1e-6)
+    real, drawn = jnp.array([[[2.0, 0.5]]]), jnp.array([[[-3.0, 0.0]]])
+    assert adversary.hinge(real, drawn, weight) == pytest.approx(1.5)
+    opacity = jnp.zeros((1, 32, 32)).at[0, 2, 2].set(1e-3)
+    there = adversary.where_objects_are(opacity)
+    assert there.shape == (1, 8, 8) and there[0, 0, 0] == 1 and there[0, 4, 4] == 0
+    scores = adversary.Adversary(jnp.float32)
+    assert scores.init_with_output(jax.random.key(0), jnp.zeros((1, 32, 32, 4)))[0].shape == (
+        1,
+        8,
+        8,
     )
 
 
