@@ -152,10 +152,10 @@ class Naming:
 
     def say(self, lost: Bool[np.ndarray, "n"], why: str) -> None:
         """Name those that are lost and were not named yet."""
-        for i in np.flatnonzero(lost):
-            if self._seeds[i] not in self.named:
-                self.named.add(self._seeds[i])
-                say_lost(self._told, self._seeds[i], why)
+        for seed, one in zip(self._seeds, lost.tolist(), strict=True):
+            if one and seed not in self.named:
+                self.named.add(seed)
+                say_lost(self._told, seed, why)
 
 
 def is_kept(path: Path) -> bool:
