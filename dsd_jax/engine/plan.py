@@ -113,14 +113,17 @@ def all_at_once(task: Task, seeds: Sequence[int], needs: memory.Needs | None = N
     """The plan of seeds that run together, as studies run those of a prompt.
 
     Args:
-        needs: where they are not those of the task's objects.
+        needs: where they are not those of the task's objects; then one device has them all.
 
     Raises ValueError where there is no room for them.
     """
-    needs = needs or memory.needs(task.prior, task.recipe, task.condition, task.shared.pictures)
+    seeds, devices = list(seeds), jax.local_devices()
+    if needs is None:
+        needs = memory.needs(task.prior, task.recipe, task.condition, task.shared.pictures)
+    else:
+        devices = devices[:1]
     limit, program = memory.bytes_available(), memory.program(task.recipe)
-    seeds, devices = list(seeds), seed_mesh(len(seeds))
-    plan = Plan(seeds, [seeds], needs, devices, limit, program)
+    plan = Plan(seeds, [seeds], needs, seed_mesh(len(seeds), devices), limit, program)
     plan.refuse_hopeless()
     return plan
 
