@@ -25,12 +25,12 @@ def refuse_too_large(recipe: Recipe, seed_bytes: int, n: int, c: int) -> None:
     Raises ValueError with one line that says what to make smaller.
     """
     limit, numbers = memory.bytes_available(), recipe.results
-    most = max(_drawn(recipe, *flags) for flags in _sizes(recipe))
-    if most[0] > limit:
+    drawn, size, samples, flags = max((_drawn(recipe, *own[:2]), *own) for own in _sizes(recipe))
+    if drawn > limit:
         raise ValueError(
-            f"a picture of {most[1]} pixels a side and {most[2]} samples a ray needs about "
-            f"{memory.gb(most[0])} of memory, but the device has {memory.gb(limit)}; make "
-            f"{most[3]} or {most[4]} smaller"
+            f"a picture of {size} pixels a side and {samples} samples a ray needs about "
+            f"{memory.gb(drawn)} of memory, but the device has {memory.gb(limit)}; make {flags} "
+            "smaller"
         )
     turns = c * 3 * numbers.turntable_frames * numbers.turntable_resolution**2
     kept = n * (seed_bytes + 3 * len(AZIMUTHS_DEG) * VIEW_SIZE**2)
@@ -43,24 +43,24 @@ def refuse_too_large(recipe: Recipe, seed_bytes: int, n: int, c: int) -> None:
         )
 
 
-def _sizes(recipe: Recipe) -> list[tuple[int, int, str, str]]:
+def _sizes(recipe: Recipe) -> list[tuple[int, int, str]]:
     """Side, samples a ray, and the flags that say them, of all pictures that a run draws."""
     shown, refine = recipe.results, recipe.refine
-    final = shown.final_samples, "--turntable-resolution", "--final-samples"
+    final = shown.final_samples, "--turntable-resolution or --final-samples"
     found = [
         (shown.turntable_resolution, *final),
         (VIEW_SIZE, *final),
-        (shown.preview_resolution, recipe.render.samples, "--preview-resolution", "--samples"),
+        (shown.preview_resolution, recipe.render.samples, "--preview-resolution or --samples"),
     ]
     if refine.rounds:
-        flags = "--target-resolution", "--target-samples"
-        found.append((refine.target_resolution or VIEW_SIZE, refine.target_samples, *flags))
+        flags = "--target-resolution or --target-samples"
+        found.append((refine.target_resolution or VIEW_SIZE, refine.target_samples, flags))
     return found
 
 
-def _drawn(recipe: Recipe, size: int, samples: int, *flags: str) -> tuple[int, int, int, str, str]:
-    """Bytes that drawing a picture takes, and what was given."""
+def _drawn(recipe: Recipe, size: int, samples: int) -> int:
+    """Bytes that drawing a picture takes."""
     points = chunk_within(_POINTS, size, size * samples) * size * samples
     levels, _, width = memory.size_of_field(recipe)
     work = int(points * memory.costs().of_point(levels, width))
-    return size**2 * (_PIXEL + _PLACE * samples) + work, size, samples, *flags
+    return size**2 * (_PIXEL + _PLACE * samples) + work
