@@ -8,6 +8,7 @@ from mesh_numbers import looked_at
 
 from dsd_jax.cli import ablate
 from dsd_jax.distillation import SDS
+from dsd_jax.engine import memory
 from dsd_jax.files import slug
 from dsd_jax.recipe.presets import PRESETS
 from dsd_jax.studies import meshes
@@ -66,6 +67,15 @@ def test_bad_input_leaves_nothing_behind(tmp_path, capsys):
     assert ablate.main(["--out", str(out), "--prior", "toybix"]) == 2
     assert "did you mean 'toybox'?" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_more_seeds_than_memory_holds_at_once(tiny_prior_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "bytes_available", lambda: 2 * 10**9)
+    flags = ["--prior", str(tiny_prior_folder), "--prompts", "a red house", "--seeds", "0:100000"]
+    assert ablate.main(["--out", str(tmp_path / "x"), *flags, *SMALL]) == 2
+    said = capsys.readouterr().err
+    assert "100000 seeds at once need about " in said and said.count("\n") == 1
+    assert not (tmp_path / "x").exists()
 
 
 def test_unknown_variant(tmp_path, capsys):

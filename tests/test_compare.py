@@ -12,6 +12,7 @@ from programs import EXPERIMENTS
 
 from dsd_jax.cli import compare
 from dsd_jax.cli.prompts import read
+from dsd_jax.engine import memory
 from dsd_jax.engine.lost import LOST
 from dsd_jax.metrics import judge
 from dsd_jax.metrics.bank import load_bank
@@ -135,7 +136,7 @@ def test_objects(command, tmp_path, monkeypatch, capsys):
         (["--task", "4d"], "--task '4d' is not one of 2d, 3d"),
         (["--methods", "sdss"], "did you mean sds?"),
         (["--methods", "sds@x"], "--methods sds@x: what follows @ must be a number of steps"),
-        (["--methods", "dsd-star@1"], "dsd-star@1 needs at least 2 steps"),
+        (["--methods", "dsd-star@1"], "dsd-star@1 needs from 2 to 100000 steps"),
         (["--methods", "dsd-star", "--task", "3d"], "--methods 'dsd-star' is not one of"),
         (["--methods", "dsd-star", "--space", "pixels"], "dsd-star moves latents alone"),
         (["--methods", "dsd-plain", "--task", "3d"], "--methods 'dsd-plain' is not one of"),
@@ -158,6 +159,16 @@ def test_bad_input_gets_one_line_and_leaves_nothing(command, tmp_path, capsys, f
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("flags", [["--methods", "vsd"], ["--task", "3d", "--preset", "quick"]])
+def test_more_seeds_than_memory_holds_at_once(command, tmp_path, capsys, monkeypatch, flags):
+    monkeypatch.setattr(memory, "bytes_available", lambda: 2 * 10**9)
+    command = [*command, "--out", str(tmp_path / "study"), "--seeds", "0:100000"]
+    assert compare.main([*command, *flags]) == 2
+    said = capsys.readouterr().err
+    assert "100000 seeds at once need about " in said and said.count("\n") == 1
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from dsd_jax.cli import image2d
+from dsd_jax.engine import memory
 from dsd_jax.engine.lost import LOST
 from dsd_jax.studies import images2d
 
@@ -99,6 +100,8 @@ def test_the_recipe_of_a_command(flags, method):
         (["--seeds", "4:2"], "is an empty range"),
         (["--prompt", " "], "--prompt is empty"),
         (["--ddim-steps", "1"], "--steps and --ddim-steps must be at least 2"),
+        (["--steps", "1000000000"], "and --steps of an ODE, are 100000"),
+        (["--method", "dsd-plain", "--steps", "1000000"], "--method.ode-points must be at most"),
         (["--t-min", "0.99"], "--optimise.t-min must be below --optimise.t-max"),
         (["--space", "voxels"], "--space 'voxels' is not one of latents, network, pixels"),
         (
@@ -112,4 +115,12 @@ def test_bad_input_gets_one_line(tiny_prior_folder, tmp_path, capsys, flags, mes
     assert run(tiny_prior_folder, tmp_path / "runs", *flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_more_seeds_than_memory_holds_at_once(tiny_prior_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "bytes_available", lambda: 2 * 10**9)
+    assert run(tiny_prior_folder, tmp_path / "runs", "--seeds", "0:100000") == 2
+    said = capsys.readouterr().err
+    assert "100000 seeds at once need about " in said and said.count("\n") == 1
     assert not (tmp_path / "runs").exists()

@@ -142,7 +142,8 @@ def test_the_program_writes_tables_scores_and_figures(tmp_path, capsys):
         (["--methods", "dsd,sdds"], "--methods 'sdds' is not one of"),
         (["--seeds", "4:2"], "is an empty range"),
         (["--steps", "0"], "--steps must be at least 1, not 0"),
-        (["--ddim-steps", "1"], "--ddim-steps must be at least 2, not 1"),
+        (["--ddim-steps", "1"], "--ddim-steps must be from 2 to 100000, not 1"),
+        (["--steps", "1000000000"], "1000 seeds of 1000000000 steps need about 192000.00 GB"),
     ],
 )
 def test_bad_input_gets_one_line(tmp_path, capsys, flags, message):

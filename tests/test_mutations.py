@@ -19,10 +19,11 @@ from dsd_jax.engine.plan import make_plan
 from dsd_jax.engine.saved import load_objects_of
 from dsd_jax.engine.task import make_task
 from dsd_jax.export import manifest
-from dsd_jax.export.gallery import write_gallery
+from dsd_jax.export.gallery import facts_of, write_gallery
 from dsd_jax.export.model_files import save_model
 from dsd_jax.export.overview import Row, write_overview
 from dsd_jax.export.pictures import save_png
+from dsd_jax.export.run_folder import seeds_of
 from dsd_jax.files import write_json
 from dsd_jax.recipe import input_picture
 from dsd_jax.recipe.recipe import changed
@@ -44,6 +45,11 @@ def _page(folder: Path) -> None:
     write_gallery(folder)
 
 
+def _facts(folder: Path) -> None:
+    for seed in seeds_of(folder):
+        facts_of(folder, seed)
+
+
 def _overview(folder: Path) -> None:
     write_overview(folder.parent, [Row("a red house", folder, "complete")])
 
@@ -55,7 +61,7 @@ KINDS = {
          "seed_0003/mesh.json", "seed_0009/field.safetensors"),
         (lambda folder: complete.is_complete(folder, [9, 3], True), load_objects_of, _log,
          lambda folder: export_mesh.prepare(export_mesh.Args(folder)),
-         lambda folder: view.exhibits_of(folder, 0), _page, _overview),
+         lambda folder: view.exhibits_of(folder, 0), _page, _facts, _overview),
     ),
     "pictures": (
         ("cup.png", "cup.jpg", "cup.webp"),

@@ -67,6 +67,20 @@ def test_a_prior_with_a_bad_tensor(text3d, tiny_prior_folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("flags", "said"),
+    [(["--late-resolution", "100000"], "error: one seed needs about "),
+     (["--turntable-resolution", "100000"], "make --turntable-resolution or --final-samples"),
+     (["--prompts", "a house", "a red house", "--turntable-frames", "1000000000"],
+      "or name fewer --seeds")],
+)  # fmt: skip
+def test_sizes_that_no_memory_holds(text3d, tiny_prior_folder, tmp_path, capsys, flags, said):
+    command = arguments(tiny_prior_folder, "--out", tmp_path / "out", *flags)
+    assert text3d.main(command) == BAD_INPUT
+    _one_line(capsys, said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("backend", "version", "slow"),
     [("gpu", "0.10.2", True), ("gpu", "0.11.0", True), ("gpu", "0.11.1", False),
      ("gpu", "0.10.1", False), ("cpu", "0.10.2", False)],

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from dsd_jax.cli import flags, run_args, validate
 from dsd_jax.cli.program import FAILED, refuse
 from dsd_jax.engine.lost import LOST
+from dsd_jax.engine.plan import all_at_once
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.engine.task import make_task, warnings_of
@@ -98,7 +99,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ablate.Ablation, tuple[str, ...
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
     run_args.warn(warnings_of(prior, args.prompts, variants))
-    make_task(prior, args.prompts[0], recipe)  # raises for a prior that takes no prompt
+    all_at_once(make_task(prior, args.prompts[0], recipe), seeds)  # of a prompt, and with room
     base = {name: getattr(args, name) for name in ("seeds", "preset", "prior")}
     validate.remember(args.out, base | {"recipe": recipe_config(recipe)})
     return ablate.Ablation(args.out, recipe, args.prompts, seeds, prior, args.mesh), chosen

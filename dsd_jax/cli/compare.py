@@ -41,16 +41,19 @@ from dsd_jax.cli.program import FAILED, refuse
 from dsd_jax.cli.prompts import read
 from dsd_jax.distillation import METHODS
 from dsd_jax.engine.lost import LOST
+from dsd_jax.engine.plan import all_at_once
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
-from dsd_jax.engine.task import warnings_of
+from dsd_jax.engine.task import make_task, warnings_of
 from dsd_jax.files import slug
 from dsd_jax.metrics import clip, efficientnet
 from dsd_jax.priors import choose_precision, load_prior
 from dsd_jax.recipe.presets import PRESETS
 from dsd_jax.recipe.recipe import Recipe, changed
+from dsd_jax.schedule import MAX_TIMESTEPS
 from dsd_jax.studies import compare, images2d
 from dsd_jax.studies.compare import DDIM, Comparison, Entry
+from dsd_jax.studies.free import ImageTask
 from dsd_jax.studies.images2d import NAMES, ON_LATENTS, PICTURES, PLAIN, STAR, recipe_by
 
 TASKS = ("2d", "3d")
@@ -145,7 +148,13 @@ def prepare(args: Args, recipe: Recipe) -> tuple[Comparison, clip.Clip | None]:
     encoders = clip.load_clip(args.clip) if args.clip else None
     precision = choose_precision(args.precision)
     prior = load_prior(args.prior, jnp.dtype(precision))
-    prior.condition(prompts[0])  # raises for a prior that takes no prompt
+    task = make_task(prior, prompts[0], recipe)  # raises for a prior that takes no prompt
+    for entry in entries:
+        own = task._replace(recipe=entry.recipe)
+        if args.task == "2d":
+            images2d.refuse_too_many(ImageTask(own, space=args.space), seeds)
+        elif entry.kind != DDIM:
+            all_at_once(own, seeds)
     run_args.warn(warnings_of(prior, prompts, [entry.recipe for entry in entries]))
     kept = ("task", "seeds", "prior", "ddim_steps")
     kept += ("space", "azimuth_deg", "elevation_deg") if args.task == "2d" else ()
@@ -182,8 +191,8 @@ def read_entries(args: Args, recipe: Recipe) -> list[Entry]:
             raise ValueError(f"--methods {name}: what follows @ must be a number of steps")
         given |= {"steps": steps} if at else {}
         own = _recipe_of(recipe, kind, given)
-        if kind in (DDIM, STAR) and own.steps < 2:
-            raise ValueError(f"{name} needs at least 2 steps: an ODE needs two points")
+        if kind in (DDIM, STAR) and not 2 <= own.steps <= MAX_TIMESTEPS:
+            raise ValueError(f"{name} needs from 2 to {MAX_TIMESTEPS} steps, points of an ODE")
         if kind in ON_LATENTS and args.space != "latents":
             raise ValueError(f"{kind} moves latents alone, not --space {args.space}; leave it out")
         entries.append(Entry(name, kind, own))

@@ -36,6 +36,7 @@ from dsd_jax.cli.program import refuse
 from dsd_jax.data import pictures
 from dsd_jax.data.objects import Objects, load_objects
 from dsd_jax.distillation import METHODS
+from dsd_jax.engine.plan import all_at_once
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.files import atomic_path, slug
@@ -141,10 +142,8 @@ def prepare(args: Args, recipe: Recipe) -> tuple[FromPictures, Objects, list[int
     precision = choose_precision(args.precision)
     prior = load_prior(args.prior, jnp.dtype(precision), pose=args.pose)
     blank = np.zeros((len(judge.AZIMUTHS_DEG), judge.SIZE, judge.SIZE, 4), np.uint8)
-    for own in recipes.values():
-        from_pictures.task_of(
-            prior, blank, own, "blank", args.behind
-        )  # raises for what does not go with a picture
+    for own in recipes.values():  # raises for what does not go with a picture
+        all_at_once(from_pictures.task_of(prior, blank, own, "blank", args.behind), seeds)
     run_args.warn(validate.device_warnings())
     with args.objects.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]

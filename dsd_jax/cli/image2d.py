@@ -42,8 +42,9 @@ from dsd_jax.files import sweep, write_json
 from dsd_jax.metrics.scores import by_pairs, of_prompt
 from dsd_jax.priors import choose_precision, load_prior
 from dsd_jax.recipe.recipe import Recipe, changed
+from dsd_jax.schedule import MAX_TIMESTEPS
 from dsd_jax.studies import images2d
-from dsd_jax.studies.batch import say_lost
+from dsd_jax.studies.batch import Naming
 from dsd_jax.studies.free import ImageTask
 
 STEPS = 50
@@ -108,13 +109,13 @@ def run(
     folder: Path, began: float,
 ) -> int:  # fmt: skip
     """Make the pictures and write them; returns the exit code."""
-    result = images2d.way_of(args.method)(image, seeds, progress(recipe.steps))
+    naming = Naming(args.prompt, seeds, recipe.steps)
+    result = images2d.way_of(args.method)(image, seeds, progress(naming, recipe.steps))
     reference = images2d.ddim(image, seeds, args.ddim_steps)
     images, sampled = np.asarray(result.images), np.asarray(reference)
     left = images2d.finite(images) & images2d.finite(sampled)
     lost = [seed for seed, fine in zip(seeds, left.tolist(), strict=True) if not fine]
-    for seed in lost:
-        say_lost(args.prompt, seed, "its picture is not finite")
+    naming.say(~left, "its picture is not finite")
     metrics = summary(args.prompt, images[left], sampled[left]) if left.any() else NOTHING
     metrics = metrics | {"seconds": time.monotonic() - began, "lost": lost}
     for seed, picture in zip(seeds, images, strict=True):
@@ -170,8 +171,11 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ImageTask, list[int], dict[str,
     validate.prompt(args.prompt)
     seeds = parse_seeds(args.seeds)
     validate.choice("space", args.space, images2d.SPACES)
-    if args.ddim_steps < 2 or (args.method == images2d.STAR and recipe.steps < 2):
+    star = args.method == images2d.STAR
+    if args.ddim_steps < 2 or (star and recipe.steps < 2):
         raise ValueError("--steps and --ddim-steps must be at least 2: an ODE needs two points")
+    if max(args.ddim_steps, star * recipe.steps) > MAX_TIMESTEPS:
+        raise ValueError(f"the most of --ddim-steps, and --steps of an ODE, are {MAX_TIMESTEPS}")
     if args.method in images2d.ON_LATENTS and args.space != "latents":
         raise ValueError(
             f"--method {args.method} moves latents alone, not --space {args.space}; "
@@ -187,18 +191,19 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ImageTask, list[int], dict[str,
     run_args.warn(warnings_of(prior, [args.prompt], [recipe]))
     place = np.deg2rad(args.azimuth_deg), np.deg2rad(args.elevation_deg)
     image = images2d.make_task(prior, args.prompt, recipe, *place, args.space)
+    images2d.refuse_too_many(image, seeds)
     config = {k: v for k, v in dataclasses.asdict(args).items() if k != "out"}
     config |= {"recipe": recipe_config(recipe), "version": dsd_jax.__version__}
     return image, seeds, config
 
 
-def progress(steps: int):
-    """Prints a line every tenth of the steps."""
-    every = max(1, steps // 10)
+def progress(naming: Naming, steps: int) -> images2d.OnStep:
+    """Prints a line every tenth of the steps, and has seeds that diverged named."""
 
-    def on_step(step: int) -> None:
-        if step % every == 0 or step == steps:
+    def on_step(step: int, frozen: Any) -> None:
+        if naming.is_time(step):
             print(f"step {step} of {steps}", flush=True)
+        naming(step, frozen)
 
     return on_step
 

@@ -22,12 +22,14 @@ import jax.numpy as jnp
 from dsd_jax.cli import flags, validate
 from dsd_jax.cli.program import refuse
 from dsd_jax.distillation import DSD, METHODS
+from dsd_jax.engine import memory
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.paths import save_figure
 from dsd_jax.export.tables import markdown
 from dsd_jax.files import atomic_path, write_json
 from dsd_jax.recipe.recipe import Recipe, changed
+from dsd_jax.schedule import MAX_TIMESTEPS
 from dsd_jax.studies import mixture
 
 COLUMNS = {"same_mode": ".1%", "any_mode": ".1%", "modes": ".2f", "to_mode": ".2f", "to_ode": ".2f"}
@@ -97,12 +99,18 @@ def prepare(args: Args) -> tuple[list[int], dict[str, Recipe], Recipe]:
     seeds, names = parse_seeds(args.seeds), args.methods.split(",")
     for name in names:
         validate.choice("methods", name, METHODS)
-    if args.ddim_steps < 2:
-        raise ValueError(f"--ddim-steps must be at least 2, not {args.ddim_steps}")
+    if not 2 <= args.ddim_steps <= MAX_TIMESTEPS:
+        raise ValueError(f"--ddim-steps must be from 2 to {MAX_TIMESTEPS}, not {args.ddim_steps}")
     base = changed(
         mixture.RECIPE, steps=args.steps, grid_rate=args.rate,
         guidance_scale=args.guidance_scale, guidance_scale_prime=args.guidance_scale,
     )  # fmt: skip
+    needed = 8 * (2 + 2 * len(names)) * len(seeds) * max(args.steps, 1000)  # of all paths
+    if needed > (there := memory.bytes_available()):
+        raise ValueError(
+            f"{len(seeds)} seeds of {args.steps} steps need about {memory.gb(needed)} of memory, "
+            f"but the device has {memory.gb(there)}; make --seeds or --steps fewer"
+        )
     validate.writable(args.out)
     recipes = {name: mixture.recipe_by(base, name) for name in names}
     for name in names:

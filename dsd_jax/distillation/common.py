@@ -44,6 +44,14 @@ def at_least(method: Any, least: int, *names: str) -> None:
             raise ValueError(f"{_flag(name)} must be at least {least}, not {value}")
 
 
+def at_most(method: Any, most: int, *names: str) -> None:
+    """Refuse numbers of a method above `most`."""
+    for name in names:
+        value = getattr(method, name)
+        if value > most:
+            raise ValueError(f"{_flag(name)} must be at most {most}, not {value}")
+
+
 def positive(method: Any, *names: str) -> None:
     """Refuse numbers of a method that are not above 0, or not finite."""
     for name in names:

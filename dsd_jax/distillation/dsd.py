@@ -19,9 +19,9 @@ import jax.numpy as jnp
 
 from dsd_jax import ode
 from dsd_jax.distillation.base import NOTHING, Given, Method
-from dsd_jax.distillation.common import at_least, fractions, one_of, result, with_fresh
+from dsd_jax.distillation.common import at_least, at_most, fractions, one_of, result, with_fresh
 from dsd_jax.guidance import DenoiserAt, below
-from dsd_jax.schedule import NoiseSchedule
+from dsd_jax.schedule import MAX_TIMESTEPS, NoiseSchedule
 
 Anchor = Literal["interpolated", "trajectory"]
 
@@ -64,6 +64,7 @@ class DSD(Method):
         super().__post_init__()
         one_of(self, "anchor", Anchor)
         at_least(self, 2, "ode_points")
+        at_most(self, MAX_TIMESTEPS, "ode_points")
         at_least(self, 0, "t_prime_min", "t_prime_min_late")
         shares = ("t_prime_offset", "t_prime_floor", "t_prime_late_from")
         fractions(self, "eta", "eta_at", "ode_guidance_below", *shares)

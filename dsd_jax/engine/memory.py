@@ -18,6 +18,7 @@ import numpy as np
 
 from dsd_jax.distillation import TrainedMethod
 from dsd_jax.engine import host_memory
+from dsd_jax.engine.costs import ON_ACCELERATOR, ON_CPU, Costs
 from dsd_jax.fields.base import uncompleted
 from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.models import attention, lora
@@ -29,8 +30,6 @@ from dsd_jax.rendering.volume import step_chunk
 
 # Parameters, two moments of Adam, gradient and update.
 _COPIES = 5
-# Bytes that a sampled point at work takes by unit of the MLP.
-_POINT_UNIT = 8
 # Numbers at work in the encoder while it only runs forward, or in the decoder, by pixel and channel
 # of their finest level.
 _FORWARD = 5
@@ -42,39 +41,6 @@ _WEIGHTS = 3
 # channel of each layer, and copies of each attention's weights.
 _TRAINING, _WEIGHTS_TRAINING = 59, 4
 _USABLE = 0.8
-
-
-class Costs(NamedTuple):
-    """What depends on the compiler.
-
-    Attributes:
-        point_level: bytes that a sampled point at work takes, by hash-grid level.
-        backward: numbers kept for the encoder's backward pass, by input of its group norms.
-        kernels: how much of the prior's weights is kept a second time, in the layout that a GPU's
-            convolutions want.
-        in_turn: whether rendering and networks work in the same memory, one after the other.
-        together: whether all devices of a process share one memory.
-        program: bytes of that memory that the process takes besides: Python, JAX, and what is
-            compiled while seeds are optimised, where nothing is yet.
-        refining: what compiling the refinement adds to it.
-        compiling: what the process takes before the first step, however few the seeds.
-    """
-
-    point_level: float
-    backward: float
-    kernels: float
-    in_turn: bool
-    together: bool = False
-    program: int = 0
-    refining: int = 0
-    compiling: int = 0
-
-
-ON_CPU = Costs(
-    point_level=60, backward=3, kernels=0, in_turn=False, together=True,
-    program=1_300_000_000, refining=1_600_000_000, compiling=1_850_000_000,
-)  # fmt: skip
-ON_ACCELERATOR = Costs(point_level=22.5, backward=0.93, kernels=0.66, in_turn=True)
 
 
 def costs() -> Costs:
@@ -169,12 +135,12 @@ def _view(stage: Recipe) -> tuple[int, int]:
     """Bytes of rendering a view: of the points at work at a time, and of the others' features."""
     size, samples = stage.render.resolution, stage.render.samples
     rows, row = step_chunk(size, samples), size * samples
-    levels, features, width = _size_of_field(stage)
-    work = rows * row * (levels * costs().point_level + width * _POINT_UNIT)
+    levels, features, width = size_of_field(stage)
+    work = rows * row * costs().of_point(levels, width)
     return int(work), (size - rows) * row * levels * features * 4
 
 
-def _size_of_field(recipe: Recipe) -> tuple[int, int, int]:
+def size_of_field(recipe: Recipe) -> tuple[int, int, int]:
     """Levels, features a level and width of the MLP; as of a plain grid where it does not say."""
     field = uncompleted(recipe.field)
     field = uncompleted(getattr(field, "base", field))
@@ -185,16 +151,16 @@ def _size_of_field(recipe: Recipe) -> tuple[int, int, int]:
 
 def _fit(recipe: Recipe) -> int:
     """Bytes of the rays of a step of the refinement's fit; none where nothing is refined."""
-    numbers, (levels, _, width) = recipe.refine, _size_of_field(recipe)
+    numbers, (levels, _, width) = recipe.refine, size_of_field(recipe)
     if recipe.becomes_surface:
         levels, width = levels + recipe.surface.distance_levels, width + SurfaceField.hidden_width
     points = numbers.rays * numbers.fit_samples if numbers.rounds else 0
-    return int(points * (levels * costs().point_level + width * _POINT_UNIT))
+    return int(points * costs().of_point(levels, width))
 
 
 def _targets(prior: Prior, recipe: Recipe, pictures: int) -> int:
     """Bytes of the refinement's targets."""
-    place = targets.no_targets(prior, recipe, pictures)
+    place = jax.eval_shape(lambda: targets.no_targets(prior, recipe, pictures))
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(place))
 
 

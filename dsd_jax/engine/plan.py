@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from dsd_jax.engine import checkpoint, hosts, memory
 from dsd_jax.engine.device_mesh import devices_of_all, seed_mesh
+from dsd_jax.engine.picture_memory import refuse_too_large
 from dsd_jax.engine.seeds import chunk_length, chunk_seeds
 from dsd_jax.engine.task import Task
 from dsd_jax.recipe.recipe import Recipe
@@ -95,6 +96,37 @@ class Plan(NamedTuple):
             return None
         return _too_much(self.needs, self.program, f"the device has {memory.gb(self.limit)}")
 
+    def refuse_hopeless(self) -> None:
+        """Raise ValueError, in one line, where memory holds less than half of what is needed."""
+        if self.bytes_needed <= 2 * self.limit:
+            return
+        have = f"the device has {memory.gb(self.limit)}"
+        if self.on_each == 1:
+            raise ValueError(_too_much(self.needs, self.program, have))
+        raise ValueError(
+            f"{len(self.seeds)} seeds at once need about {memory.gb(self.bytes_needed)} of memory "
+            f"({_described(self.needs, self.program)}), but {have}; name fewer --seeds"
+        )
+
+
+def all_at_once(task: Task, seeds: Sequence[int], needs: memory.Needs | None = None) -> Plan:
+    """The plan of seeds that run together, as studies run those of a prompt.
+
+    Args:
+        needs: where they are not those of the task's objects; then one device has them all.
+
+    Raises ValueError where there is no room for them.
+    """
+    seeds, devices = list(seeds), jax.local_devices()
+    if needs is None:
+        needs = memory.needs(task.prior, task.recipe, task.condition, task.shared.pictures)
+    else:
+        devices = devices[:1]
+    limit, program = memory.bytes_available(), memory.program(task.recipe)
+    plan = Plan(seeds, [seeds], needs, seed_mesh(len(seeds), devices), limit, program)
+    plan.refuse_hopeless()
+    return plan
+
 
 def make_plan(
     task: Task,
@@ -110,8 +142,9 @@ def make_plan(
             many devices, in chunks as long as before.
 
     Raises:
-        ValueError: one seed does not fit into `max_memory_gb`, or that is no size; there are not so
-            many devices, or `shard_prior` does not divide them.
+        ValueError: one seed does not fit into `max_memory_gb`, or that is no size; or nowhere near
+            into the device, or its pictures do not; there are not so many devices, or `shard_prior`
+            does not divide them.
     """
     pictures = task.shared.pictures
     needs = memory.needs(task.prior, task.recipe, task.condition, pictures)
@@ -138,7 +171,10 @@ def make_plan(
         if before.devices == used and every and before.length <= groups * fit:
             c = before.length
     chunks = _equally_far(seeds, c, saved)
-    return Plan(list(seeds), chunks, needs, seed_mesh(c, there, model), limit, program)
+    plan = Plan(list(seeds), chunks, needs, seed_mesh(c, there, model), limit, program)
+    plan.refuse_hopeless()
+    refuse_too_large(task.recipe, needs.field + needs.method, len(seeds), c)
+    return plan
 
 
 def _limit(task: Task, needs: memory.Needs, max_memory_gb: float) -> int:

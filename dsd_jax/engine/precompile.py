@@ -9,7 +9,8 @@ from functools import partial
 import jax
 
 from dsd_jax.engine import host_memory, loop, turns
-from dsd_jax.engine.results import VIEW_SIZE, mesh_cameras
+from dsd_jax.engine.picture_memory import VIEW_SIZE
+from dsd_jax.engine.results import mesh_cameras
 from dsd_jax.engine.seed_views import SeedRenderer, compile_renderer, final_stage
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.mesh import MeshSettings

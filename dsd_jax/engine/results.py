@@ -19,6 +19,7 @@ import dsd_jax
 from dsd_jax.engine import hosts, picture_scores
 from dsd_jax.engine.lost import GONE
 from dsd_jax.engine.mesh_scores import draw_clay, with_meshes
+from dsd_jax.engine.picture_memory import VIEW_SIZE
 from dsd_jax.engine.scoring import summary
 from dsd_jax.engine.seed_views import SeedRenderer, seed_renderer, shoot, stage_of
 from dsd_jax.export.gallery import write_gallery
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from dsd_jax.engine.progress import Bar
 
 __all__ = ["stage_of"]
-VIEW_SIZE, SHEET_TILE = 256, 192
+SHEET_TILE = 192
 
 
 # ---- pictures ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 MAX_SEED = 2**32 - 1
+MOST_SEEDS = 100_000
 _RANGE = re.compile(r"(\d*):(\d+)(?::(\d+))?")
 
 
@@ -24,6 +25,8 @@ def parse_seeds(text: str) -> list[int]:
         seeds.extend(_parse_part(part.strip(), text))
     if not seeds:
         raise ValueError(f"--seeds {text!r} names no seed; write 0:4, 3 or 1,5,9")
+    if len(seeds) > MOST_SEEDS:
+        raise ValueError(f"--seeds names {len(seeds)} seeds; the most are {MOST_SEEDS}")
     if max(seeds) > MAX_SEED:
         raise ValueError(f"--seeds: {max(seeds)} is too large; the largest seed is {MAX_SEED}")
     seed, times = Counter(seeds).most_common(1)[0]
@@ -55,7 +58,7 @@ def _parse_part(part: str, text: str) -> range | list[int]:
     start, stop, step = int(found[1] or 0), int(found[2]), int(found[3] or 1)
     if step < 1:
         raise ValueError(f"--seeds {text!r}: the step of {part!r} must be at least 1")
-    if stop > MAX_SEED + 1 or len(range(start, stop, step)) > 100_000:
+    if stop > MAX_SEED + 1 or len(range(start, stop, step)) > MOST_SEEDS:
         raise ValueError(f"--seeds {text!r}: {part!r} names too many or too large seeds")
     if start >= stop:
         raise ValueError(f"--seeds {text!r}: {part!r} is an empty range; write start:end")

@@ -23,6 +23,7 @@ from dsd_jax.export.page import asset, base64_of, filled
 from dsd_jax.export.run_folder import (
     PICTURE,
     SPLATS,
+    of_this_version,
     read_config,
     read_mesh_report,
     read_metrics,
@@ -80,11 +81,8 @@ def gallery_page(run: str | Path, embed: bool = True, models: bool = True) -> st
     config, metrics = read_config(run), read_metrics(run)
     if not {"seeds", "recipe"} <= set(config) or not {"prompt", "image"} & set(config):
         raise ValueError(f"{run}/config.json is not that of a 3D run; there is no gallery of it")
-    try:
+    with of_this_version(run):
         told = json.dumps(plain(_describe(run, config, metrics, embed, models)))
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        said = "holds a file that is damaged, or of another version"
-        raise ValueError(f"{run} {said}: {error!r}") from None
     viewer = base64_of(asset(_VIEWER)) if models else ""
     told = told.replace("<", "\\u003c")  # so that nothing ends the script element around it
     return filled("page.html", VIEWER=viewer, RUN=told)
@@ -220,8 +218,10 @@ def _fidelity(scores) -> dict[str, Any]:
 
 def facts_of(run: str | Path, seed: int) -> list[tuple[str, str]]:
     """(name, value) of all that is known of a seed, as people read it. Raises as `read_metrics`."""
-    scores = read_metrics(run)["seeds"][str(seed)]
-    return [("fidelity", _fidelity(scores)["verdict"]), *_details(seed_folder(run, seed), scores)]
+    metrics = read_metrics(run)
+    with of_this_version(run):
+        scores, folder = metrics["seeds"][str(seed)], seed_folder(run, seed)
+        return [("fidelity", _fidelity(scores)["verdict"]), *_details(folder, scores)]
 
 
 def _details(folder: Path, scores) -> list[tuple[str, str]]:

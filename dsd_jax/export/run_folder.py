@@ -4,6 +4,9 @@ runs/a-red-house-1a2b3c4d/config.json, metrics.json, seeds.png, clay.png, pictur
 runs/a-red-house-1a2b3c4d/seed_0003/turntable.mp4, views/az045.png, clay/az045.png
 """
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +45,47 @@ def read_config(run: str | Path) -> dict[str, Any]:
 
 
 def read_metrics(run: str | Path) -> dict[str, Any]:
-    """metrics.json of a 3D run. Raises FileNotFoundError or ValueError as `files.read_json`."""
+    """metrics.json of a 3D run, where all that is read of it is what it should be.
+
+    Raises FileNotFoundError or ValueError as `files.read_json`.
+    """
     path = Path(run) / "metrics.json"
     found = read_json(path, seeds=dict)
+    _check(path, found, _OF_RUN)
+    _check(path, found.get("fidelity") or {}, {"accepted": _NUMBER})
+    _check(path, found.get("seconds") or {}, {"total": _NUMBER})
     for seed, scores in found["seeds"].items():
-        if not seed.isdecimal() or not isinstance(scores, dict):
+        if not (seed.isdecimal() and len(seed) <= 10 and isinstance(scores, dict)):
             raise ValueError(f"{path} is damaged: its seeds are none")
+        _check(path, scores, _OF_SEED)
     return found
+
+
+@contextmanager
+def of_this_version(run: str | Path) -> Iterator[None]:
+    """Says in one line where what a run's files hold is not what it should be."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        said = "holds a file that is damaged, or of another version"
+        raise ValueError(f"{run} {said}: {error!r:.200}") from None
+
+
+def _check(path: Path, found: dict[str, Any], kinds: dict[str, Any]) -> None:
+    """Refuse values, where there are any, that are not of their kind, or numbers not finite."""
+    for name, kind in kinds.items():
+        value = found.get(name)
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if value is not None and (endless or not isinstance(value, kind)):
+            raise ValueError(f"{path} is damaged: what it says of {name} is none")
+
+
+_NUMBER: Any = float | int
+_SCORES = dict.fromkeys(("diversity", "psnr_db", "mask_iou"), _NUMBER)
+_OF_RUN = {**_SCORES, "fidelity": dict, "seconds": dict, "lost": list, "interrupted": bool,
+           "device": str, "devices": int}  # fmt: skip
+_OF_SEED = {**_SCORES, "steps": int, "accepted": bool, "neighbours": list, "geometry": dict,
+            "lost": str}  # fmt: skip
 
 
 def read_mesh_report(folder: str | Path, *names: str) -> dict[str, Any]:

@@ -148,6 +148,7 @@ class HashGridField(Field):
         for name in counts:
             self._refuse_unless(getattr(self, name) >= 1, name, "be at least 1")
         self._refuse_unless(self.levels <= 64, "levels", "be at most 64")
+        self._refuse_unless(self.hidden_layers <= 64, "hidden_layers", "be at most 64")
         self._refuse_unless(self.log2_entries <= 28, "log2_entries", "be at most 28")
         for name in ("levels_until", "floor_from"):
             self._refuse_unless(0 <= getattr(self, name) <= 1, name, "lie in 0..1")

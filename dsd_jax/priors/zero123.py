@@ -15,6 +15,7 @@ Letters: l d length (1) and width of the context, h w c a latent, H W an image. 
 """
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from dsd_jax.guidance import DenoiserAt, Network, classifier_free
 from dsd_jax.models import lora
 from dsd_jax.models.clip_vision import preprocess
 from dsd_jax.models.ldm_config import POSES, read_config
+from dsd_jax.models.weights import read_index
 from dsd_jax.models.zero123 import (
     FOV_DEG,
     ImageNetworks,
@@ -253,11 +255,18 @@ def load(folder, dtype=jnp.float32, param_dtype=None, pose: str | None = None) -
     """Read a port to diffusers; weights go to the default device.
 
     `dtype` is the type of the networks' computation, `param_dtype` (default `dtype`) that of the
-    weights; `pose` is what its last number is, as `models.zero123.pose_of` has it.
+    weights; `pose` is what its last number is, as `models.zero123.pose_of` has it. Where the folder
+    says no field of view, one line on stderr tells which is assumed.
     Raises as that, `models.zero123.fov_deg_of` and `load_folder` do.
     """
     folder = Path(folder)
     pose, fov_deg = pose_of(folder, pose), fov_deg_of(folder)
+    if "fov_deg" not in read_index(folder):
+        logging.getLogger(__name__).warning(
+            "%s does not say the field of view of its pictures: taken as Zero-1-to-3's, %g "
+            'degrees; "fov_deg" in its model_index.json, or --camera.fov-deg, says otherwise',
+            folder, fov_deg,
+        )  # fmt: skip
     return _prior(load_folder(folder, dtype, param_dtype), folder, pose, fov_deg)
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dsd_jax.fields.surface import SurfaceField
-from dsd_jax.recipe.parts import at_least_one, fractions, known_words
+from dsd_jax.recipe.parts import at_least_one, at_most, fractions, known_words
+from dsd_jax.schedule import MAX_TIMESTEPS
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class SurfaceSettings:
 
     def __post_init__(self):
         at_least_one(self, "surface", ("distance_levels", "settle_steps"))
+        at_most(self, "surface", distance_levels=24, closing=64)
         if not 0 < self.width_last <= self.width_first:
             raise ValueError(
                 "--surface.width-last must lie above 0 and not above --surface.width-first, not "
@@ -198,6 +200,7 @@ class RefineSettings:
         fractions(self, "refine", shares)
         if self.ddim_steps < 2:
             raise ValueError(f"--refine.ddim-steps must be at least 2, not {self.ddim_steps}")
+        at_most(self, "refine", rounds=1000, groups=1000, group_views=64, ddim_steps=MAX_TIMESTEPS)
         if not 0 < self.t_last <= self.t_first:
             raise ValueError(
                 "--refine.t-last must lie above 0 and not above --refine.t-first, not "

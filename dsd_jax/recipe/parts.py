@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from dsd_jax.distillation import ViewNoise
 from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG
+from dsd_jax.schedule import MAX_TIMESTEPS
 
 
 def at_least_one(part: Any, group: str, names: Iterable[str]) -> None:
@@ -21,6 +22,14 @@ def at_least_one(part: Any, group: str, names: Iterable[str]) -> None:
         value = getattr(part, name)
         if value is not None and value < 1:
             raise ValueError(f"--{flag(group, name)} must be at least 1, not {value}")
+
+
+def at_most(part: Any, group: str, **most: int) -> None:
+    """Refuse numbers of a part above these (None passes). Raises as `at_least_one`."""
+    for name, bound in most.items():
+        value = getattr(part, name)
+        if value is not None and value > bound:
+            raise ValueError(f"--{flag(group, name)} must be at most {bound}, not {value}")
 
 
 def fractions(part: Any, group: str, names: Iterable[str]) -> None:
@@ -75,6 +84,7 @@ class OdeSettings:
         at_least_one(self, "ode", ("azimuth_bins", "elevation_bins"))
         if self.table_points is not None and self.table_points < 3:
             raise ValueError(f"--ode.table-points must be at least 3, not {self.table_points}")
+        at_most(self, "ode", azimuth_bins=1000, elevation_bins=1000, table_points=MAX_TIMESTEPS)
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class CameraSettings:
     def __post_init__(self):
         known_words(self, "camera")
         at_least_one(self, "camera", ("views",))
+        at_most(self, "camera", views=64)
         if not -90 < self.elevation_min_deg <= self.elevation_max_deg < 90:
             raise ValueError(
                 "--camera.elevation-min-deg and --camera.elevation-max-deg must ascend inside "

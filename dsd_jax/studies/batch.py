@@ -7,7 +7,7 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,6 +128,34 @@ def _make_together(
 def say_lost(told: str, seed: int, why: str) -> None:
     """Name a seed of a prompt or picture that comes to nothing."""
     print(f"{told}: seed {seed}: {why}; no score counts it", file=sys.stderr)
+
+
+class Naming:
+    """Names seeds of a prompt that are frozen, ten times in so many steps, each seed once.
+
+    Attributes:
+        named: those that were.
+    """
+
+    def __init__(self, told: str, seeds: Sequence[int], steps: int):
+        self.named: set[int] = set()
+        self._told, self._seeds, self._steps = told, seeds, steps
+
+    def is_time(self, step: int) -> bool:
+        """Whether to look after so many steps."""
+        return step % max(1, self._steps // 10) == 0 or step == self._steps
+
+    def __call__(self, step: int, frozen: Any) -> None:
+        """Look which seeds are frozen, [n], if it is time; an `images2d.OnStep`."""
+        if self.is_time(step):
+            self.say(np.asarray(frozen), diverged(step))
+
+    def say(self, lost: Bool[np.ndarray, "n"], why: str) -> None:
+        """Name those that are lost and were not named yet."""
+        for seed, one in zip(self._seeds, lost.tolist(), strict=True):
+            if one and seed not in self.named:
+                self.named.add(seed)
+                say_lost(self._told, seed, why)
 
 
 def is_kept(path: Path) -> bool:

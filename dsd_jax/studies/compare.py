@@ -92,12 +92,12 @@ def _save(out: Path, entry: Entry, prompt: str, seconds: float, **arrays: Any) -
     print(f"{entry.name}: {prompt}: {seconds:.0f} s", flush=True)
 
 
-def _way_of(kind: str, seeds: Sequence[int]) -> Run:
+def _way_of(kind: str, seeds: Sequence[int], *on_step: images2d.OnStep) -> Run:
     """Image task -> pictures [n, H, W, 3] of a row of the table in 2D."""
     if kind == DDIM:
         return lambda image: images2d.ddim(image, seeds, image.recipe.steps)
     way = images2d.way_of(kind)
-    return lambda image: way(image, seeds).images
+    return lambda image: way(image, seeds, *on_step).images
 
 
 def _evaluations(study: Comparison, entry: Entry) -> int:
@@ -110,23 +110,17 @@ def _evaluations(study: Comparison, entry: Entry) -> int:
 
 def _make_pictures(study: Comparison, entry: Entry, prompts: list[str]) -> None:
     """The pictures of a method in 2D, prompt by prompt."""
-    way, place = _way_of(entry.kind, study.seeds), (study.azimuth, study.elevation)
-    count = _evaluations(study, entry)
+    place, count = (study.azimuth, study.elevation), _evaluations(study, entry)
     for prompt in prompts:
         began = time.monotonic()
         image = images2d.make_task(study.prior, prompt, entry.recipe, *place, study.space)
-        pictures = np.asarray(way(image))
-        arrays = {"views": to_uint8(pictures)[:, None], "lost": _broken(study, prompt, pictures)}
+        naming = batch.Naming(prompt, study.seeds, image.recipe.steps)
+        pictures = np.asarray(_way_of(entry.kind, study.seeds, naming)(image))
+        broken = ~images2d.finite(pictures)
+        naming.say(broken, "its picture is not finite")
+        arrays = {"views": to_uint8(pictures)[:, None], "lost": broken}
         seconds = time.monotonic() - began
         _save(study.out, entry, prompt, seconds, evaluations=count, **arrays)
-
-
-def _broken(study: Comparison, prompt: str, pictures: np.ndarray) -> np.ndarray:
-    """Which seeds' pictures [n, H, W, 3] are not finite; says which."""
-    broken = ~images2d.finite(pictures)
-    for i in np.flatnonzero(broken):
-        batch.say_lost(prompt, study.seeds[i], "its picture is not finite")
-    return broken
 
 
 def _make_objects(study: Comparison, entry: Entry, prompts: list[str]) -> None:

@@ -10,7 +10,7 @@ and how, by name,
     dsd, ...   `optimise`: by Adam, as in 3D, down the gradient of any of `METHODS`
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,7 +24,9 @@ from scipy.special import logit
 
 from dsd_jax import ode
 from dsd_jax.distillation import METHODS, dsd
+from dsd_jax.engine import memory
 from dsd_jax.engine import task as tasks
+from dsd_jax.engine.plan import all_at_once
 from dsd_jax.priors import Prior
 from dsd_jax.recipe import annealing
 from dsd_jax.recipe.recipe import Recipe, changed, with_method
@@ -40,6 +42,8 @@ NAMES = (*METHODS, *ON_LATENTS)
 # What pictures start from: without fresh noise, and to nearly no noise.
 PICTURES = changed(Recipe(), steps=200, views=1, grid_rate=0.03, t_min=0.02, eta=0.0)
 STRIP = 8
+# What is called after a step: with how many are done, and which seeds are frozen, [n].
+OnStep = Callable[[int, Any], None]
 
 
 class Result(NamedTuple):
@@ -50,6 +54,9 @@ class Result(NamedTuple):
 
     images: Float[Array, "n H W 3"]
     strip: Float[Array, "n k H W 3"]
+
+
+def _unwatched(step: int, frozen: Any) -> None: ...
 
 
 class CoordinateNetwork(nn.Module):
@@ -95,7 +102,7 @@ def recipe_by(recipe: Recipe, name: str, **values: Any) -> Recipe:
 
 
 def way_of(name: str) -> Callable[..., Result]:
-    """What makes the pictures of one of `NAMES`: (image task, seeds, on_step) -> `Result`."""
+    """What makes the pictures of one of `NAMES`: (image task, seeds, `OnStep`) -> `Result`."""
     return {STAR: follow, PLAIN: descend}.get(name, optimise)
 
 
@@ -117,6 +124,16 @@ def make_task(
     return ImageTask(task, azimuth, elevation, space)
 
 
+def refuse_too_many(image: ImageTask, seeds: Sequence[int]) -> None:
+    """Raise ValueError, in one line, where there is no room for so many seeds at once."""
+    prior, recipe = image.prior, image.recipe
+    needs = memory.needs(prior, recipe, image.task.condition)
+    pictures = 4 * 3 * prior.image_size**2 * (2 + STRIP)
+    encoder = 0 if image.space == "latents" else needs.encoder
+    own = needs._replace(field=pictures, rendering=0, encoder=encoder, cache=0, in_turn=0)
+    all_at_once(image.task, seeds, own)
+
+
 def finite(images: Float[np.ndarray, "n H W 3"]) -> Bool[np.ndarray, "n"]:
     """Which pictures hold finite numbers alone."""
     return np.asarray(np.isfinite(images).all((1, 2, 3)))
@@ -136,7 +153,7 @@ def ddim(image: ImageTask, seeds, steps: int) -> Float[Array, "n H W 3"]:
     return jax.lax.map(partial(sample, image.shared), image.noises(seeds))
 
 
-def follow(image: ImageTask, seeds, on_step=lambda step: None) -> Result:
+def follow(image: ImageTask, seeds, on_step: OnStep = _unwatched) -> Result:
     """DSD* on latents: plain gradient steps of size one along each seed's ODE.
 
     See `dsd.exact_gradient`. With as many steps as DDIM has grid points this is DDIM.
@@ -146,24 +163,26 @@ def follow(image: ImageTask, seeds, on_step=lambda step: None) -> Result:
     first = jax.vmap(lambda noise: ode.start(schedule, noise, grid[0]))(image.noises(seeds))
 
     @jax.jit
-    def step(shared, x, eps, t):
-        def one(x, eps):
+    def step(shared, x, eps, frozen, t):
+        def one(x, eps, frozen):
             denoiser = image.denoiser_at(shared)(recipe.method.guidance_scale)
-            grad, eps = dsd.exact_gradient(denoiser, schedule, x, eps, t)
-            return x - grad, eps
+            grad, ahead = dsd.exact_gradient(denoiser, schedule, x, eps, t)
+            fine = jnp.isfinite(grad).all() & jnp.isfinite(ahead).all() & ~frozen
+            return jnp.where(fine, x - grad, x), jnp.where(fine, ahead, eps), ~fine
 
-        return jax.vmap(one)(x, eps)
+        return jax.vmap(one)(x, eps, frozen)
 
     x, eps, kept, shared = first.xhat_t, first.eps_t, [], image.shared
+    frozen = jnp.zeros(len(x), bool)
     for i, t in enumerate(grid):
-        x, eps = step(shared, x, eps, t)
+        x, eps, frozen = step(shared, x, eps, frozen, t)
         if i in _strip(recipe.steps):
             kept.append(x)
-        on_step(i + 1)
-    return _pictures(image, jnp.stack(kept, 1))
+        on_step(i + 1, frozen)
+    return _pictures(image, jnp.stack(kept, 1), frozen)
 
 
-def optimise(image: ImageTask, seeds, on_step=lambda step: None) -> Result:
+def optimise(image: ImageTask, seeds, on_step: OnStep = _unwatched) -> Result:
     """Adam on the method's gradient, from one start for all seeds; t falls as in 3D.
 
     Latents start at 0, their mean; images start in the background's grey.
@@ -178,7 +197,7 @@ def optimise(image: ImageTask, seeds, on_step=lambda step: None) -> Result:
     return _run(image, seeds, lambda shared, noise: start, Descent(latent, adam, now), on_step)
 
 
-def descend(image: ImageTask, seeds, on_step=lambda step: None) -> Result:
+def descend(image: ImageTask, seeds, on_step: OnStep = _unwatched) -> Result:
     """Latents by plain steps of size one down the method's gradient, t falling evenly from T to 0.
 
     DSD in the form that 3D uses follows its seed's ODE this way, since x begins on it, at the
@@ -206,7 +225,7 @@ def descend(image: ImageTask, seeds, on_step=lambda step: None) -> Result:
     return _run(image, seeds, start, descent, on_step)
 
 
-def _run(image: ImageTask, seeds, start, descent: Descent, on_step) -> Result:
+def _run(image: ImageTask, seeds, start, descent: Descent, on_step: OnStep) -> Result:
     """All seeds at once down the method's gradient.
 
     Args:
@@ -224,9 +243,8 @@ def _run(image: ImageTask, seeds, start, descent: Descent, on_step) -> Result:
         canvases = step(shared, canvases, noise)
         if i in _strip(steps):
             kept.append(show(shared, canvases.params))
-        on_step(i + 1)
-    images, strip = _pictures(image, jnp.stack(kept, 1))
-    return Result(jnp.where(canvases.frozen[:, None, None, None], jnp.nan, images), strip)
+        on_step(i + 1, canvases.frozen)
+    return _pictures(image, jnp.stack(kept, 1), canvases.frozen)
 
 
 def _variable(image: ImageTask) -> tuple[Any, Callable[[Shared, Any], jax.Array]]:
@@ -247,13 +265,15 @@ def _variable(image: ImageTask) -> tuple[Any, Callable[[Shared, Any], jax.Array]
     return network.init(jax.random.key(1), points[:1])["params"], latent
 
 
-def _pictures(image: ImageTask, latents: Float[Array, "n k h w c"]) -> Result:
+def _pictures(
+    image: ImageTask, latents: Float[Array, "n k h w c"], frozen: Bool[Array, "n"]
+) -> Result:
     """Decoded one by one, so that memory does not depend on how many there are."""
     decode = jax.jit(image.prior.decode)
     flat = latents.reshape(-1, *latents.shape[2:])
     images = jnp.stack([decode(image.shared.prior, x) for x in flat])
     images = images[..., :3].reshape(*latents.shape[:2], *images.shape[1:3], 3)
-    return Result(images[:, -1], images)
+    return Result(jnp.where(frozen[:, None, None, None], jnp.nan, images[:, -1]), images)
 
 
 def _strip(steps: int) -> set[int]:

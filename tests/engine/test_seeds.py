@@ -43,6 +43,7 @@ def test_parses(text, seeds):
         ("4294967296", "too large"),
         ("0:99999999999", "too many"),
         ("0:200000", "too many"),
+        ("0:99999,100000:100010", "names 100009 seeds; the most are 100000"),
     ],
 )
 def test_refuses_in_one_line(text, said):

@@ -1,5 +1,6 @@
 """Names of a run's folder and files."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from dsd_jax.export import run_folder
+from dsd_jax.export.overview import Row, write_overview
 
 
 def test_folders(tmp_path):
@@ -28,3 +30,29 @@ def test_seeds_are_the_folders_that_are_there(tmp_path):
     assert run_folder.seeds_of(tmp_path) == [2, 10, 12345]
     with pytest.raises(FileNotFoundError, match="holds no seed_0000 or another seed"):
         run_folder.seeds_of(tmp_path / "views")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"diversity": []}, {"diversity": "0.4"}, {"psnr_db": {}}, {"mask_iou": float("inf")},
+        {"fidelity": [0.5]}, {"fidelity": 0.5}, {"fidelity": {"accepted": []}}, {"seconds": 12.5},
+        {"seconds": {"total": float("inf")}}, {"lost": 3}, {"interrupted": "no"}, {"device": 0},
+        {"devices": []}, {"seeds": {"3": {"steps": "8"}}}, {"seeds": {"3": {"accepted": []}}},
+        {"seeds": {"3": {"geometry": [1]}}}, {"seeds": {"3": {"lost": {}}}},
+        {"seeds": {"3": {"neighbours": "house"}}}, {"seeds": {"3": []}}, {"seeds": {"x": {}}},
+        {"seeds": {"9" * 5000: {}}}, {"seeds": None},
+    ],
+)  # fmt: skip
+def test_scores_that_are_none_are_refused_and_a_page_of_many_runs_goes_without(tmp_path, wrong):
+    whole = {"diversity": None, "fidelity": None, "seeds": {"3": {"steps": 8, "accepted": None}}}
+    place = tmp_path / "metrics.json"
+    place.write_text(json.dumps(whole))
+    assert run_folder.read_metrics(tmp_path) == whole
+    place.write_text(json.dumps(whole | wrong))
+    with pytest.raises(ValueError, match=r"metrics.json is damaged: ") as caught:
+        run_folder.read_metrics(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+    write_overview(tmp_path, [Row("a red house", tmp_path, "complete")])
+    (row,) = json.loads((tmp_path / "overview.json").read_text())["runs"]
+    assert row["seeds"] == [] and "diversity" not in row

@@ -174,15 +174,20 @@ def test_steps_need_no_image_encoder(prior):
     assert prior.for_steps().params.keys() == {"unet", "vae", "cc_projection"}
 
 
-def test_its_training_pictures_field_of_view(prior, zero123_folder, zero123_file, tmp_path):
-    """It is read from the folder, wherever that lies."""
+def test_its_training_pictures_field_of_view(prior, zero123_folder, zero123_file, tmp_path, caplog):
+    """It is read from the folder, wherever that lies; what is assumed is said."""
     assert prior.fov_deg == load_prior(zero123_file).fov_deg == 49.1
     assert fov_deg_of("toybox-1to3") == 40.0 and fov_deg_of("owner/name.safetensors") == 49.1
     folder = Path(shutil.copytree(zero123_folder, tmp_path / "copy"))
     index = folder / "model_index.json"
+    assert not caplog.messages and load_prior(folder).fov_deg == 49.1
+    (line,) = caplog.messages
+    assert line.startswith(f"{folder} does not say the field of view of its pictures: taken as ")
+    assert '49.1 degrees; "fov_deg" in its model_index.json, or --camera.fov-deg, says' in line
+    caplog.clear()
     shutil.copy(EMBEDDED["toybox-1to3"] / index.name, index)
     index.write_text(json.dumps(json.loads(index.read_text()) | {"shared": {}}))
-    assert load_prior(folder).fov_deg == fov_deg_of(folder) == 40.0
+    assert load_prior(folder).fov_deg == fov_deg_of(folder) == 40.0 and not caplog.messages
     for angle in (0, 180, None, "40", True, float("nan"), [40]):
         index.write_text(json.dumps({"pose": "distance", "fov_deg": angle}))
         with pytest.raises(

@@ -1,5 +1,6 @@
 """Pictures in 2D: plain descent on a prior that is known exactly, and every space."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from dsd_jax.priors import load_prior
+from dsd_jax.priors.gaussian import GaussianPrior
 from dsd_jax.recipe import presets
 from dsd_jax.recipe.recipe import changed
-from dsd_jax.studies import images2d
+from dsd_jax.studies import batch, images2d
 from dsd_jax.studies.free import ImageTask
 
 SEEDS = range(8)
@@ -55,6 +57,53 @@ def test_the_ode_itself_is_ddim(make):
     np.testing.assert_allclose(images, images2d.ddim(image, SEEDS, 10), atol=1e-5)
 
 
+class Marked(ImageTask):
+    """Whose second seed has a noise far from all others."""
+
+    def noises(self, seeds):
+        return super().noises(seeds).at[1].set(50.0)
+
+
+@dataclass
+class Explosive:
+    """A prior beside itself where a sample is far from all others."""
+
+    prior: GaussianPrior
+
+    def __getattr__(self, name):
+        return getattr(self.prior, name)
+
+    def denoiser_at(self, *told):
+        def at(scale):
+            calm = self.prior.denoiser_at(*told)(scale)
+            return lambda x, t: calm(x, t) + jnp.where(jnp.abs(x).max() > 30, 1e20 * x, 0.0)
+
+        return at
+
+
+@pytest.mark.parametrize("name", [images2d.STAR, images2d.PLAIN, "dsd"])
+def test_a_seed_that_diverges_is_frozen_and_named_at_once(make, name, capsys):
+    """In the first two steps, after which it is looked; the others are the same bit for bit."""
+    image, seeds, told = make(name, steps=20), [3, 5, 7], []
+    image = image._replace(task=image.task._replace(prior=Explosive(image.prior)))
+    naming = batch.Naming("a red thing", seeds, 20)
+
+    def watch(step, frozen):
+        naming(step, frozen)
+        told.append(capsys.readouterr().err)
+
+    found = images2d.way_of(name)(Marked(*image), seeds, watch)
+    assert told[1] == (
+        "a red thing: seed 5: diverged: its numbers are no longer finite after step 2; "
+        "no score counts it\n"
+    )
+    assert not "".join(told[:1] + told[2:]) and naming.named == {5}
+    assert images2d.finite(np.asarray(found.images)).tolist() == [True, False, True]
+    assert np.isfinite(found.strip).all()  # it stays as it was
+    others = images2d.way_of(name)(image, seeds).images[::2]
+    np.testing.assert_array_equal(found.images[::2], others)
+
+
 @pytest.mark.parametrize(("steps", "bound"), [(20, 0.05), (50, 0.1)])
 def test_beside_a_coarser_ode_each_seed_stays_by_its_own_sample(make, steps, bound):
     """11 grid points of the simulated ODE, as in 3D; other seeds' samples are 0.28 away or more."""
@@ -82,8 +131,13 @@ def test_a_seed_knows_nothing_of_its_companions(make):
 @pytest.mark.parametrize("method", ["sds", "fsd", "vsd"])
 def test_methods_that_take_no_t_prime_descend_too(make, method):
     seen = []
-    found = images2d.descend(make(method, steps=2), [3, 7], seen.append).images
-    assert seen == [1, 2] and np.isfinite(found).all() and np.ptp(found[0] - found[1]) > 0
+    watched = lambda step, frozen: seen.append((step, frozen.tolist()))  # noqa: E731
+    found = images2d.descend(make(method, steps=2), [3, 7], watched).images
+    assert (
+        seen == [(1, [False, False]), (2, [False, False])]
+        and np.isfinite(found).all()
+        and np.ptp(found[0] - found[1]) > 0
+    )
 
 
 @pytest.mark.parametrize(("method", "numbers"), [("nfsd", {"bad_text": "blue"}),
