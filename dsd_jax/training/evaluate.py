@@ -23,7 +23,7 @@ from dsd_jax.training.sampling import AROUND, ELEVATION_DEG, Sampler
 SEEDS = 8
 LIMITED = 0.6  # share of the timesteps, counted from the clean end, that is guided at all
 DIVERSE = ("house", "chair", "tree", "fish", "car")
-PAINTED, PAINTED_SEEDS = ("car", "chair", "sofa", "house"), 16
+PAINTED = ("car", "chair", "sofa", "house")
 
 
 def run(folder: Path, data: Objects, out: Path, log: Callable[[str], None] = print) -> dict:
@@ -39,7 +39,6 @@ def run(folder: Path, data: Objects, out: Path, log: Callable[[str], None] = pri
         lambda: round_trip(prior, data, detailed),
         lambda: single_views(sampler, bank, names, out),
         lambda: guided_late(sampler),
-        lambda: paint(sampler),
         lambda: four_views(sampler, bank, detailed, out),
     ):
         found = part()
@@ -87,10 +86,10 @@ def spread_out(rows: np.ndarray, count: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
 
 
-def prompted(sampler: Sampler, names: Iterable[str], seeds: int = SEEDS, *args, **settings) -> dict:
+def prompted(sampler: Sampler, names: Iterable[str], seeds: int, *azimuths, **settings) -> dict:
     """{category: pictures [seeds, v, H, W, 3]} of the plainest prompts."""
     names = list(names)
-    made = sampler([captions.with_article(name) for name in names], seeds, *args, **settings)
+    made = sampler([captions.with_article(name) for name in names], seeds, *azimuths, **settings)
     return dict(zip(names, made, strict=True))
 
 
@@ -109,7 +108,7 @@ def spread(features: dict[str, np.ndarray], name: str) -> dict:
 
 def single_views(sampler: Sampler, bank: Bank, names: list[str], out: Path) -> dict:
     """How right and how different samples of the largest categories are; a sheet of them."""
-    images = prompted(sampler, names)
+    images = prompted(sampler, names, SEEDS)
     sheet = np.stack([views[:, 0] for views in images.values()])
     save_png(out / "samples_40x8.png", contact_sheet(sheet, labels=None, tile=64))
     features = featured(images)
@@ -118,34 +117,35 @@ def single_views(sampler: Sampler, bank: Bank, names: list[str], out: Path) -> d
 
 def guided_late(sampler: Sampler) -> dict:
     """Diversity where guidance leaves high noise alone."""
-    images = prompted(sampler, DIVERSE, guidance_below=LIMITED)
+    images = prompted(sampler, DIVERSE, SEEDS, guidance_below=LIMITED)
     return spread(featured(images), "diversity_guided_late")
 
 
-def paint(sampler: Sampler) -> dict:
-    """How many samples are grey, of things that are painted."""
-    found = prior_scores.grey(prompted(sampler, PAINTED, PAINTED_SEEDS))
-    return {f"grey_{name}": value for name, value in found.items()}
-
-
 def four_views(sampler: Sampler, bank: Bank, detailed: list[str], out: Path) -> dict:
-    """Directions, diversity, detail and holes of views made together; a sheet of the directed."""
-    names = dict.fromkeys((*judge.DIRECTED, *DIVERSE, *detailed))
-    images = prompted(sampler, names, SEEDS, AROUND)
-    rows = [images[name].swapaxes(0, 1) for name in judge.DIRECTED]
+    """Directions, colour, diversity, detail of views made together; a sheet of the directed.
+
+    Twice the seeds where the share of few things is counted.
+    """
+    counted = prompted(sampler, dict.fromkeys((*judge.DIRECTED, *PAINTED)), 2 * SEEDS, AROUND)
+    others = [name for name in dict.fromkeys((*DIVERSE, *detailed)) if name not in counted]
+    images = counted | prompted(sampler, others, SEEDS, AROUND)
+    rows = [images[name][:SEEDS].swapaxes(0, 1) for name in judge.DIRECTED]
     sheet = np.concatenate(rows)  # [4 categories x 4 views, seeds, ...]
     save_png(out / "samples_views.png", contact_sheet(sheet.swapaxes(0, 1), labels=None, tile=64))
-    features = featured({name: images[name] for name in (*judge.DIRECTED, *DIVERSE)})
+    features = featured(counted) | featured({name: images[name] for name in others})
     direction = {
         name: judge.direction_score(bank, name, features[name], AROUND)
         for name in judge.DIRECTED
         if judge.has_front(bank, name)
     }
+    grey = {name: prior_scores.grey_share(images[name]) for name in PAINTED}
     textures = {name: texture(bank, name, images[name]) for name in detailed}
     detail = {name: own["grain"] for name, own in textures.items()}
     return {
         "direction": direction,
         "direction_of_real": prior_scores.over(direction, real_scores.load()["direction"]),
+        "grey": prior_scores.mean(grey),
+        "grey_per_category": grey,
         **spread(features, "diversity_four_views"),
         "detail": prior_scores.mean(detail),
         "detail_per_category": detail,

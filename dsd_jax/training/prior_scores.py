@@ -117,22 +117,16 @@ def detail_kept(
     return None if not real else grain.beside_real(after, real, np.nan)["grain"]
 
 
-def saturation(view: Num[np.ndarray, "h w 3"]) -> float:
-    """Mean HSV saturation, (max - min) / max of the channels, of the silhouette; 0 without one."""
-    view = view / 255.0 if view.dtype == np.uint8 else view
-    colours = view[grain.silhouette(view)]
+def saturation(views: Num[np.ndarray, "v h w 3"]) -> float:
+    """Mean HSV saturation, (max - min) / max of the channels, of the silhouettes; 0 without one."""
+    views = views / 255.0 if views.dtype == np.uint8 else views
+    colours = views[grain.silhouette(views)]
     if not len(colours):
         return 0.0
     largest = colours.max(-1)
     return float(np.mean((largest - colours.min(-1)) / np.maximum(largest, 1e-6)))
 
 
-def grey(pictures: Mapping[str, Num[np.ndarray, "n v h w 3"]]) -> dict[str, Any]:
-    """The share of views that are grey, of all categories as "all", and "per_category"."""
-    own = {
-        name: float(
-            np.mean([saturation(view) < LEAST_SATURATION for view in np.concatenate(views)])
-        )
-        for name, views in pictures.items()
-    }
-    return {"all": mean(own), "per_category": own}
+def grey_share(views: Num[np.ndarray, "n v h w 3"]) -> float:
+    """The share of objects whose `saturation`, all views together, is less than 0.1."""
+    return float(np.mean([saturation(own) < LEAST_SATURATION for own in views]))

@@ -71,19 +71,20 @@ def test_over_real_objects():
 
 def test_saturation_is_that_of_the_silhouette():
     """Half is red, at (1 - 0.5) / 1, half black, at 0; the background is left out."""
-    view = np.full((8, 8, 3), GREY)
-    view[2:4, 2:6] = 1.0, 0.5, 0.5
-    view[4:6, 2:6] = 0.0
-    assert scores.saturation(view) == pytest.approx(0.25)
-    assert scores.saturation(np.rint(view * 255).astype(np.uint8)) == pytest.approx(0.25, abs=2e-3)
-    assert scores.saturation(np.full((8, 8, 3), GREY)) == 0.0
+    views = np.full((2, 8, 8, 3), GREY)
+    views[0, 2:4, 2:6] = 1.0, 0.5, 0.5
+    views[1, 4:6, 2:6] = 0.0
+    assert scores.saturation(views) == pytest.approx(0.25)
+    assert scores.saturation(np.rint(views * 255).astype(np.uint8)) == pytest.approx(0.25, abs=2e-3)
+    assert scores.saturation(np.full((1, 8, 8, 3), GREY)) == 0.0
 
 
 def test_the_share_of_grey():
-    red, pale = np.full((2, 1, 1, 4, 4, 3), 0.5)
-    red[..., 0], pale[..., 0] = 1.0, 0.55  # 1 - 0.5 / 0.55 = 0.091
-    pictures = {"car": np.concatenate([red, pale, pale, pale]), "sofa": np.concatenate([red, pale])}
-    assert scores.grey(pictures) == {"all": 0.625, "per_category": {"car": 0.75, "sofa": 0.5}}
+    """Saturations are 0.5, 0.091 twice, and of an object seen from two sides their mean."""
+    red, pale = np.full((2, 4, 4, 3), 0.5)
+    red[..., 0], pale[..., 0] = 1.0, 0.55
+    objects = np.stack([[red, red], [pale, pale], [red, pale], [pale, pale]])
+    assert scores.grey_share(objects) == 0.5
 
 
 class Faded:
