@@ -40,7 +40,7 @@ import tyro
 from dsd_jax.cli import flags
 from dsd_jax.cli.program import refuse
 from dsd_jax.data import objects as objects_lib
-from dsd_jax.training import common, evaluate, novel_view_prior, novel_view_sheet, text_prior
+from dsd_jax.training import common, evaluate, novel_view_prior, novel_view_scores, text_prior
 from dsd_jax.training.settings import TrainingSettings
 
 
@@ -53,7 +53,7 @@ class Args:
     task: Literal["text", "novel-view"] = "text"
     """What to train: a prior of text, or of novel views of a picture."""
     evaluate: Path | None = None
-    """Score this exported folder, or of novel views make the sheet, and stop."""
+    """Score this exported folder, draw sheets of its samples, and stop."""
     max_minutes: float = float("inf")
     """Stop after this long, ready to be continued."""
     limit: int = 0
@@ -83,7 +83,7 @@ def run(args: Args, log: Callable[[str], None] = print_with_time) -> int:
         data = objects_lib.first(data, args.limit) if args.limit else data
         out.mkdir(parents=True, exist_ok=True)
         if args.evaluate:
-            evaluate_it = novel_view_sheet.run if novel else evaluate.run
+            evaluate_it = novel_view_scores.run if novel else evaluate.run
             evaluate_it(args.evaluate, data, out, log)
             return 0
         mesh = common.data_mesh()

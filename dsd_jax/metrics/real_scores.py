@@ -3,6 +3,8 @@
 Letters: o objects, v views, f features. Near-duplicates must have been removed.
 """
 
+import importlib.resources
+import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,6 +15,12 @@ from dsd_jax.metrics import judge
 from dsd_jax.metrics.bank import BACK, direction_columns, direction_means
 from dsd_jax.metrics.diversity import cosine_similarity, diversity, object_features, unit
 from dsd_jax.metrics.judge import looks_like_back, nearest_direction
+
+
+def load() -> dict[str, dict[str, float]]:
+    """The `table` of the objects in the package's bank."""
+    file = importlib.resources.files("dsd_jax") / "assets" / "judge" / "real_scores.json"
+    return json.loads(file.read_text())
 
 
 def votes(

@@ -90,8 +90,15 @@ def views_of(
     Elevations and lights are random, see `pictures.plan_views`.
     """
     plan = pictures.plan_views(np.random.default_rng(seed), len(chosen), 1)
+    return on_white(data, chosen, plan, resolution), plan
+
+
+def on_white(
+    data: Objects, chosen: Sequence[int] | np.ndarray, plan: pictures.ViewPlan, resolution: int
+) -> np.ndarray:
+    """The views [n, v, H, W, 4] in [0, 1] of a plan, premultiplied on white."""
     rgba = pictures.render_views(data, chosen, plan, resolution=resolution)
-    return np.asarray(composite(rgba, WHITE, opacity=True)), plan
+    return np.asarray(composite(rgba, WHITE, opacity=True))
 
 
 def target_poses(prior: Prior, plan: pictures.ViewPlan) -> np.ndarray:

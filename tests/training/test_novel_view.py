@@ -1,6 +1,7 @@
 """The prior of novel views: what it trains on, and the whole recipe in miniature."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -211,6 +212,20 @@ def test_export_is_a_prior_with_the_other_s_autoencoder(trained, tiny_prior_fold
         load_prior(moved)
     shutil.copytree(tiny_prior_folder, tmp_path / "assets" / tiny_prior_folder.name)
     assert load_prior(moved).networks == prior.networks
+
+
+@pytest.mark.slow
+def test_scores_of_an_export(trained, packed_with_held_out, tmp_path):
+    folder = trained[0] / "export" / "toybox-1to3"
+    settings = TrainingSettings(out=tmp_path)
+    args = train_prior.Args(packed_with_held_out, "novel-view", folder, training=settings)
+    logs: list[str] = []
+    assert train_prior.run(args, logs.append) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert all(0 < scores[f"{name}_{turn}"] < 2 for name in ("between", "to_truth")
+               for turn in (45, 180))  # fmt: skip
+    assert any("between_45_over_180" in line for line in logs)
+    assert (tmp_path / "sheet.jpg").is_file()
 
 
 def test_training_goes_on_from_an_exported_folder(trained, prior):

@@ -13,6 +13,7 @@ from dsd_jax.data.objects import load_objects
 from dsd_jax.models import networks
 from dsd_jax.priors.stable_diffusion import load
 from dsd_jax.training import adversary, common, corpus, evaluate, export, growing, views
+from dsd_jax.training.sampling import AROUND, Sampler
 from dsd_jax.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -53,10 +54,41 @@ def test_export_is_a_prior(trained):
     prior = load(out / "export")
     assert prior.denoises_together and prior.latent_shape == (4, 4, 8) and prior.sees_opacity
     assert "tower" in json.loads((out / "export/words.json").read_text())
-    images = evaluate.sample(prior, ["a tower", "a brick"], 2, (0, 90, 180, 270), steps=2)
+    images = Sampler(prior, steps=2)(["a tower", "a brick"], 2, AROUND)
     assert images.shape == (2, 2, 4, 32, 32, 3)
     assert np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1
     assert not np.allclose(images[0, 0], images[0, 1])  # another seed, another image
+
+
+def test_samples_are_of_a_seed_and_a_prompt(trained):
+    """However many are made with it; guidance that ends at once is none."""
+    sampler = Sampler(load(trained[0] / "export"), steps=3)
+    many = sampler(["a tower", "a brick"], 9, (0, 90))
+    assert many.shape == (2, 9, 2, 32, 32, 3)
+    np.testing.assert_allclose(sampler(["a brick"], 9, (90,))[0, :, 0], many[1, :, 1], atol=1e-5)
+    assert not np.allclose(many[0, 0], many[0, 8], atol=1e-3)
+    late, plain = sampler(["a brick"], 1, guidance_below=0), sampler(["a brick"], 1, guidance=1)
+    np.testing.assert_allclose(late, plain, atol=1e-2)
+    assert sampler._run._cache_size() == 2  # eight seeds, or one
+
+
+@pytest.mark.slow
+def test_scores_of_an_export(trained, packed, tmp_path):
+    """All are there, and can be read again."""
+    logs: list[str] = []
+    args = train_prior.Args(
+        packed, evaluate=trained[0] / "export", training=TrainingSettings(out=tmp_path)
+    )
+    assert train_prior.run(args, logs.append) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert set(scores["right_per_category"]) == {"tower"}  # a brick and a cube are unknown
+    assert scores["right_of_real"] > 0.5
+    assert set(scores["detail_kept_per_category"]) == {"tower"}
+    assert set(scores["grey_per_category"]) == set(evaluate.PAINTED)
+    assert set(scores["direction_of_real"]) == {"car", "chair", "sofa", "fish"}
+    for name in ("diversity", "diversity_guided_late", "diversity_four_views"):
+        assert set(scores[f"{name}_of_real"]) <= set(evaluate.DIVERSE)
+    assert any("grey" in line for line in logs) and (tmp_path / "samples_views.png").is_file()
 
 
 def test_latents_have_unit_deviation(trained):
