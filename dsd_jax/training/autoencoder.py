@@ -74,7 +74,8 @@ class Quality(NamedTuple):
 
     Attributes:
         psnr_db: of colours in [0, 1], mean over pictures.
-        opacity_iou: where opacity is above 1/2, mean over pictures; None without opacity.
+        opacity_iou: where opacity is above 3/8 (pictures of four samples a pixel have multiples of
+            1/4), mean over pictures; None without opacity.
     """
 
     psnr_db: float
@@ -92,7 +93,7 @@ def quality(model, params, rgba, batch: int = 64) -> Quality:
         decoded = model.apply({"params": params}, mean, method="decode").astype(jnp.float32)
         decoded = jnp.clip(decoded / 2 + 0.5, 0, 1)
         error = jnp.mean(jnp.square(decoded - x)[..., :3], (1, 2, 3))
-        found, there = decoded[..., -1] > 0.5, rgba[..., 3] > 127
+        found, there = decoded[..., -1] > 0.375, rgba[..., 3] > 0.375 * 255
         shared, either = (jnp.sum(m, (1, 2)) for m in (found & there, found | there))
         return error, shared / jnp.maximum(either, 1)
 
