@@ -25,7 +25,7 @@ minutes in all), then
 (13 minutes: compiling 2.7, rendering beside it, training 9 at 17 to 28 steps of 1,024 views a
 second), and the same from there on with --seed 3 --unet-minutes 6.2 --unet-rate 7e-4 (9 minutes).
 Scores: 34.8 dB; right category 78 % over 40 categories; own direction 0.91 car, 0.94 chair, 0.84
-sofa, 0.91 fish. `--evaluate` takes 10 minutes on 2 CPU cores.
+sofa, 0.91 fish. `--evaluate` takes 15 minutes on 2 CPU cores.
 """
 
 import time

@@ -16,7 +16,7 @@ from dsd_jax.data.pictures import plan_views
 from dsd_jax.priors import load_prior
 from dsd_jax.priors.zero123 import Prior, View, project
 from dsd_jax.schedule import NoiseSchedule
-from dsd_jax.training import common, corpus, image_prior, novel_view
+from dsd_jax.training import common, corpus, image_prior, novel_view, novel_view_scores
 from dsd_jax.training.export import SCHEDULER
 from dsd_jax.training.settings import TrainingSettings
 
@@ -215,7 +215,14 @@ def test_export_is_a_prior_with_the_other_s_autoencoder(trained, tiny_prior_fold
 
 
 @pytest.mark.slow
-def test_scores_of_an_export(trained, packed_with_held_out, tmp_path):
+def test_scores_of_an_export(trained, packed_with_held_out, tmp_path, monkeypatch):
+    """Features are pixels, which are quick."""
+
+    def pixels(network, images):
+        return images.reshape(*images.shape[:-3], -1)
+
+    monkeypatch.setattr(novel_view_scores, "load_efficientnet", lambda: None)
+    monkeypatch.setattr(novel_view_scores, "features_in_batches", pixels)
     folder = trained[0] / "export" / "toybox-1to3"
     settings = TrainingSettings(out=tmp_path)
     args = train_prior.Args(packed_with_held_out, "novel-view", folder, training=settings)
