@@ -16,8 +16,8 @@ vision encoder and `cc_projection` beside Toybox's autoencoder. It exports
 The packaged one took 5.2 minutes on 3 H200, and with --continue-from, --seed 3, --unet-rate 7e-4
 and --unet-minutes 6.5 as long again on 2 of them.
 
-The packaged Toybox took three sittings on 2 NVIDIA H100, all with --no-opacity: the defaults (20
-minutes in all), then
+The packaged Toybox took three sittings on 2 NVIDIA H100, all by Adam and with --no-opacity and
+--latent-channels 4: the defaults (20 minutes in all), then
 
     python experiments/train_prior.py --objects objects.npz --out checkpoints/toybox2 \\
         --continue-from checkpoints/toybox/export --vae-minutes 0 --unet-minutes 9 --unet-batch 64

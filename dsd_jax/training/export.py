@@ -132,13 +132,9 @@ def load_params(folder: Path, networks) -> dict:
     Its pictures and latents may have fewer channels: see `growing.grown`. Raises ValueError where
     something else has another shape.
     """
-    stored = load_pipeline(folder).params
     fresh = networks_lib.init_params(networks, jax.random.key(0))
     layers = {"vae": growing.VAE, "unet": growing.UNET}
-    try:
-        return {k: growing.grown(stored[k], fresh[k], layers.get(k, {})) for k in fresh}
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error} has another shape than this recipe's") from error
+    return growing.all_grown(folder, load_pipeline(folder).params, fresh, layers)
 
 
 def save(settings: TrainingSettings, params: dict, scaling: float, data: Objects) -> None:

@@ -1,6 +1,7 @@
 """A trained network's weights as the start of one with more channels at its ends."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +17,19 @@ UNET = {"conv_in": (1, 1), "conv_out": (1, 1)}
 UNET_OF_PAIRS = {"conv_in": (2, 1), "conv_out": (1, 1)}
 
 
+def all_grown(
+    folder: Path, stored: Mapping, fresh: Mapping, layers: Mapping[str, Mapping]
+) -> dict[str, dict]:
+    """`grown` of each network of `fresh`, by the names of its `layers`.
+
+    Raises ValueError that names `folder`, where the networks come from.
+    """
+    try:
+        return {k: grown(stored[k], fresh[k], layers.get(k, {})) for k in fresh}
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error} has another shape than this recipe's") from error
+
+
 def grown(stored: Mapping, fresh: Mapping, layers: Mapping[str, tuple[int, int]]) -> dict:
     """`fresh` with the weights of `stored`, in the first channels of each part of `layers`.
 
@@ -29,7 +43,7 @@ def grown(stored: Mapping, fresh: Mapping, layers: Mapping[str, tuple[int, int]]
         if old is not None and np.shape(old) == np.shape(new):
             return np.asarray(old)
         parts = layers.get("/".join(names[:-1]))
-        if old is None or parts is None or np.ndim(old) != np.ndim(new):
+        if old is None or parts is None or not _fits(np.shape(old), np.shape(new), parts):
             raise ValueError("/".join(names))
         return _placed(np.asarray(old), np.array(new), parts)
 
@@ -56,9 +70,15 @@ def _placed(old: np.ndarray, new: np.ndarray, parts: tuple[int, int]) -> np.ndar
     return new
 
 
+def _fits(old: tuple[int, ...], new: tuple[int, ...], parts: tuple[int, int]) -> bool:
+    """Whether a kernel or bias of one shape has room in another."""
+    if len(old) != len(new) or old[:-2] != new[:-2]:
+        return False
+    ends = zip(old[-2:], new[-2:], parts[-len(old[-2:]) :], strict=True)
+    return all(a <= b and a % n == 0 and b % n == 0 for a, b, n in ends)
+
+
 def _channels(old: int, new: int, parts: int) -> np.ndarray:
     """Where `old` channels lie in `new` ones: at the start of each of the parts."""
-    if old > new or old % parts or new % parts:
-        raise ValueError(f"{old} channels cannot become {new}")
     starts = np.arange(parts)[:, None] * (new // parts)
     return (starts + np.arange(old // parts)).ravel()

@@ -15,6 +15,7 @@ from dsd_jax.models.tensor_files import read_json
 from dsd_jax.models.weights import read_part
 from dsd_jax.models.zero123 import ImageNetworks, ImagePipeline
 from dsd_jax.rendering.cameras import FOV_DEG
+from dsd_jax.training import growing
 from dsd_jax.training.export import SCHEDULER
 
 
@@ -83,17 +84,14 @@ def start(networks: ImageNetworks, key) -> dict:
 
 
 def load(folder: Path, networks: ImageNetworks) -> dict:
-    """The trained parts of an exported folder, to continue from.
+    """The trained parts of an exported folder, to continue from; its latents may be narrower.
 
-    Raises ValueError where they have another shape than `networks`, and as
+    Raises ValueError where something else has another shape than in `networks`, and as
     `models.zero123.load_folder` does.
     """
-    stored = zero123.load_folder(folder).params
-    wanted = trained_shapes(networks)
-    for part, tree in wanted.items():
-        if jax.tree.map(np.shape, stored[part]) != jax.tree.map(np.shape, tree):
-            raise ValueError(f"{folder}: its {part} has another shape than this recipe's")
-    return {part: stored[part] for part in wanted}
+    fresh = start(networks, jax.random.key(0))
+    layers = {"unet": growing.UNET_OF_PAIRS}
+    return growing.all_grown(folder, zero123.load_folder(folder).params, fresh, layers)
 
 
 def save(folder: Path, networks: ImageNetworks, params: dict, vae: Path) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -205,8 +206,9 @@ def test_networks_go_on_with_more_channels():
     rest = jnp.full(1, 7), jax.random.normal(keys[2], (1, 5, 64)), jnp.zeros((1, 16))
     was, now = both("unet", (params["unet"], unet), ((z[..., :4], *rest), (z, *rest)))
     np.testing.assert_allclose(now[..., :4], was, atol=1e-5)
-    with pytest.raises(ValueError, match="conv_in"):
-        growing.grown(unet, params["unet"], {})
+    for layers in ({}, {"unet": growing.UNET}):  # unknown layers, or fewer channels
+        with pytest.raises(ValueError, match="here: conv_in/kernel has another shape"):
+            growing.all_grown(Path("here"), {"unet": unet}, {"unet": params["unet"]}, layers)
 
 
 def test_pairs_of_latents_grow_apart():
