@@ -78,6 +78,16 @@ def test_more_seeds_than_memory_holds_at_once(tiny_prior_folder, tmp_path, capsy
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("prompts", "said"), [([], "names no prompt"), (["a car"] * 2, "'a car' comes twice")]
+)
+def test_prompts_that_are_none_or_twice_the_same(tmp_path, capsys, prompts, said):
+    assert ablate.main(["--out", str(tmp_path / "x"), "--prompts", *prompts]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
 def test_unknown_variant(tmp_path, capsys):
     assert ablate.main(["--out", str(tmp_path / "x"), "--only", "defalt"]) == 2
     assert "did you mean default?" in capsys.readouterr().err

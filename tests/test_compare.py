@@ -135,6 +135,9 @@ def test_objects(command, tmp_path, monkeypatch, capsys):
     [
         (["--task", "4d"], "--task '4d' is not one of 2d, 3d"),
         (["--methods", "sdss"], "did you mean sds?"),
+        (["--methods", "sds,sds"], "--methods: sds comes twice"),
+        (["--methods", ","], "--methods ',' names nothing"),
+        (["--ddim-steps", "0"], "--ddim-steps must be from 2 to 100000, not 0"),
         (["--methods", "sds@x"], "--methods sds@x: what follows @ must be a number of steps"),
         (["--methods", "dsd-star@1"], "dsd-star@1 needs from 2 to 100000 steps"),
         (["--methods", "dsd-star", "--task", "3d"], "--methods 'dsd-star' is not one of"),

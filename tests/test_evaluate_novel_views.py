@@ -191,6 +191,7 @@ def test_on_white():
         (["--objects", "none.npz"], "none.npz does not exist: pack one"),
         (["--count", "0"], "--count must be at least 1, not 0"),
         (["--seeds", "3"], "--seeds must name at least two"),
+        (["--methods", "dsd,dsd"], "--methods: dsd comes twice"),
         (["--methods", "dsd,sdss"], "did you mean sds?"),
         (["--methods", "nfsd"], "method NFSD needs a prompt for bad pictures"),
         (["--set", "ism:eta=1"], "--set 'ism' is not one of dsd, sds"),

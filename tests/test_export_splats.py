@@ -71,6 +71,7 @@ def test_another_folder_and_the_seeds_may_be_chosen(export_splats, run, tmp_path
         (["--count", "3"], "--count must be from 100 to 200000, not 3"),
         (["--steps", "0"], "--steps must be from 1 to 10000, not 0"),
         (["--seeds", "0:0"], "'0:0' is an empty range; write start:end"),
+        (["--out", __file__], "Not a directory; choose another folder"),
     ],
 )
 def test_bad_flags_are_refused_in_one_line(export_splats, run, capsys, flags, message):

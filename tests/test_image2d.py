@@ -97,6 +97,8 @@ def test_the_recipe_of_a_command(flags, method):
     ("flags", "message"),
     [
         (["--method", "sdds"], "--method 'sdds' is not one of asd, cfd, csd, dsd, dsd-plain, "),
+        (["--rate", "-1"], "--rate must be a positive, finite number, not -1.0"),
+        (["--rate", "nan"], "--rate must be a positive, finite number, not nan"),
         (["--seeds", "4:2"], "is an empty range"),
         (["--prompt", " "], "--prompt is empty"),
         (["--ddim-steps", "1"], "--steps and --ddim-steps must be at least 2"),

@@ -140,6 +140,10 @@ def test_the_program_writes_tables_scores_and_figures(tmp_path, capsys):
     ("flags", "message"),
     [
         (["--methods", "dsd,sdds"], "--methods 'sdds' is not one of"),
+        (["--methods", "dsd,sds,dsd"], "--methods: dsd comes twice"),
+        (["--methods", ""], "--methods '' names nothing"),
+        (["--rate", "inf"], "--rate must be a positive, finite number, not inf"),
+        (["--guidance-scale", "1e300"], "--method.guidance-scale must be a finite number"),
         (["--seeds", "4:2"], "is an empty range"),
         (["--steps", "0"], "--steps must be at least 1, not 0"),
         (["--ddim-steps", "1"], "--ddim-steps must be from 2 to 100000, not 1"),

@@ -23,6 +23,7 @@ def text3d(quick_compilation):
         (["--prompt", "  "], "--prompt is empty"),
         (["--seeds", "4:4"], "empty range"),
         (["--method", "dss"], "did you mean"),
+        (["--method", "dsd-star"], "did you mean dsd?"),
         (["--preset", "quik"], "did you mean quick?"),
         (["--prior", "toybx"], "did you mean"),
         (["--steps", "0"], "--steps must be at least 1"),

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from dsd_jax.cli import flags, run_args, validate
 from dsd_jax.cli.program import FAILED, refuse
+from dsd_jax.cli.prompts import read
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.plan import all_at_once
 from dsd_jax.engine.results import recipe_config
@@ -41,7 +42,7 @@ class Args:
     out: Path = Path("runs/ablation")
     """Folder of the results."""
     prompts: tuple[str, ...] = ("a house", "a chair", "a tree", "a fish", "a car")
-    """Prompts that every variant is run with."""
+    """Prompts that every variant is run with, or files of them, as in compare.py."""
     seeds: str = "0:8"
     """Seeds that every variant is run with, as in text3d.py."""
     only: tuple[str, ...] = ()
@@ -92,14 +93,15 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ablate.Ablation, tuple[str, ...
 
     Raises ValueError or FileNotFoundError with one line for the user.
     """
-    seeds, chosen = parse_seeds(args.seeds), args.only or tuple(VARIANTS)
+    prompts, seeds = tuple(read(args.prompts)), parse_seeds(args.seeds)
+    chosen = args.only or tuple(VARIANTS)
     for name in chosen:
         validate.choice("only", name, VARIANTS)
     variants = [recipe_of(name, recipe) for name in chosen]
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
-    run_args.warn(warnings_of(prior, args.prompts, variants))
-    all_at_once(make_task(prior, args.prompts[0], recipe), seeds)  # of a prompt, and with room
+    run_args.warn(warnings_of(prior, prompts, variants))
+    all_at_once(make_task(prior, prompts[0], recipe), seeds)  # of a prompt, and with room
     base = {name: getattr(args, name) for name in ("seeds", "preset", "prior")}
     validate.remember(args.out, base | {"recipe": recipe_config(recipe)})
-    return ablate.Ablation(args.out, recipe, args.prompts, seeds, prior, args.mesh), chosen
+    return ablate.Ablation(args.out, recipe, prompts, seeds, prior, args.mesh), chosen

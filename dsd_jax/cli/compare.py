@@ -172,7 +172,8 @@ def read_entries(args: Args, recipe: Recipe) -> list[Entry]:
     """The rows, DDIM's first. Refuses what is no method, or numbers that cannot work."""
     two = args.task == "2d"
     valid = [*(NAMES if two else METHODS), DDIM]
-    names = [name.strip() for name in args.methods.split(",") if name.strip()] or valid
+    names = validate.listed("methods", args.methods) if args.methods else valid
+    validate.ddim_steps(args.ddim_steps)
     kinds = {name: name.partition("@")[0] for name in dict.fromkeys([DDIM, *names])}
     changes = [overrides.parse(text) for text in args.changes]
     for name, _ in changes:

@@ -164,7 +164,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[FromPictures, Objects, list[int
 
 def read_methods(args: Args, recipe: Recipe) -> dict[str, Recipe]:
     """{method: its recipe}. Refuses what is no method, or numbers that cannot work."""
-    names = list(dict.fromkeys(name.strip() for name in args.methods.split(",")))
+    names = validate.listed("methods", args.methods)
     for name in names:
         validate.choice("methods", name, METHODS)
     changes = [overrides.parse(text) for text in args.changes]

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import tyro
 
-from dsd_jax.cli import flags
+from dsd_jax.cli import flags, validate
 from dsd_jax.cli.export_mesh import INCOMPLETE, cameras_of
 from dsd_jax.cli.program import refuse
 from dsd_jax.engine.seeds import parse_seeds
@@ -77,6 +77,8 @@ def prepare(args: Args) -> tuple[list[int], Camera, SplatSettings]:
     ):  # fmt: skip
         if not least <= value <= most:
             raise ValueError(f"{flag} must be from {least} to {most}, not {value}")
+    if args.out is not None:
+        validate.writable(args.out)
     return seeds, cameras, SplatSettings(count=args.count, steps=args.steps)
 
 

@@ -147,6 +147,7 @@ def parse(argv: Sequence[str]) -> tuple[Args, Recipe]:
     usual = images2d.recipe_by(usual, method)
     default = Args(method=method, steps=steps, guidance_scale=scale)
     args, recipe = flags.parse(Args, argv, __doc__ or "", default, usual)
+    validate.positive("rate", args.rate)
     values: dict[str, Any] = {"steps": args.steps}
     if args.guidance_scale != usual.method.guidance_scale:
         values["guidance_scale"] = args.guidance_scale

@@ -29,7 +29,6 @@ from dsd_jax.export.paths import save_figure
 from dsd_jax.export.tables import markdown
 from dsd_jax.files import atomic_path, write_json
 from dsd_jax.recipe.recipe import Recipe, changed
-from dsd_jax.schedule import MAX_TIMESTEPS
 from dsd_jax.studies import mixture
 
 COLUMNS = {"same_mode": ".1%", "any_mode": ".1%", "modes": ".2f", "to_mode": ".2f", "to_ode": ".2f"}
@@ -96,11 +95,11 @@ def prepare(args: Args) -> tuple[list[int], dict[str, Recipe], Recipe]:
     DSD gets a second row, which takes its second prediction on the trajectory. Raises ValueError
     with one line for the user.
     """
-    seeds, names = parse_seeds(args.seeds), args.methods.split(",")
+    seeds, names = parse_seeds(args.seeds), validate.listed("methods", args.methods)
     for name in names:
         validate.choice("methods", name, METHODS)
-    if not 2 <= args.ddim_steps <= MAX_TIMESTEPS:
-        raise ValueError(f"--ddim-steps must be from 2 to {MAX_TIMESTEPS}, not {args.ddim_steps}")
+    validate.ddim_steps(args.ddim_steps)
+    validate.positive("rate", args.rate)
     base = changed(
         mixture.RECIPE, steps=args.steps, grid_rate=args.rate,
         guidance_scale=args.guidance_scale, guidance_scale_prime=args.guidance_scale,

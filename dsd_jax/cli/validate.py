@@ -18,6 +18,8 @@ from dsd_jax.cli import flags
 from dsd_jax.engine import programs
 from dsd_jax.export.run_folder import read_config, run_folder
 from dsd_jax.files import OLD_SECONDS, plain, read_json, sweep, write_json
+from dsd_jax.recipe.parts import is_finite
+from dsd_jax.schedule import MAX_TIMESTEPS
 
 # jaxlib versions that compile float32 scatter-add on GPU to a slow loop.
 _SLOW_SCATTER = ((0, 10, 2), (0, 11, 0))
@@ -38,9 +40,34 @@ def choice(flag: str, name: str, valid: Iterable[str]) -> None:
         raise ValueError(f"--{flag} {name!r} is not one of {known}{nearest(name, valid)}")
 
 
+def listed(flag: str, text: str) -> list[str]:
+    """The names of a list such as sds,dsd. Refuses one that names nothing, or something twice."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"--{flag} {text!r} names nothing")
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ValueError(f"--{flag}: {name} comes twice")
+    return names
+
+
+def positive(flag: str, value: float) -> None:
+    """Refuse a number that is not above 0, or not finite."""
+    if not (value > 0 and is_finite(value)):
+        raise ValueError(f"--{flag} must be a positive, finite number, not {value}")
+
+
+def ddim_steps(value: int) -> None:
+    """Refuse a number of grid points that is none of an ODE."""
+    if not 2 <= value <= MAX_TIMESTEPS:
+        raise ValueError(f"--ddim-steps must be from 2 to {MAX_TIMESTEPS}, not {value}")
+
+
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """ "; did you mean ...?" where a valid name resembles this one, else nothing."""
-    close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.3)
+    """ "; did you mean ...?" where a valid name resembles this one or begins it, else nothing."""
+    name = name.lower()
+    close = difflib.get_close_matches(name, valid, n=1)
+    close = close or [known for known in valid if known and name.startswith(known)]
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -196,10 +223,8 @@ def set_up_jax(argv: Sequence[str] = ()) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         wanted = flags.flag_value(argv, "devices") or ""
-        devices = int(wanted) if wanted.isdigit() else 0
-        if not 1 <= devices <= MAX_CPU_DEVICES:
-            devices = min(os.cpu_count() or 1, MAX_CPU_DEVICES)
-        jax.config.update("jax_num_cpu_devices", devices)
+        devices = (int(wanted) if wanted.isdigit() else 0) or os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", min(devices, MAX_CPU_DEVICES))
 
 
 def _cache_folder() -> str | None:

@@ -6,14 +6,17 @@ steps. A method's own numbers stand in `distillation`, a field's in `fields`.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
+import numpy as np
+
 from dsd_jax.distillation import ViewNoise
 from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG
 from dsd_jax.schedule import MAX_TIMESTEPS
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def at_least_one(part: Any, group: str, names: Iterable[str]) -> None:
@@ -55,8 +58,15 @@ def finite(part: Any, group: str) -> None:
     """Refuse numbers of a part that are not finite, but for defaults. Raises as `at_least_one`."""
     for own in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
         value = getattr(part, own.name)
-        if isinstance(value, float) and not math.isfinite(value) and value is not own.default:
-            raise ValueError(f"--{flag(group, own.name)} must be a finite number, not {value}")
+        if isinstance(value, float) and not is_finite(value) and value is not own.default:
+            raise ValueError(
+                f"--{flag(group, own.name)} must be a finite number (below 3.4e38), not {value}"
+            )
+
+
+def is_finite(value: float) -> bool:
+    """Whether it is a number in float32 too, in which all is computed."""
+    return abs(value) <= _LARGEST
 
 
 def flag(group: str, name: str) -> str:

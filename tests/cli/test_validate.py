@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dsd_jax.cli import validate
+from dsd_jax.distillation import METHODS
+from dsd_jax.recipe.presets import PRESETS
+
 PROGRAM = """
 import sys
 import jax
@@ -40,6 +44,7 @@ def run(*argv, **environment) -> tuple[list[str], str]:
         ("HOME", ".cache/dsd_jax/xla", ["--devices=3"],
          "--xla_force_host_platform_device_count=5", 5),
         ("JAX_COMPILATION_CACHE_DIR", ".", ["--devices", "x"], "", min(os.cpu_count() or 1, 8)),
+        ("XDG_CACHE_HOME", "dsd_jax/xla", ["--devices", "9"], "", 8),
     ],
 )  # fmt: skip
 def test_where_programs_are_kept_and_how_many_devices_a_cpu_is(
@@ -55,3 +60,9 @@ def test_without_a_folder_to_write_to_nothing_is_kept_and_nothing_said(tmp_path)
     (tmp_path / "file").write_text("no folder")
     said, errors = run(XDG_CACHE_HOME=str(tmp_path / "file"))
     assert said[:2] == ["None", "1.0"] and errors == ""
+
+
+def test_the_nearest_name_is_said_only_where_it_is_near():
+    assert validate.nearest("dsd-star", sorted(METHODS)) == "; did you mean dsd?"
+    assert validate.nearest("QUIK", sorted(PRESETS)) == "; did you mean quick?"
+    assert validate.nearest("fast", sorted(PRESETS)) == ""

@@ -73,10 +73,14 @@ def test_words_are_those_that_are_known(flag):
         ({"t_last": 0.9}, "--refine.t-last must lie above 0 and not above --refine.t-first, "
          "not 0.9 and 0.8"),
         ({"turntable_seconds": 0.0}, "--results.turntable-seconds must be positive, not 0.0"),
-        ({"grid_rate": float("nan")}, "--optimise.grid-rate must be a finite number, not nan"),
-        ({"guidance_scale": float("inf")}, "--method.guidance-scale must be a finite number, not "
-         "inf"),
-        ({"blob_scale": float("nan")}, "--field.blob-scale must be a finite number, not nan"),
+        ({"grid_rate": float("nan")}, "--optimise.grid-rate must be a finite number "
+         "(below 3.4e38), not nan"),
+        ({"guidance_scale": float("inf")}, "--method.guidance-scale must be a finite number "
+         "(below 3.4e38), not inf"),
+        ({"guidance_scale": 1e300}, "--method.guidance-scale must be a finite number "
+         "(below 3.4e38), not 1e+300"),
+        ({"blob_scale": float("nan")}, "--field.blob-scale must be a finite number "
+         "(below 3.4e38), not nan"),
     ],
     ids=str,
 )  # fmt: skip
