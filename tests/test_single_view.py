@@ -141,6 +141,8 @@ def test_the_authors_miniature_runs(single_view, zero123_file, random_tensors, p
         (["--elevation-deg", "steep"], "--elevation-deg must be auto or lie inside -90..90"),
         (["--elevation-deg", "95"], "--elevation-deg must be auto or lie inside -90..90, not 95"),
         (["--preset", "quik"], "--preset 'quik' is not one of authors, best, draft, quick,"),
+        (["--mask", ""], "--mask is empty"),
+        (["--image", "https://a.org/b.png"], "--image is a URL; download it first"),
         (["--mask", "nothing.png"], "--mask nothing.png does not exist"),
         (["--prior", "toybox-1to2"], "did you mean 'toybox-1to3'?"),
         (["--fov-deg", "200"], "--camera.fov-deg must lie inside 0..180"),

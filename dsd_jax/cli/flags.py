@@ -41,7 +41,7 @@ def cli(
         argv: the command line; None takes that of this process.
 
     Raises:
-        ValueError: a word is no text.
+        ValueError: a word is no text, or a ~ names no one whose home folder is known.
     """
     argv = sys.argv[1:] if argv is None else argv
     for word in argv:
@@ -56,7 +56,10 @@ def cli(
 def _meant(value: Any) -> Any:
     """A value, or those in a dataclass or tuple, as `cli` promises them."""
     if isinstance(value, Path):
-        return Path(os.path.expanduser(str(value).removeprefix(_VALUE)))
+        path = Path(os.path.expanduser(str(value).removeprefix(_VALUE)))
+        if path.parts and path.parts[0][0] == "~" and not Path(path.parts[0]).exists():
+            raise ValueError(f"{path}: there is no home folder {path.parts[0]}; spell the path out")
+        return path
     if isinstance(value, str):
         value = value.removeprefix(_VALUE)
         return os.path.expanduser(value) if value.startswith("~/") else value

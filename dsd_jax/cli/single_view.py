@@ -86,6 +86,10 @@ def prepare(args: Args, recipe: Recipe) -> Job:
 
     Raises ValueError or FileNotFoundError with one line for the user.
     """
+    validate.local_files("image", *args.image)
+    validate.local_files("mask", *args.mask)
+    validate.local_files("depth", args.depth)
+    validate.local_files("normal", args.normal)
     given_deg = [elevation_of(text) for text in args.elevation_deg] or [None]
     check(args.image, azimuths_of(args), given_deg, args.mask)
     seeds = run_args.check_args(args.run)

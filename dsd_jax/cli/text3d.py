@@ -100,7 +100,11 @@ def prepare_all(args: Args, recipe: Recipe) -> tuple[dict[str, Callable[[], Job]
 def _tasks(args: Args, recipe: Recipe, prompts: list[str]) -> tuple[list[int], list[Task]]:
     """The seeds, and each prompt's task: the prior is loaded once, and the prompts embedded."""
     seeds, shape = run_args.check_args(args.run), None
-    if args.retexture is not None:
+    if args.retexture is None:
+        if args.up != "auto" or args.turn_deg != 0:
+            raise ValueError("--up and --turn-deg need --retexture: they say how its mesh stands")
+    else:
+        validate.local_files("retexture", args.retexture)
         shape = given_mesh.read_shape(args.retexture, up=args.up, turn_deg=args.turn_deg)
         run_args.warn([f"{args.retexture}: {doubt}" for doubt in shape.doubts])
     prior = run_args.load(args.run)

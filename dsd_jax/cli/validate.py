@@ -174,6 +174,15 @@ def writable(folder: Path, flag: str = "--out") -> None:
         ) from None
 
 
+def local_files(flag: str, *files: Path | None) -> None:
+    """Refuse paths that cannot be those of files, where a reader would not say why; None passes."""
+    for file in files:
+        if file == Path():
+            raise ValueError(f"--{flag} is empty, or the folder at hand; give a file")
+        if file and file.parts[0].lower() in ("http:", "https:", "ftp:"):
+            raise ValueError(f"--{flag} is a URL; download it first, and give the file")
+
+
 def make_folder(folder: Path) -> None:
     """Make the run's folder, the first thing that is written."""
     try:
@@ -184,10 +193,11 @@ def make_folder(folder: Path) -> None:
 
 def no_device() -> str:
     """One line for the user where JAX finds no device of the kind that it was told to use."""
+    asked = jax.config.values["jax_platforms"] or ""
     try:
-        jax.devices()
+        for platform in asked.split(","):  # of several, those before the one that fails are kept
+            jax.devices(platform or None)
     except (AssertionError, RuntimeError):
-        asked = jax.config.values["jax_platforms"] or ""
         return f"JAX_PLATFORMS={asked}: there is no such device; leave it out, or say cpu"
     return ""
 

@@ -125,13 +125,15 @@ def test_steps_and_guidance_scale_reach_the_recipe():
     )
 
 
-def test_a_kind_of_device_that_is_not_there_is_one_line():
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cuda"}
+@pytest.mark.parametrize("platforms", ["cuda", "cpu,tpu"])
+def test_a_kind_of_device_that_is_not_there_is_one_line(platforms):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": platforms}
     command = [sys.executable, str(EXPERIMENTS / "text3d.py"), "--prompt", "a house"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("I", "W"))]
-    assert line == "error: JAX_PLATFORMS=cuda: there is no such device; leave it out, or say cpu"
+    said = f"JAX_PLATFORMS={platforms}: there is no such device; leave it out, or say cpu"
+    assert line == f"error: {said}"
 
 
 def test_ctrl_c_before_the_first_step_is_one_line(monkeypatch, capsys):
