@@ -9,6 +9,7 @@ from PIL import Image
 
 from dsd_jax.cli import mixture as program
 from dsd_jax.distillation import METHODS
+from dsd_jax.engine.lost import LOST
 from dsd_jax.export.inline import figure_png
 from dsd_jax.recipe.recipe import changed
 from dsd_jax.studies import mixture
@@ -134,6 +135,18 @@ def test_the_program_writes_tables_scores_and_figures(tmp_path, capsys):
     for name in pictures:
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 1000 and np.asarray(picture).std() > 0
+
+
+def test_points_that_are_not_finite_are_no_success(tmp_path, capsys):
+    """A number that is finite, but not what becomes of it."""
+    flags = ["--methods", "sds", "--steps", "5", "--seeds", "0:4", "--out", str(tmp_path)]
+    assert program.main([*flags, "--guidance-scale", "1e38"]) == LOST
+    lines = capsys.readouterr().err.splitlines()
+    for row in ("exact ODE", "dsd*", "whole steps: sds", "Adam: sds"):
+        assert f"error: {row}: 4 of 4 points are not finite" in lines
+    rows = json.loads((tmp_path / "scores.json").read_text())["Adam"]
+    assert {row["same_mode"] for row in rows.values()} == {0}
+    assert {row["to_mode"] for row in rows.values()} == {None}
 
 
 @pytest.mark.parametrize(

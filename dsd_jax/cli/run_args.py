@@ -70,7 +70,8 @@ class RunArgs:
     precision: Literal["float32", "bfloat16"] | None = None
     """Of the prior's networks; left out, float32 on a CPU and bfloat16 on an accelerator."""
     devices: int = 0
-    """How many devices (of each process) to use; 0 takes all. On a CPU, how many to make of it."""
+    """How many devices (of each process) to use; 0 takes all. On a CPU, how many to make of it, at
+    most 8."""
     out: Path = Path("runs")
     """Where the run's folder goes; or the folder of a run, to go on with just that one."""
     resume: bool = True

@@ -154,6 +154,9 @@ def optimise(
     Args:
         recipe: for instance `recipe_by(RECIPE, "sds")`.
         way: how the point descends; "Adam" has the rate `optimise.grid_rate`.
+
+    Returns:
+        nan from the step on whose gradient was not finite.
     """
     numbers = jnp.asarray(seeds, jnp.uint32)
     return _optimise(plane, recipe, numbers, noises(seeds), way)
@@ -166,7 +169,7 @@ def _optimise(plane: Plane, recipe: Recipe, seeds, noise, way: Way):
 
     def step(noise, canvas, _):
         canvas = advance(image, descent, image.shared, canvas, noise)
-        return canvas, canvas.params
+        return canvas, jnp.where(canvas.frozen, jnp.nan, canvas.params)
 
     def one(seed, noise):
         first = begin(image, descent, seed, jnp.zeros(2))
@@ -211,7 +214,7 @@ def scores(plane: Plane, x: Float[Array, "n 2"], exact: Float[Array, "n 2"]) -> 
     """Where points ended, beside where the ODE of the same seeds ends.
 
     Returns:
-        same_mode: share whose nearest mean is that of their ODE's sample.
+        same_mode: share whose nearest mean is that of their ODE's sample, both finite.
         any_mode: share within `REACH` standard deviations of a mean that the prompt asks for.
         modes: effective number of nearest means, exp of their entropy: the Vendi score (arXiv
             2210.02410) of the kernel that is 1 within a mode and else 0.
@@ -220,15 +223,16 @@ def scores(plane: Plane, x: Float[Array, "n 2"], exact: Float[Array, "n 2"]) -> 
     """
     distances = _distances(plane, x)
     asked = jnp.where(jnp.isinf(plane.text), jnp.inf, distances / plane.std)
-    ends = nearest(plane, x)
+    ends, to_ode = nearest(plane, x), jnp.linalg.norm(x - exact, axis=1)
+    same = (ends == nearest(plane, exact)) & jnp.isfinite(to_ode)
     shares = np.bincount(np.asarray(ends)) / len(x)
     shares = shares[shares > 0]
     return {
-        "same_mode": float(jnp.mean(ends == nearest(plane, exact))),
+        "same_mode": float(jnp.mean(same)),
         "any_mode": float(jnp.mean(asked.min(1) < REACH)),
         "modes": float(np.exp(-(shares * np.log(shares)).sum())),
         "to_mode": float(distances.min(1).mean()),
-        "to_ode": float(jnp.linalg.norm(x - exact, axis=1).mean()),
+        "to_ode": float(to_ode.mean()),
     }
 
 
