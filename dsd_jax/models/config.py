@@ -98,9 +98,11 @@ class UNetConfig:
         n = len(channels)
 
         def levels(name, default):
-            return per_level(config.get(name) or default, n, name)
+            given = config.get(name)
+            return per_level(default if given is None else given, n, name)
 
-        heads = "num_attention_heads" if config.get("num_attention_heads") else "attention_head_dim"
+        named = config.get("num_attention_heads") is not None
+        heads = "num_attention_heads" if named else "attention_head_dim"
         derived = {
             "block_out_channels": channels,
             "down_attention": _flags(_DOWN, config["down_block_types"], "down_block_types"),

@@ -65,6 +65,11 @@ def test_written_configs_read_back(kind, config):
         (UNetConfig, {**UNET, "block_out_channels": [32, 64, 64]}, "3 levels need 3"),
         (UNetConfig, {**UNET, "attention_head_dim": [2]}, "attention_head_dim needs 2 positive"),
         (UNetConfig, {**UNET, "attention_head_dim": 5}, "multiple of 5 heads"),
+        (UNetConfig, {**UNET, "attention_head_dim": 0}, "attention_head_dim needs 2 .* got 0"),
+        (UNetConfig, {**UNET, "attention_head_dim": []}, r"attention_head_dim needs .* got \[\]"),
+        (UNetConfig, {**UNET, "attention_head_dim": False}, "attention_head_dim .* got False"),
+        (UNetConfig, {**UNET, "num_attention_heads": 0}, "num_attention_heads .* got 0"),
+        (UNetConfig, {**UNET, "transformer_layers_per_block": 0}, "layers_per_block .* got 0"),
         (UNetConfig, {}, "entry block_out_channels is missing"),
         (
             UNetConfig,
