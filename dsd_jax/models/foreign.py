@@ -7,15 +7,17 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-# {first bytes: what begins with them}
-_BEGINNINGS = {
+# {first bytes: what begins with them}, in the place of any file, and of one with weights
+_ANY = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself: git lfs pull",
+    b"<": "a web page, not the file itself: fetch it again",
+}
+_WEIGHTS = {
     b"PK\x03\x04": "a zip archive or PyTorch's pickle, not safetensors: convert it with "
     "experiments/tools/convert_weights.py",
     b"\x80": "a pickle, not safetensors: convert it with experiments/tools/convert_weights.py",
     b"GGUF": "a GGUF file, which is not read: take the model's safetensors",
     b"\x89HDF": "an HDF5 file, which is not read: take the model's safetensors",
-    b"<": "a web page, not the file itself: fetch it again",
 }
 # (pattern that the name of a tensor begins with, what holds such tensors); the first that is met
 # goes.
@@ -60,12 +62,23 @@ _LAYOUTS = (
 
 
 def beginning(file: Path) -> str | None:
-    """What a file is by its first bytes, None where they do not tell."""
+    """What a file that should hold weights is by its first bytes, None where they do not tell."""
+    return not_itself(file) or _of(_first(file), _WEIGHTS)
+
+
+def not_itself(file: Path) -> str | None:
+    """What stands in the place of any file by its first bytes, None where they do not tell."""
+    first = _first(file)
+    return _of(first, _ANY) if first else "empty: fetch it again"
+
+
+def _first(file: Path) -> bytes:
     with file.open("rb") as opened:
-        first = opened.read(32)
-    if not first:
-        return "empty: fetch it again"
-    return next((what for start, what in _BEGINNINGS.items() if first.startswith(start)), None)
+        return opened.read(32)
+
+
+def _of(first: bytes, beginnings: dict[bytes, str]) -> str | None:
+    return next((what for start, what in beginnings.items() if first.startswith(start)), None)
 
 
 def layout(names: Iterable[str]) -> str | None:
