@@ -79,7 +79,7 @@ def mask_of(image) -> Float[np.ndarray, "h w"]:
     values = np.asarray(image if image.mode[0] in "IF" else image.convert("L"))
     low, high = values.min(), values.max()
     if low < high and ((values == low) | (values == high)).all():
-        image = Image.fromarray(np.uint8(255 * (values == high)))
+        image = Image.fromarray((255 * (values == high)).astype(np.uint8))
     return unit_rgba(image)[..., :3].mean(-1)
 
 

@@ -315,6 +315,7 @@ def test_a_depth_of_floats_is_that_of_the_object(save, nothing):
     assert np.ptp(whole.depth[solid]) > 0.9 and (np.diff(whole.depth[32][solid[32]]) > 0).all()
     holes = np.where(inside, ramp, np.float32(nothing))
     found = prepare(file, None, save(holes, "depth.tif"), size=64)
+    assert found.depth is not None
     np.testing.assert_allclose(found.depth[solid], whole.depth[solid], atol=0.05)
     assert found.doubts == []
     holes[18:22, 20:40] = nothing
