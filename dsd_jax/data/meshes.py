@@ -76,6 +76,8 @@ def names_from_file(stem: str) -> tuple[str, str]:
 
 def _check_coordinates(corners) -> None:
     """Raises ValueError for what trimesh would drop, and the triangles with it."""
+    if np.shape(corners)[1:] != (3, 3):
+        raise ValueError("its vertices need three coordinates each")
     with np.errstate(over="ignore"):
         if not np.isfinite(np.asarray(corners, np.float32)).all():
             raise ValueError("it holds a coordinate that is no number, or far too large")

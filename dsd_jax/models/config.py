@@ -176,7 +176,10 @@ class VAEConfig:
 
         Raises ValueError for a missing shape or for an entry that asks for an unsupported part.
         """
+        name = config.get("_class_name", "AutoencoderKL")
         check_fixed("vae", config, VAE_FIXED)
+        if name not in ("AutoencoderKL", "FlaxAutoencoderKL"):
+            raise ValueError(f"vae config: {shown(name)} is not supported, only AutoencoderKL")
         require("vae", config, ("block_out_channels",))
         for entry, name in (
             ("down_block_types", "DownEncoderBlock2D"),

@@ -1,6 +1,6 @@
-"""What a file is that is not the one that was asked for, by its first bytes or its tensors' names.
+"""What a file is that is not the one that was asked for, by its first bytes or the names in it.
 
-For lines of errors: each answer continues "FILE is ...".
+For lines of errors: each answer but that of `pipeline` continues "FILE is ...".
 """
 
 import re
@@ -59,6 +59,26 @@ _LAYOUTS = (
     (r"(text_model|vision_model|transformer)\.|token_embedding|encoder\.layers", "a CLIP encoder"),
     (r"(module|_orig_mod|unet|vae|text_encoder|state_dict|ema_model)\.", ""),
 )
+# Beginnings of the names of pipelines and networks whose folders may look like Stable Diffusion's.
+_FAMILIES = re.compile(
+    r"StableDiffusion(3|XL|LatentUpscale|Upscale|LDM3D)|StableCascade|StableVideo|StableAudio|SD3|"
+    r"Flux|PixArt|Kandinsky|Hunyuan|Sana|AuraFlow|CogV|Lumina|LTX|Wan[A-Z0-9]|Qwen|Chroma|HiDream|"
+    r"Wuerstchen|IF[A-Z]|DiT|AnimateDiff|\w+Transformer\w*Model"
+)
+
+
+def pipeline(index: dict) -> object:
+    """What a model_index.json names that is of another family than Stable Diffusion, else None.
+
+    Pipelines of people's own have any name, also in a list with that of their file.
+    """
+    kind = index.get("_class_name", "")
+    if not isinstance(kind, str | list):
+        return kind
+    network = index.get("unet")
+    names = [*(kind if isinstance(kind, list) else [kind]),
+             *(network if isinstance(network, list) else [network])]  # fmt: skip
+    return next((n for n in names if isinstance(n, str) and _FAMILIES.match(n)), None)
 
 
 def beginning(file: Path) -> str | None:

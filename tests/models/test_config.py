@@ -89,6 +89,8 @@ def test_written_configs_read_back(kind, config):
         (UNetConfig, {**UNET, "down_block_types": {"a": 1}}, "down_block_types needs a list"),
         (UNetConfig, {**UNET, "down_block_types": [[], None]}, r"down_block_types has \[\]"),
         (UNetConfig, {**UNET, "transformer_layers_per_block": 64}, "makes more than 160 transf"),
+        (VAEConfig, {"_class_name": "AsymmetricAutoencoderKL"}, "'AsymmetricAutoencoderKL' is not"),
+        (VAEConfig, {"_class_name": None}, "None is not supported, only AutoencoderKL"),
         (VAEConfig, {"block_out_channels": [32] * 40}, "a list of 1 to 8 entries"),
         (VAEConfig, {"block_out_channels": [32], "in_channels": 5}, "from 3 to 4, got 5"),
         (VAEConfig, {"block_out_channels": [32], "in_channels": 4}, "4 and out_channels 3 have to"),
