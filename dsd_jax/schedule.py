@@ -47,6 +47,9 @@ _SCHEDULERS = (
     "UniPCMultistepScheduler",
 )
 
+# Where a sampler's timesteps lie; none of it changes the process.
+_SPACINGS = ("leading", "linspace", "trailing")
+
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -141,12 +144,26 @@ class NoiseSchedule:
 
 
 def _check_kind(config: Mapping[str, Any]) -> None:
-    """Raises ValueError for a scheduler whose forward process is another than that of its betas."""
+    """Raises ValueError for a scheduler whose forward process is another than that of its betas.
+
+    And for entries that no scheduler has so.
+    """
     name = config.get("_class_name", _SCHEDULERS[0])
     if not isinstance(name, str) or name.removeprefix("Flax") not in _SCHEDULERS:
         raise ValueError(
             f"_class_name {name!r:.80} of the scheduler config is not supported: schedulers of "
             f"DDIM's kind are (flow matching is not): {', '.join(_SCHEDULERS[:3])} ..."
+        )
+    offset, spacing = config.get("steps_offset", 0), config.get("timestep_spacing", "leading")
+    if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset < MAX_TIMESTEPS:
+        raise ValueError(
+            f"steps_offset of the scheduler config needs a whole number from 0 on and below "
+            f"{MAX_TIMESTEPS}, got {offset!r:.80}"
+        )
+    if spacing not in _SPACINGS:
+        raise ValueError(
+            f"timestep_spacing {spacing!r:.80} of the scheduler config is not one of "
+            f"{', '.join(_SPACINGS)}"
         )
     for entry, value in (("use_flow_sigmas", False), ("timestep_type", "discrete")):
         if config.get(entry, value) != value:

@@ -95,6 +95,12 @@ def test_a_folder_is_no_file_to_write(folder, tmp_path):
     assert result.stderr.startswith(f"error: --out {tmp_path} is a folder; give a file")
 
 
+def test_a_folder_is_no_table(folder, tmp_path):
+    result = pack("--folder", folder, "--table", tmp_path, "--out", tmp_path / "objects.npz")
+    assert result.returncode == 1
+    assert result.stderr == f"error: --table {tmp_path} is a folder; give a CSV file\n"
+
+
 def test_bad_files_stop_or_are_left_out(folder, tmp_path):
     (tmp_path / "bad.ply").write_text("nothing")
     out = tmp_path / "objects.npz"

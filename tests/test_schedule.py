@@ -73,6 +73,10 @@ def test_trained_betas_are_taken_as_they_are():
         ({"num_train_timesteps": True}, "num_train_timesteps .* got True"),
         ({"trained_betas": {}}, "trained_betas"),
         ({"trained_betas": [0.1, None]}, "trained_betas .* got None"),
+        ({"steps_offset": -5}, "steps_offset .* got -5"),
+        ({"steps_offset": 10**9}, "steps_offset .* got 1000000000"),
+        ({"steps_offset": None}, "steps_offset .* got None"),
+        ({"timestep_spacing": "odd"}, "timestep_spacing 'odd' .* not one of leading"),
         ({"prediction_type": []}, r"prediction_type \[\]"),
     ],
 )

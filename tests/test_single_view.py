@@ -12,8 +12,10 @@ from PIL import Image
 from programs import SMALL, in_miniature, load_script, signalled
 
 from dsd_jax.cli.program import BAD_INPUT
+from dsd_jax.cli.single_view import doubts
 from dsd_jax.engine.task import picture_task
 from dsd_jax.recipe import elevation, presets
+from dsd_jax.recipe.input_picture import prepare
 from dsd_jax.recipe.recipe import changed, with_method
 
 GOLDEN = os.environ.get("DSD_GOLDEN")
@@ -176,6 +178,16 @@ def test_bad_input_is_one_line_and_exit_code_2(single_view, picture, tmp_path, c
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and said in line
     assert not out.exists()
+
+
+def test_a_mask_is_no_remedy_for_a_depth(picture, tmp_path):
+    Image.new("L", (40, 30), 77).save(tmp_path / "d.png")
+    depth = prepare(picture, None, tmp_path / "d.png")
+    (line,) = doubts([picture], depth)
+    assert line.endswith("d.png says the same depth everywhere")
+    (line,) = doubts([picture], depth._replace(doubts=[*depth.doubts, "the object is tiny"]))
+    assert line.endswith("the object is tiny; --mask says where the object is")
+    assert doubts([picture], depth._replace(doubts=[])) == []
 
 
 def test_no_picture_at_all(single_view, capsys):

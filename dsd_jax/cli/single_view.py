@@ -184,12 +184,14 @@ def elevation_of(text: str) -> float | None:
 
 def doubts(images: Sequence[Path], picture: InputPicture) -> list[str]:
     """What a user should know of the pictures, a line each."""
-    return [
-        f"what was made of {image} is doubtful: {'; '.join(own.doubts)}; --mask says where the "
-        "object is"
-        for image, own in zip(images, (picture, *picture.others), strict=True)
-        if own.doubts
-    ]
+    lines = []
+    for image, own in zip(images, (picture, *picture.others), strict=True):
+        said = "; ".join(own.doubts)
+        if not all(doubt.startswith(("--depth ", "--normal ")) for doubt in own.doubts):
+            said += "; --mask says where the object is"
+        if said:
+            lines.append(f"what was made of {image} is doubtful: {said}")
+    return lines
 
 
 def fingerprint(picture: InputPicture) -> str:

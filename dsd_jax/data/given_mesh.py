@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from dsd_jax.data import mesh_files
 from dsd_jax.data.objects import framing_scale
 from dsd_jax.fields.given import CELLS, GivenShape
 
@@ -86,11 +87,11 @@ def _triangles(path: Path) -> tuple[Float[np.ndarray, "p 3"], Int[np.ndarray, "t
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} is larger than {MOST_BYTES // 10**9} GB; simplify it first")
     try:
+        mesh_files.check_itself(path)
         scene = trimesh.load_scene(path, process=False)
         parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
     except Exception as error:  # trimesh's readers raise whatever they stumble over
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} cannot be read as a mesh: {said}") from None
+        raise ValueError(f"{path} cannot be read as a mesh: {mesh_files.why(error)}") from None
     parts = [part for part in parts if len(part.faces)]
     if not parts:
         raise ValueError(f"{path} holds no triangles (or compressed ones, which are not read)")
@@ -106,7 +107,7 @@ def _cleaned(path: Path, vertices, faces):
     if not np.isfinite(vertices[used]).all():
         raise ValueError(f"{path} holds a coordinate that is no number; repair it first")
     vertices, faces = vertices[used], inverse.reshape(-1, 3)
-    size = np.ptp(vertices, axis=0).max()
+    size = np.ptp(vertices, axis=0).max() if len(faces) else 0
     solid = _areas(vertices / max(size, 1e-300), faces) > 1e-12
     if not solid.any():
         raise ValueError(f"{path} holds no triangle that has an area")

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from dsd_jax.models import foreign
+
 _DRACO, _TRANSFORM = "KHR_draco_mesh_compression", "KHR_texture_transform"
 # Extensions that a file may need: trimesh reads them, they change no colour, or `_gltf` looks.
 _FINE = {_TRANSFORM, "EXT_texture_webp", "KHR_texture_basisu", "KHR_mesh_quantization",
          "KHR_lights_punctual", "KHR_xmp_json_ld"}  # fmt: skip
 _FLOAT = 5126
+# Errors of a reader that stumbles: what they say is of its own code.
+_SILENT = (KeyError, NameError, AttributeError, AssertionError, TypeError, struct.error)
 
 
 def check(path: Path) -> None:
@@ -27,6 +31,7 @@ def check(path: Path) -> None:
         ValueError: says what is lost and, where there is one, the mend.
         Exception: whatever a damaged file gives rise to.
     """
+    check_itself(path)
     suffix = path.suffix.lower()
     if suffix in (".glb", ".gltf"):
         _gltf(*(_glb(path) if suffix == ".glb" else (json.loads(path.read_bytes()), b"")), path)
@@ -39,6 +44,21 @@ def check(path: Path) -> None:
     else:
         for picture in _named(path, b"comment texturefile"):
             _decode(picture.name, picture.read_bytes)
+
+
+def check_itself(path: Path) -> None:
+    """Raise ValueError where something else stands in a file's place."""
+    what = foreign.not_itself(path)
+    if what is not None:
+        raise ValueError(f"it is {what}")
+
+
+def why(error: Exception) -> str:
+    """What a reader's error says of the file, in one line; of those that say nothing, that."""
+    said = " ".join(str(error).split())
+    if not said or isinstance(error, _SILENT):
+        return "it is damaged, or not what its suffix says"
+    return said
 
 
 def _named(path: Path, key: bytes) -> Iterator[Path]:

@@ -14,7 +14,8 @@ from dsd_jax.data import mesh_files
 from dsd_jax.data.corrections import linear_to_srgb
 from dsd_jax.data.objects import MAX_FACES, Item
 
-SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
+_GLTF = (".glb", ".gltf")
+SUFFIXES = (*_GLTF, ".obj", ".ply")
 _WHITE = np.array([204, 204, 204], np.uint8)
 # Barycentric coordinates of the points whose texture colours are averaged.
 _POINTS = np.array([[2, 2, 2], [4, 1, 1], [1, 4, 1], [1, 1, 4]]) / 6
@@ -29,21 +30,25 @@ def read_mesh(path: str | Path, *, z_up: bool = False, linear: bool = False) -> 
         linear: the colours of an OBJ or PLY file are linear.
 
     Raises:
-        ValueError: unreadable (see `mesh_files.check`), without triangles, or not to be
-            simplified to `MAX_FACES` of them.
+        ValueError: unreadable (see `mesh_files.check`), without triangles, with a coordinate that
+            is no number, or not to be simplified to `MAX_FACES` of them.
     """
     import trimesh
 
     path = Path(path)
-    linear = linear or path.suffix.lower() in (".glb", ".gltf")
+    linear = linear or path.suffix.lower() in _GLTF
     try:
         mesh_files.check(path)
-        scene = trimesh.load_scene(path)
+        scene = trimesh.load_scene(path, process=False)
+        for part in scene.geometry.values():
+            if isinstance(part, trimesh.Trimesh):
+                _check_coordinates(part.vertices[part.faces])
+                if path.suffix.lower() not in _GLTF:
+                    part.process()
         parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
         coloured = [(part, *_face_colours(part, linear)) for part in parts if len(part.faces)]
     except Exception as error:  # trimesh's readers raise whatever they stumble over
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path.name} is not readable: {said}") from None
+        raise ValueError(f"{path.name} is not readable: {mesh_files.why(error)}") from None
     if not coloured:
         raise ValueError(f"{path.name} holds no triangles")
     offsets = np.cumsum([0, *(len(part.vertices) for part, _, _ in coloured)])
@@ -67,6 +72,15 @@ def names_from_file(stem: str) -> tuple[str, str]:
     caption = " ".join(spaced.lower().split()) or stem.lower()
     head = re.split(r" (?:with|in|on|of|and) ", caption)[0]
     return caption, head.split()[-1]
+
+
+def _check_coordinates(corners) -> None:
+    """Raises ValueError for what trimesh would drop, and the triangles with it."""
+    if np.shape(corners)[1:] != (3, 3):
+        raise ValueError("its vertices need three coordinates each")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.asarray(corners, np.float32)).all():
+            raise ValueError("it holds a coordinate that is no number, or far too large")
 
 
 def _cleaned(name: str, vertices, faces, rgb):

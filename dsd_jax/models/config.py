@@ -98,9 +98,11 @@ class UNetConfig:
         n = len(channels)
 
         def levels(name, default):
-            return per_level(config.get(name) or default, n, name)
+            given = config.get(name)
+            return per_level(default if given is None else given, n, name)
 
-        heads = "num_attention_heads" if config.get("num_attention_heads") else "attention_head_dim"
+        named = config.get("num_attention_heads") is not None
+        heads = "num_attention_heads" if named else "attention_head_dim"
         derived = {
             "block_out_channels": channels,
             "down_attention": _flags(_DOWN, config["down_block_types"], "down_block_types"),
@@ -174,7 +176,10 @@ class VAEConfig:
 
         Raises ValueError for a missing shape or for an entry that asks for an unsupported part.
         """
+        name = config.get("_class_name", "AutoencoderKL")
         check_fixed("vae", config, VAE_FIXED)
+        if name not in ("AutoencoderKL", "FlaxAutoencoderKL"):
+            raise ValueError(f"vae config: {shown(name)} is not supported, only AutoencoderKL")
         require("vae", config, ("block_out_channels",))
         for entry, name in (
             ("down_block_types", "DownEncoderBlock2D"),

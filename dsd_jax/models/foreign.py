@@ -1,21 +1,23 @@
-"""What a file is that is not the one that was asked for, by its first bytes or its tensors' names.
+"""What a file is that is not the one that was asked for, by its first bytes or the names in it.
 
-For lines of errors: each answer continues "FILE is ...".
+For lines of errors: each answer but that of `pipeline` continues "FILE is ...".
 """
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-# {first bytes: what begins with them}
-_BEGINNINGS = {
+# {first bytes: what begins with them}, in the place of any file, and of one with weights
+_ANY = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself: git lfs pull",
+    b"<": "a web page, not the file itself: fetch it again",
+}
+_WEIGHTS = {
     b"PK\x03\x04": "a zip archive or PyTorch's pickle, not safetensors: convert it with "
     "experiments/tools/convert_weights.py",
     b"\x80": "a pickle, not safetensors: convert it with experiments/tools/convert_weights.py",
     b"GGUF": "a GGUF file, which is not read: take the model's safetensors",
     b"\x89HDF": "an HDF5 file, which is not read: take the model's safetensors",
-    b"<": "a web page, not the file itself: fetch it again",
 }
 # (pattern that the name of a tensor begins with, what holds such tensors); the first that is met
 # goes.
@@ -57,15 +59,46 @@ _LAYOUTS = (
     (r"(text_model|vision_model|transformer)\.|token_embedding|encoder\.layers", "a CLIP encoder"),
     (r"(module|_orig_mod|unet|vae|text_encoder|state_dict|ema_model)\.", ""),
 )
+# Beginnings of the names of pipelines and networks whose folders may look like Stable Diffusion's.
+_FAMILIES = re.compile(
+    r"StableDiffusion(3|XL|LatentUpscale|Upscale|LDM3D)|StableCascade|StableVideo|StableAudio|SD3|"
+    r"Flux|PixArt|Kandinsky|Hunyuan|Sana|AuraFlow|CogV|Lumina|LTX|Wan[A-Z0-9]|Qwen|Chroma|HiDream|"
+    r"Wuerstchen|IF[A-Z]|DiT|AnimateDiff|\w+Transformer\w*Model"
+)
+
+
+def pipeline(index: dict) -> object:
+    """What a model_index.json names that is of another family than Stable Diffusion, else None.
+
+    Pipelines of people's own have any name, also in a list with that of their file.
+    """
+    kind = index.get("_class_name", "")
+    if not isinstance(kind, str | list):
+        return kind
+    network = index.get("unet")
+    names = [*(kind if isinstance(kind, list) else [kind]),
+             *(network if isinstance(network, list) else [network])]  # fmt: skip
+    return next((n for n in names if isinstance(n, str) and _FAMILIES.match(n)), None)
 
 
 def beginning(file: Path) -> str | None:
-    """What a file is by its first bytes, None where they do not tell."""
+    """What a file that should hold weights is by its first bytes, None where they do not tell."""
+    return not_itself(file) or _of(_first(file), _WEIGHTS)
+
+
+def not_itself(file: Path) -> str | None:
+    """What stands in the place of any file by its first bytes, None where they do not tell."""
+    first = _first(file)
+    return _of(first, _ANY) if first else "empty: fetch it again"
+
+
+def _first(file: Path) -> bytes:
     with file.open("rb") as opened:
-        first = opened.read(32)
-    if not first:
-        return "empty: fetch it again"
-    return next((what for start, what in _BEGINNINGS.items() if first.startswith(start)), None)
+        return opened.read(32)
+
+
+def _of(first: bytes, beginnings: dict[bytes, str]) -> str | None:
+    return next((what for start, what in beginnings.items() if first.startswith(start)), None)
 
 
 def layout(names: Iterable[str]) -> str | None:

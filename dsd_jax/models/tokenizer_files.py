@@ -6,6 +6,7 @@ is installed, too). What a hostile file could make run away is bounded before it
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,34 @@ def _settings(folder: Path) -> dict:
     """Settings by name. Older folders say in special_tokens_map.json what others say here."""
     settings = _DEFAULTS.copy()
     if (folder / SETTINGS).is_file():
-        settings |= read_json(folder / SETTINGS)
+        settings |= _named_tokens(folder / SETTINGS)
     if "added_tokens_decoder" not in settings and (folder / SPECIAL).is_file():
-        settings |= read_json(folder / SPECIAL)
+        settings |= _named_tokens(folder / SPECIAL)
     longest(folder / SETTINGS, settings)
     if not isinstance(settings["pad_token"], str | dict):
         raise ValueError(f"{folder / SETTINGS} has no pad_token, which short prompts end with")
+    return settings
+
+
+def _named_tokens(file: Path) -> dict:
+    """A file of settings. Raises ValueError for tokens in it that are none."""
+    settings = read_json(file)
+    several, decoder = "additional_special_tokens", "added_tokens_decoder"
+    known = settings.get(decoder, {})
+    if not isinstance(known, dict) or not all(
+        re.fullmatch("[0-9]{1,9}", index) and isinstance(known[index], dict) for index in known
+    ):
+        raise ValueError(f"{file}: {decoder} needs tokens by their ids, got {shown(known)}")
+    more = settings.get(several) or []
+    if not isinstance(more, list):
+        raise ValueError(f"{file}: {several} needs a list of tokens, got {shown(more)}")
+    found = [(name, settings[name]) for name in _TOKENS if settings.get(name)]
+    found += [(several, token) for token in more]
+    found += [(decoder, token) for token in known.values()]
+    for name, token in found:
+        text = token.get("content") if isinstance(token, dict) else token
+        if not isinstance(text, str):
+            raise ValueError(f"{file}: {name} needs a token's text, got {shown(token)}")
     return settings
 
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from dsd_jax.models import keys, ldm
+from dsd_jax.models import foreign, keys, ldm
 from dsd_jax.models.entries import shown
 from dsd_jax.models.networks import Networks, build, param_shapes
 from dsd_jax.models.tensor_files import PICKLES, read_json, read_params
@@ -139,7 +139,12 @@ def read_configs(folder: Path, parts: Iterable[str]) -> dict[str, dict]:
 
     Raises FileNotFoundError for what is missing, ValueError for what is not supported.
     """
-    read_index(folder)
+    other = foreign.pipeline(read_index(folder))
+    if other is not None:
+        raise ValueError(
+            f"{folder / 'model_index.json'} names {shown(other)}, which is not of the Stable "
+            "Diffusion 1 and 2 family and not supported"
+        )
     configs = {part: read_json(home(folder, part) / part / "config.json") for part in parts}
     if ldm.is_port(configs["unet"]):
         try:

@@ -9,7 +9,6 @@ obey d tan(fov / 2) = 0.983, as Toybox's do (2.7, 40 degrees), then sees an obje
 Letters: h w pixels of the file, s side of the prepared picture, k channels. Colours are sRGB.
 """
 
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +16,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dsd_jax.recipe.cut_out import border_of, cut_out
+from dsd_jax.recipe.picture_files import depth_of, mask_of, open_picture, unit_rgba
 
 FILL = 200 / 256
-SMALLEST, LARGEST = 16, 1024
+SMALLEST = 16
 _SOLID = 0.5
 # Of opacities and normals what counts as nothing; the share of an object that is worth a word; the
-# smallest difference of two depths.
-_FAINT, _MUCH, _LEVEL = 0.1, 0.2, 1e-6
+# smallest difference of two depths; the share of an object that passes for all of it.
+_FAINT, _MUCH, _LEVEL, _NEARLY = 0.1, 0.2, 1e-6, 0.98
 
 
 class InputPicture(NamedTuple):
@@ -32,7 +32,8 @@ class InputPicture(NamedTuple):
     Attributes:
         rgb: [s, s, 3] in [0, 1], over the background.
         mask: [s, s] share of a pixel that the object covers.
-        depth: [s, s] as the user's file has it, 0 outside; None where none was given.
+        depth: [s, s] as the user's file has it, scale and offset aside; 0 outside; None where
+            none was given.
         normal: [s, s, 3] unit vectors in the camera's frame, 0 outside; None likewise.
         doubts: what a user should know about the picture and what belongs to it, one phrase each.
         name: of the file.
@@ -89,7 +90,7 @@ def prepare(
 
     Args:
         image, mask: any file that Pillow reads. A mask is white where the object is, or opaque if
-            it has transparency.
+            it has transparency; of one with two levels only, the brighter is the object.
         depth: a grey picture, brighter further away; scale and offset do not matter.
         normal: red, green, blue 0..255 are x to the right, y up, z to the viewer, -1..1.
         size: s.
@@ -100,20 +101,20 @@ def prepare(
         FileNotFoundError: there is no such file.
         ValueError: one line that says what is wrong with which of them.
     """
-    picture = _open(image, "image")
+    picture = open_picture(image, "image")
     if min(picture.size) < SMALLEST:
         w, h = picture.size
         raise ValueError(f"--image {image} is {w} x {h} pixels; {SMALLEST} x {SMALLEST} at least")
 
-    def belonging(path: str | Path, flag: str) -> Float[np.ndarray, "h w 4"]:
-        return unit_rgba(_open(path, flag, picture.size))
-
     rgba = unit_rgba(picture)
     rgb, alpha, doubts = rgba[..., :3], rgba[..., 3], []
     if mask is not None:
-        alpha = _mask_of(belonging(mask, "mask"))
+        alpha = mask_of(open_picture(mask, "mask", picture.size))
         if alpha.max() < _SOLID:
-            raise ValueError(f"--mask {mask} is empty: it has to be white where the object is")
+            raise ValueError(
+                f"--mask {mask} is empty: it has to be white where the object is, and its "
+                f"brightest pixel is {alpha.max():.1%} of white"
+            )
     elif alpha.max() < _SOLID:
         raise ValueError(
             f"--image {image} is transparent everywhere, {alpha.max():.0%} opaque at most: there "
@@ -134,9 +135,14 @@ def prepare(
         )
     layers = [rgb, alpha[..., None]]
     if depth is not None:
-        layers.append(belonging(depth, "depth")[..., :3].mean(-1, keepdims=True))
+        far, known = depth_of(open_picture(depth, "depth", picture.size), alpha > _SOLID)
+        layers.append(far[..., None])
+        if known == 0:
+            raise ValueError(f"--depth {depth} says no depth of the object: no finite number")
+        if known < _NEARLY:
+            doubts.append(f"--depth {depth} says no depth at {1 - known:.0%} of the object")
     if normal is not None:
-        layers.append(2 * belonging(normal, "normal")[..., :3] - 1)
+        layers.append(2 * unit_rgba(open_picture(normal, "normal", picture.size))[..., :3] - 1)
     framed = frame(np.concatenate(layers, -1), alpha, size, fill)
     matter = framed[..., 3]
     rest = framed[..., 4:] / np.maximum(matter, 1e-6)[..., None]
@@ -157,69 +163,7 @@ def prepare(
     )
 
 
-# ---- reading -----------------------------------------------------------------------------------
-
-
-def _open(path: str | Path, flag: str, size: tuple[int, int] | None = None):
-    """A picture file, upright as its EXIF data say; of several pictures in a file the first.
-
-    Raises as `prepare` does; `flag` names the file, `size` is the (width, height) it must have.
-    """
-    from PIL import Image
-
-    if Path(path).is_dir():
-        raise ValueError(f"--{flag} {path} is a folder; give a picture")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"--{flag} {path} does not exist")
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
-            file.load()
-            image = _upright(file)
-    except Exception as error:  # Pillow's readers raise whatever they stumble over
-        raise ValueError(f"--{flag} {path} cannot be read as a picture: {error}") from None
-    if size and image.size != size:
-        found, given = (f"{w} x {h}" for w, h in (image.size, size))
-        raise ValueError(f"--{flag} {path} is {found} pixels, but --image is {given}")
-    return image
-
-
-def _upright(image):
-    """A loaded picture as its EXIF data say it stands, or as it is where they cannot be read."""
-    from PIL import ImageOps
-
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # of EXIF data, too
-        return image.copy()
-
-
-def unit_rgba(image) -> Float[np.ndarray, "h w 4"]:
-    """A picture in any mode of Pillow, in [0, 1], at most `LARGEST` pixels a side.
-
-    It is opaque where it says nothing of transparency. Greys of 16 and more bits keep their depth.
-    """
-    from PIL import Image
-
-    if image.mode[0] not in "IF":
-        transparent = image.has_transparency_data
-        image = image.convert("RGBA" if transparent else "RGB")
-        image.thumbnail((LARGEST, LARGEST))
-        values = np.asarray(image, np.float32) / 255
-        return values if transparent else np.dstack([values, np.ones_like(values[..., 0])])
-    values = np.nan_to_num(np.asarray(image, np.float32))
-    ranges = (1, 255, 65535, 2**32) if image.mode == "F" else (65535, 2**32)
-    grey = np.clip(values / next((m for m in ranges if values.max() <= m), values.max()), 0, 1)
-    clear = image.info.get("transparency")
-    layers = [Image.fromarray(layer) for layer in (grey, (values != clear).astype(np.float32))]
-    for layer in layers:
-        layer.thumbnail((LARGEST, LARGEST))
-    grey, alpha = map(np.asarray, layers)
-    return np.dstack([grey, grey, grey, alpha])
-
-
-def _mask_of(rgba: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w"]:
-    """Opacity where that says anything, else brightness."""
-    return rgba[..., 3] if rgba[..., 3].min() < 1 else rgba[..., :3].mean(-1)
+# ---- doubts ------------------------------------------------------------------------------------
 
 
 def _doubts(alpha: Float[np.ndarray, "h w"]) -> list[str]:

@@ -95,6 +95,8 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
         FileNotFoundError: no such file.
         ValueError: it is no UTF-8, has no column "name", or the same name twice.
     """
+    if path.is_dir():
+        raise ValueError(f"--table {path} is a folder; give a CSV file")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     lines = csv.DictReader(io.StringIO(read_text(path), newline=""))

@@ -89,13 +89,28 @@ def glb(path, vertices, faces):
     trimesh.Trimesh(vertices, faces, process=False).export(path)
 
 
+LETTERS = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float a\nend_header\n1\n"
+
+
+def fan(path):
+    """More triangles than are kept, which fold onto four points: none is left."""
+    corners = "v 0 0 0\nv 0 0 1\nv 0 1 0\nv 0 1 1\n"
+    path.write_text(f"{corners}f {'1 2 4 3 ' * 50_000}\n")
+
+
 @pytest.mark.parametrize(
     ("name", "make", "said"),
     [
         ("none.glb", lambda path: None, "does not exist"),
         ("a folder.glb", lambda path: path.mkdir(), "is a folder"),
         ("text.glb", lambda path: path.write_text("no mesh"), "cannot be read as a mesh"),
-        ("empty.obj", lambda path: path.write_text(""), "text.obj|empty.obj"),
+        ("empty.obj", lambda path: path.write_text(""), "as a mesh: it is empty: fetch it again"),
+        ("lfs.glb", lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"),
+         "it is a Git LFS pointer"),
+        ("html.glb", lambda path: path.write_text("<html>"), "it is a web page"),
+        ("letters.ply", lambda path: path.write_text(LETTERS), "it is damaged, or not what its su"),
+        ("list.gltf", lambda path: path.write_text("[]"), "it is damaged, or not what its suffix"),
+        ("fan.obj", fan, "holds no triangle that has an area"),
         ("picture.png", lambda path: path.write_bytes(b"png"), "no mesh file that is read: .glb"),
         ("points.ply", lambda path: trimesh.PointCloud(np.eye(3)).export(path), "no triangles"),
         ("nan.obj", lambda path: path.write_text("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"),

@@ -130,3 +130,21 @@ def test_unusable_files_are_refused_in_one_line(tmp_path, name):
 )
 def test_names(stem, caption, category):
     assert names_from_file(stem) == (caption, category)
+
+
+@pytest.mark.parametrize("name", ["x.obj", "x.glb"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e39])
+def test_a_coordinate_that_is_no_number_is_refused(tmp_path, name, number):
+    """As trimesh reads OBJ, its triangles would be gone, or one of its corners at the origin."""
+    mesh = box()
+    mesh.vertices[0, 0] = number
+    with np.errstate(all="ignore"):
+        mesh.export(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"^{name} is not readable: it holds a coordinate that"):
+        read_mesh(tmp_path / name)
+
+
+def test_vertices_of_two_numbers_are_refused(tmp_path):
+    (tmp_path / "short.obj").write_text("v 0 0\nv 1 1\nv 2 2\nf 1 2 3\n")
+    with pytest.raises(ValueError, match=r"^short\.obj is not readable: its vertices need three"):
+        read_mesh(tmp_path / "short.obj")

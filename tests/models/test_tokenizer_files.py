@@ -155,8 +155,15 @@ GROWING = {"type": "Sequence", "normalizers": [GROWS] * 20}
         ("tokenizer_config.json", {"model_max_length": "32"}, "model_max_length .* got '32'"),
         ("tokenizer_config.json", {"pad_token": None}, "has no pad_token"),
         ("tokenizer_config.json", {"padding_side": "top"}, "padding_side has to be right or left"),
-        ("tokenizer_config.json", {"added_tokens_decoder": [1]}, "holds no tokenizer that can be"),
-        ("tokenizer_config.json", {"bos_token": {"a": 1}}, "holds no tokenizer that can be read"),
+        ("tokenizer_config.json", {"added_tokens_decoder": [1]}, r"by their ids, got \[1\]"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"1": "a"}}, "by their ids, got {'1'"),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {"-1": {"content": "a"}}},
+            "added_tokens_decoder needs tokens by their ids, got {'-1'",
+        ),
+        ("tokenizer_config.json", {"additional_special_tokens": "abc"}, "needs a list .* 'abc'"),
+        ("tokenizer_config.json", {"bos_token": {"a": 1}}, "bos_token needs a token's text, got {"),
     ],
 )
 def test_bad_files_are_named(plain, tmp_path, name, content, message):
@@ -168,6 +175,13 @@ def test_bad_files_are_named(plain, tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message) as error:
         read_tokenizer(folder)
     assert "\n" not in str(error.value)
+
+
+def test_a_token_without_text_in_an_older_folder_is_named(plain, tmp_path):
+    padded_otherwise(plain, tmp_path)
+    edit(tmp_path / "special_tokens_map.json", pad_token={"content": None})
+    with pytest.raises(ValueError, match=r"special_tokens_map\.json: pad_token needs a token's te"):
+        read_tokenizer(tmp_path)
 
 
 def test_bad_files_without_tokenizer_json_are_named(plain, tmp_path):

@@ -341,6 +341,26 @@ def test_a_bad_place_of_a_shared_part_is_named(folder, shared):
         load_pipeline(folder)
 
 
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"_class_name": "StableDiffusion3Pipeline"}, "names 'StableDiffusion3Pipeline', which is"),
+        ({"_class_name": "FluxPipeline"}, "names 'FluxPipeline', which is not of the Stable Diff"),
+        ({"_class_name": 7}, "names 7, which is not"),
+        ({"unet": ["diffusers", "FluxTransformer2DModel"]}, "names 'FluxTransformer2DModel'"),
+    ],
+)
+def test_a_pipeline_of_another_family_is_named(folder, entries, said):
+    file = folder / "model_index.json"
+    index = json.loads(file.read_text())
+    file.write_text(json.dumps(index | entries))
+    with pytest.raises(ValueError, match=said) as error:
+        load_pipeline(folder)
+    assert str(file) in str(error.value)
+    file.write_text(json.dumps(index | {"_class_name": ["pipeline_mvdream", "MVDreamPipeline"]}))
+    load_pipeline(folder)
+
+
 def test_a_variant_that_is_not_read_is_named(folder):
     (folder / UNET).rename(folder / "unet/diffusion_pytorch_model.non_ema.safetensors")
     with pytest.raises(FileNotFoundError, match=r"unet holds diffusion_pytorch_model\.non_ema\."):

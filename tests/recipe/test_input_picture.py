@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from dsd_jax.recipe.cut_out import cut_out
-from dsd_jax.recipe.input_picture import FILL, box_of, frame, prepare, unit_rgba
+from dsd_jax.recipe.input_picture import FILL, box_of, frame, prepare
+from dsd_jax.recipe.picture_files import unit_rgba
 
 RED = (200, 30, 10)
 
@@ -169,6 +170,20 @@ def test_doubtful_maps_are_said(save):
     assert doubts(ramp, (0, 0, 0))
 
 
+@pytest.mark.parametrize(
+    "levels",
+    [np.uint8([0, 1]), np.uint16([0, 255]), np.uint8([100, 200]), np.float32([0, 0.3]),
+     np.uint8([[0, 0, 0], [255, 0, 0]]), np.uint8([[0, 0, 0], [0, 255, 0]])],
+    ids=str,
+)  # fmt: skip
+def test_of_a_mask_with_two_levels_the_brighter_is_the_object(save, levels):
+    file = save(red(ellipse(), alpha=False))
+    mask = save(levels[ellipse().astype(int)], "mask.tif")
+    np.testing.assert_array_equal(
+        prepare(file, mask, size=32).mask, prepare(save(red(ellipse()), "clear.png"), size=32).mask
+    )
+
+
 def noisy(rgb):
     """In [0, 1], with noise as of a JPEG."""
     noise = np.random.default_rng(0).normal(0, 3, rgb.shape)
@@ -289,6 +304,27 @@ def test_depth_and_normals_go_through_the_same_frame(save):
     np.testing.assert_array_equal(found.depth[0, 0], 0)
 
 
+@pytest.mark.parametrize("nothing", [np.inf, -np.inf, np.nan, 1e10])
+def test_a_depth_of_floats_is_that_of_the_object(save, nothing):
+    """Negative, as OpenGL has it, and of no meaning beside the object and in a hole of it."""
+    inside, file = ellipse(), save(red(ellipse()))
+    ramp = np.broadcast_to(np.arange(60, dtype=np.float32) - 100, (40, 60))
+    whole = prepare(file, None, save(ramp, "whole.tif"), size=64)
+    assert whole.depth is not None and whole.doubts == []
+    solid = whole.mask > 0.99
+    assert np.ptp(whole.depth[solid]) > 0.9 and (np.diff(whole.depth[32][solid[32]]) > 0).all()
+    holes = np.where(inside, ramp, np.float32(nothing))
+    found = prepare(file, None, save(holes, "depth.tif"), size=64)
+    assert found.depth is not None
+    np.testing.assert_allclose(found.depth[solid], whole.depth[solid], atol=0.05)
+    assert found.doubts == []
+    holes[18:22, 20:40] = nothing
+    (doubt,) = prepare(file, None, save(holes, "depth.tif"), size=64).doubts
+    assert doubt.endswith("depth.tif says no depth at 12% of the object")
+    with pytest.raises(ValueError, match="says no depth of the object"):
+        prepare(file, None, save(np.where(inside, np.float32(nothing), ramp), "depth.tif"))
+
+
 def test_framing_by_hand():
     """A 2 x 2 object in a 4 x 6 file, on a frame of twice its side: each pixel stays one."""
     layers = np.arange(4 * 6 * 4, dtype=np.float32).reshape(4, 6, 4)
@@ -302,6 +338,22 @@ def test_framing_by_hand():
 
 
 # ---- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "it is a web page"),
+        (b'<?xml version="1.0"?><svg xmlns="">', "it is an SVG drawing"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is HEIC, which is not read"),
+        (b"", "it is empty: fetch it again"),
+    ],
+)
+def test_what_is_no_picture_is_named(tmp_path, content, said):
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ValueError, match=f"--image .*x.png cannot be read as a picture: {said}"):
+        prepare(tmp_path / "x.png")
 
 
 def test_what_cannot_be_used_is_said_in_one_line(save, tmp_path):
@@ -326,7 +378,11 @@ def test_what_cannot_be_used_is_said_in_one_line(save, tmp_path):
             ValueError,
             "--mask .*other.png is 40 x 60 pixels, but --image is 60 x 40",
         ),
-        ([good, save(np.zeros((40, 60), np.uint8), "black.png")], ValueError, "black.png is empty"),
+        (
+            [good, save(np.zeros((40, 60), np.uint8), "black.png")],
+            ValueError,
+            "black.png is empty.* 0.0%",
+        ),
         (
             [good, None, save(np.zeros((4, 4), np.uint8), "d.png")],
             ValueError,
