@@ -147,6 +147,7 @@ def test_objects(command, tmp_path, monkeypatch, capsys):
         (["--methods", "sds", "--set", "sdi:eta=1"], "--set 'sdi' is not one of ddim, sds"),
         (["--methods", "dsd", "--set", "dsd:eta=2"], "--method.eta must lie in 0..1, not 2.0"),
         (["--methods", "sds", "--set", "sds:eta=1"], "method SDS has a number eta"),
+        (["--azimuth-deg", "1e300"], "--azimuth-deg must be a finite number"),
         (["--views", "2"], "--views must be 1 with --task 2d, not 2"),
         (["--seeds", "3"], "--seeds must name at least two"),
         (["--prompts", "none.txt"], "--prompts none.txt: there is no such file"),

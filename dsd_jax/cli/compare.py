@@ -141,6 +141,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[Comparison, clip.Clip | None]:
     if len(seeds) < 2:
         raise ValueError("--seeds must name at least two: diversity is between seeds")
     validate.choice("space", args.space, images2d.SPACES)
+    validate.view(args.azimuth_deg, args.elevation_deg)
     out = args.out or Path(f"runs/compare_{args.task}")
     validate.writable(out)
     if args.score:

@@ -19,7 +19,6 @@ The first command takes 2 minutes on 2 CPU cores; expect a difference to DDIM be
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -182,11 +181,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ImageTask, list[int], dict[str,
             f"--method {args.method} moves latents alone, not --space {args.space}; "
             "take --method dsd, or leave --space out"
         )
-    if not (math.isfinite(args.azimuth_deg) and -90 <= args.elevation_deg <= 90):
-        raise ValueError(
-            "--azimuth-deg must be a finite number and --elevation-deg lie in -90..90, not "
-            f"{args.azimuth_deg:g} and {args.elevation_deg:g}"
-        )
+    validate.view(args.azimuth_deg, args.elevation_deg)
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
     run_args.warn(warnings_of(prior, [args.prompt], [recipe]))

@@ -63,6 +63,15 @@ def ddim_steps(value: int) -> None:
         raise ValueError(f"--ddim-steps must be from 2 to {MAX_TIMESTEPS}, not {value}")
 
 
+def view(azimuth_deg: float, elevation_deg: float) -> None:
+    """Refuse angles from which nothing can be seen."""
+    if not (is_finite(azimuth_deg) and -90 <= elevation_deg <= 90):
+        raise ValueError(
+            "--azimuth-deg must be a finite number and --elevation-deg lie in -90..90, not "
+            f"{azimuth_deg:g} and {elevation_deg:g}"
+        )
+
+
 def nearest(name: str, valid: Sequence[str]) -> str:
     """ "; did you mean ...?" where a valid name resembles this one or begins it, else nothing."""
     name = name.lower()
