@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from dsd_jax.cli import validate
 from dsd_jax.files import read_text
 
 
@@ -21,9 +22,7 @@ def read(given: Sequence[str]) -> list[str]:
         found += [line for line in (line.partition("#")[0].strip() for line in lines) if line]
     if not found:
         raise ValueError(f"--prompts {' '.join(given)} names no prompt")
-    for i, prompt in enumerate(found):
-        if prompt in found[:i]:
-            raise ValueError(f"--prompts: {prompt!r} comes twice")
+    validate.once("prompts", found, repr)
     return found
 
 

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,15 @@ def listed(flag: str, text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise ValueError(f"--{flag} {text!r} names nothing")
+    once(flag, names)
+    return names
+
+
+def once(flag: str, names: Sequence[str], told: Callable[[str], str] = str) -> None:
+    """Refuse a list in which something comes twice; `told` is how the line says it."""
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise ValueError(f"--{flag}: {name} comes twice")
-    return names
+            raise ValueError(f"--{flag}: {told(name)} comes twice")
 
 
 def positive(flag: str, value: float) -> None:
