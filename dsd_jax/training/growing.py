@@ -24,10 +24,14 @@ def all_grown(
 
     Raises ValueError that names `folder`, where the networks come from.
     """
-    try:
-        return {k: grown(stored[k], fresh[k], layers.get(k, {})) for k in fresh}
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error} has another shape than this recipe's") from error
+    made = {}
+    for name in fresh:
+        try:
+            made[name] = grown(stored[name], fresh[name], layers.get(name, {}))
+        except ValueError as error:
+            weight = f"{name}/{error}"
+            raise ValueError(f"{folder}: {weight} has another shape than this recipe's") from error
+    return made
 
 
 def grown(stored: Mapping, fresh: Mapping, layers: Mapping[str, tuple[int, int]]) -> dict:

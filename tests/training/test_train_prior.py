@@ -207,7 +207,7 @@ def test_networks_go_on_with_more_channels():
     was, now = both("unet", (params["unet"], unet), ((z[..., :4], *rest), (z, *rest)))
     np.testing.assert_allclose(now[..., :4], was, atol=1e-5)
     for layers in ({}, {"unet": growing.UNET}):  # unknown layers, or fewer channels
-        with pytest.raises(ValueError, match="here: conv_in/kernel has another shape"):
+        with pytest.raises(ValueError, match="here: unet/conv_in/kernel has another shape"):
             growing.all_grown(Path("here"), {"unet": unet}, {"unet": params["unet"]}, layers)
 
 
