@@ -1,6 +1,6 @@
 """Meshes of a finished run: seed_0000/mesh.glb and so on, to take into other programs.
 
-    python experiments/export_mesh.py runs/a-house-1a2b3c4d --format glb obj
+    python experiments/export_mesh.py runs/a-house-1a2b3c4d --format glb usdz
 
 The surface is where the field's density reaches a threshold, chosen so that the silhouettes of
 mesh and field agree best in the run's 8 views. y is up, the longest side is 1 long, and the middle
@@ -27,7 +27,7 @@ from dsd_jax.cli import flags
 from dsd_jax.cli.program import refuse
 from dsd_jax.engine import mesh_scores
 from dsd_jax.engine.seeds import parse_seeds
-from dsd_jax.export import manifest
+from dsd_jax.export import manifest, usd
 from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.mesh import MeshSettings, export_seeds
 from dsd_jax.export.model_files import FORMATS
@@ -44,9 +44,9 @@ class Args:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run, for instance runs/a-house-1a2b3c4d."""
-    format: tuple[Literal["glb", "ply", "obj", "stl"], ...] = ("glb",)
-    """Which files to write: GLB and OBJ hold a texture, PLY colours at the vertices; STL, for
-    printing, is 100 mm long."""
+    format: tuple[Literal["glb", "ply", "obj", "stl", "usdz"], ...] = ("glb",)
+    """Which files to write: GLB, OBJ and USDZ hold a texture, PLY colours at the vertices; STL,
+    for printing, is 100 mm long; USDZ needs the extra usd."""
     faces: int = MeshSettings.faces
     """The most triangles of a mesh."""
     threshold: str = "auto"
@@ -97,7 +97,10 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
     cameras = cameras_of(args.run)
     seeds = parse_seeds(args.seeds) if args.seeds else seeds_of(args.run)
     if not args.format:
-        raise ValueError("--format names no format; write glb, ply, obj, stl or several of them")
+        raise ValueError(f"--format names no format; write {', '.join(FORMATS)} or several")
+    there = (seed_folder(args.run, seed) / "mesh.usdz" for seed in seeds)
+    if "usdz" in args.format or any(path.is_file() for path in there):
+        usd.check()
     if args.faces < 100:
         raise ValueError(f"--faces must be at least 100, not {args.faces}")
     if not 16 <= args.texture_size <= 8192:

@@ -1,6 +1,6 @@
-"""A model as a file that 3D programs open: GLB, OBJ, PLY or STL.
+"""A model as a file that 3D programs open: GLB, OBJ, PLY, STL or USDZ.
 
-Letters: n vertices, f faces, h w texels. The first three have y up and the front towards +z, as
+Letters: n vertices, f faces, h w texels. All but STL have y up and the front towards +z, as
 glTF wants it, are in no unit of length, and hold sRGB colours; glTF's vertex colours alone are
 linear by its standard, and are converted here. STL, for printing, has no colours, z up and the
 front towards -y, and a unit is 100 millimetres.
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from dsd_jax.export import usd
 from dsd_jax.fields.given import GivenShape
 from dsd_jax.files import atomic_path
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
 
-FORMATS = ("glb", "ply", "obj", "stl")
+FORMATS = ("glb", "ply", "obj", "stl", "usdz")
 # Of glTF: ARRAY_BUFFER and ELEMENT_ARRAY_BUFFER.
 _VERTICES, _INDICES = 34962, 34963
 # Of a model that is one unit long, in an STL.
@@ -65,7 +66,11 @@ def save_model(folder: str | Path, model: Model, formats: Sequence[str] = ("glb"
 
     An OBJ comes with mesh.mtl and mesh.png if it has a texture; a PLY has vertex colours, for few
     programs read textures of it.
+
+    Raises ValueError, before anything is written, where the library that a format needs is missing.
     """
+    if "usdz" in formats:
+        usd.check()
     return [
         path for name in formats for path in _WRITERS[name](Path(folder) / f"mesh.{name}", model)
     ]
@@ -74,7 +79,7 @@ def save_model(folder: str | Path, model: Model, formats: Sequence[str] = ("glb"
 def save_as(path: str | Path, model: Model) -> None:
     """Write one file, atomically, in the format that its name says.
 
-    Raises ValueError where it ends in none of `FORMATS`.
+    Raises ValueError where it ends in none of `FORMATS`, or as `save_model`.
     """
     path = Path(path)
     form = path.suffix.lower().removeprefix(".")
@@ -156,7 +161,13 @@ def _save_stl(path: Path, model: Model) -> list[Path]:
     return [_write(path, data)]
 
 
-_WRITERS = {"glb": _save_glb, "ply": _save_ply, "obj": _save_obj, "stl": _save_stl}
+_WRITERS = {
+    "glb": _save_glb,
+    "ply": _save_ply,
+    "obj": _save_obj,
+    "stl": _save_stl,
+    "usdz": usd.save_usdz,
+}
 
 
 def _write(path: Path, data: bytes) -> Path:
