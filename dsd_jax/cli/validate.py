@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from dsd_jax.cli import flags
-from dsd_jax.engine import programs
+from dsd_jax.engine import host_memory, programs
 from dsd_jax.export.run_folder import read_config, run_folder
 from dsd_jax.files import OLD_SECONDS, plain, read_json, sweep, write_json
 from dsd_jax.recipe.parts import is_finite
@@ -239,6 +239,7 @@ def set_up_jax(argv: Sequence[str] = ()) -> None:
     core is a device, so that seeds run side by side; or there are as many as `--devices` in `argv`
     says.
     """
+    host_memory.keep_freed()
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", _cache_folder())
     folder = jax.config.values["jax_compilation_cache_dir"]

@@ -4,6 +4,7 @@ Letters: g grid points along an axis of the box [-1, 1]^3 (x, y, z), v views, h 
 Density is optical thickness per unit length, as everywhere.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from threading import Lock
@@ -51,12 +52,14 @@ class ExportedField(NamedTuple):
 
 def field_of(saved: SavedScene) -> ExportedField:
     """A saved scene's field, at the stage of its final pictures."""
-    field = saved.scene.field
-    solid = isinstance(field, SurfaceField) and (saved.stage is None or saved.stage.width > 0)
-    solid = solid or isinstance(field, GivenField)
+    scene, field = saved.scene, saved.scene.field
+    surface = isinstance(field, SurfaceField) and (saved.stage is None or saved.stage.width > 0)
+    if isinstance(field, SurfaceField) and surface:
+        scene = dataclasses.replace(scene, field=dataclasses.replace(field, solid=True))
+    solid = surface or isinstance(field, GivenField)
     cells = MAX_CELLS if solid else min(field.resolution_at(saved.stage), MAX_CELLS)
     given = saved.params, saved.stage
-    return ExportedField(SceneField(saved.scene), given, cells, solid, saved.shape)
+    return ExportedField(SceneField(scene), given, cells, solid, saved.shape)
 
 
 class SceneField(NamedTuple):
@@ -66,6 +69,10 @@ class SceneField(NamedTuple):
 
     def __call__(self, params: Any, points: Array) -> tuple[Array, Array]:
         return self.scene.field_fn(*params)(points)
+
+    def proposal(self, params: Any) -> Callable[[Array], Array] | None:
+        """As `Field.proposal`."""
+        return self.scene.field.proposal(params[0]["field"], params[1])
 
     def distance(self, params: Any, points: Array) -> Array:
         """Of a field that is a surface: the signed distance."""
@@ -110,11 +117,13 @@ def occupancy_of(density: Float[np.ndarray, "g g g"]) -> OccupancyGrid:
 
 @partial(jax.jit, static_argnames=("apply", "size", "samples"))
 def _views(apply, params, occupancy, cameras, size: int, samples: int):
+    proposal = apply.proposal(params) if isinstance(apply, SceneField) else None
+
     def view(camera):
         rendering = render(
             lambda points: apply(params, points), camera, None, height=size, width=size,
-            samples_per_ray=samples, occupancy=occupancy, background=GREY, interval=ray_ball,
-            chunk=chunk_within(2**14, size, size * samples), skip_empty=True,
+            samples_per_ray=samples, occupancy=occupancy, proposal=proposal, background=GREY,
+            interval=ray_ball, chunk=chunk_within(2**14, size, size * samples), skip_empty=True,
         )  # fmt: skip
         return rendering.rgb, rendering.opacity
 

@@ -63,7 +63,7 @@ class MeshSettings:
     vertex_colours: bool = False
     texture_size: int = 512
     view_size: int = 128
-    samples: int = 64
+    samples: int = 32
 
 
 class MeshResult(NamedTuple):

@@ -124,6 +124,7 @@ def test_it_comes_back_from_disk_with_what_it_wraps(tmp_path):
     save_scene(tmp_path, SavedScene(scene, scene.init(jax.random.key(0)), stage))
     for loaded in (load_scene(tmp_path), load_scene(tmp_path, field)):
         assert loaded.scene == scene and loaded.stage == stage
-        assert field_of(loaded).solid
+        exported = field_of(loaded)
+        assert exported.solid and exported.apply.proposal(exported.params) is not None
     with pytest.raises(ValueError, match="is of another field: surface, not hash_grid"):
         load_scene(tmp_path, field.base)

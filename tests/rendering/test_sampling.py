@@ -56,6 +56,16 @@ def test_strata_hold_one_sample_each():
     np.testing.assert_allclose(sampling.strata(None, (2, 4))[1], [0.125, 0.375, 0.625, 0.875])
 
 
+def test_samples_are_counted_alike_everywhere(monkeypatch):
+    """By bisection, which a CPU does, and by comparing all; equal numbers are counted."""
+    ends = jnp.cumsum(jax.random.uniform(jax.random.key(0), (5, 9)), -1)
+    mass = jnp.concatenate([ends[:, 2:5], jnp.zeros((5, 1)), ends[:, -1:] + 1], -1)
+    by_hand = [[3, 4, 5, 0, 9]] * 5
+    for platform in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
+        np.testing.assert_array_equal(sampling._how_many(ends, mass), by_hand)
+
+
 def test_uniform_weights_give_uniform_placement():
     near, far = jnp.array([1.0, 2.0]), jnp.array([2.0, 2.0])
     u = sampling.strata(jax.random.key(0), (2, 16))

@@ -244,7 +244,7 @@ def test_training_goes_on_from_an_exported_folder(trained, prior):
     larger = image_prior.zero123.build(
         unet, prior.networks.vae.config.to_dict(), encoder | {"projection_dim": 32}
     )
-    with pytest.raises(ValueError, match="toybox-1to3: image_encoder/.* has another shape"):
+    with pytest.raises(ValueError, match=r"toybox-1to3: image_encoder/.* has another shape"):
         image_prior.load(out / "export" / "toybox-1to3", larger)
 
 
