@@ -39,6 +39,7 @@ quick = changed(
     standard,
     steps=320,
     views=1,
+    azimuth_bins=8,
     resolution=32,
     late_resolution=32,
     rounds=3,
