@@ -94,6 +94,54 @@ def write_json(path: str | Path, value: object) -> None:
         temporary.write_text(_dumps(value) + "\n", encoding="utf-8")
 
 
+class Said(ValueError):
+    """A whole line for the user, which `reading` leaves as it is."""
+
+
+class Damaged(Said):
+    """A file that a program wrote is not as it was written, which is said in one line, with a mend.
+
+    Attributes:
+        said: the line without the mend.
+    """
+
+    def __init__(self, path: str | Path, why: str):
+        self.said = f"{path} is damaged: {why}"
+        super().__init__(f"{self.said}; {AGAIN}")
+
+
+# What mends most files of a run.
+AGAIN = "the command that made it makes it again"
+# What reading something that is not as it was written gives rise to.
+_WRONG = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+
+
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """What is missing or wrong in what a file holds is said as `Damaged`."""
+    try:
+        yield
+    except Said:
+        raise
+    except _WRONG as error:
+        raise Damaged(path, _why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a file's content, in words rather than Python's."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON from line {error.lineno}, column {error.colno} on"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, KeyError):
+        return f"it does not say {shortened(error.args[0], 80)}"
+    if isinstance(error, ValueError):
+        return shortened(error)
+    return "an entry of it is missing, unknown, or of another kind"
+
+
 def is_text(text: str) -> bool:
     """Whether every character is one: bytes of a command line that are not UTF-8 become none."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
@@ -129,18 +177,19 @@ def read_json(path: str | Path, **kinds: type | UnionType) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        found = json.loads(path.read_text("utf-8"))
+        with reading(path):
+            found = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run") from (
             None
         )
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {shortened(error)}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; see its permissions") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no mapping")
+        raise Damaged(path, "it holds no mapping")
     for name, kind in kinds.items():
         if not isinstance(found.get(name), kind):
-            raise ValueError(f"{path} is damaged: it does not say {name}")
+            raise Damaged(path, f"it does not say {name}")
     return found
 
 

@@ -17,7 +17,7 @@ import jax
 from dsd_jax.cli import flags
 from dsd_jax.engine import programs
 from dsd_jax.export.run_folder import read_config, run_folder
-from dsd_jax.files import OLD_SECONDS, plain, read_json, sweep, write_json
+from dsd_jax.files import OLD_SECONDS, Damaged, plain, read_json, sweep, write_json
 from dsd_jax.recipe.parts import is_finite
 from dsd_jax.schedule import MAX_TIMESTEPS
 
@@ -118,9 +118,10 @@ def folder_of(out: Path, title: str, config: dict[str, Any]) -> Path:
         except FileNotFoundError:
             continue
         except ValueError as error:
+            said = error.said if isinstance(error, Damaged) else error
             if folder == given:
-                raise ValueError(f"{error}; give another --out") from None
-            print(f"warning: {error}; it is written anew", file=sys.stderr)
+                raise ValueError(f"{said}; give another --out") from None
+            print(f"warning: {said}; it is written anew", file=sys.stderr)
             continue
         if folder == given and "seeds" not in before:
             continue
@@ -164,7 +165,11 @@ def remember(folder: Path, config: dict[str, Any]) -> None:
     """
     file, given = folder / "config.json", plain(config)
     if file.is_file():
-        differences = _differences(read_json(file), given)
+        try:
+            before = read_json(file)
+        except Damaged as error:
+            raise ValueError(f"{error.said}; choose another --out") from None
+        differences = _differences(before, given)
         if differences:
             raise ValueError(
                 f"{folder} holds results with {_some(differences)}; "
