@@ -125,14 +125,17 @@ def test_steps_and_guidance_scale_reach_the_recipe():
     )
 
 
-@pytest.mark.parametrize("platforms", ["cuda", "cpu,tpu"])
-def test_a_kind_of_device_that_is_not_there_is_one_line(platforms):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": platforms}
+@pytest.mark.parametrize(
+    ("variable", "platforms"),
+    [("JAX_PLATFORMS", "cuda"), ("JAX_PLATFORMS", "cpu,tpu"), ("JAX_PLATFORM_NAME", "perhaps")],
+)
+def test_a_kind_of_device_that_is_not_there_is_one_line(variable, platforms):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), variable: platforms}
     command = [sys.executable, str(EXPERIMENTS / "text3d.py"), "--prompt", "a house"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("I", "W"))]
-    said = f"JAX_PLATFORMS={platforms}: there is no such device; leave it out, or say cpu"
+    said = f"{variable}={platforms}: there is no such device; leave it out, or say cpu"
     assert line == f"error: {said}"
 
 
