@@ -82,6 +82,12 @@ def shortened(said: object, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
+def elided(said: object, limit: int = 1000) -> str:
+    """What is said, in one line; of a long one the beginning, and the end, where the mend is."""
+    text, end = " ".join(str(said).split()), limit // 4
+    return text if len(text) <= limit else f"{text[: limit - end - 5]} ... {text[-end:]}"
+
+
 def sha256_of(path: str | Path) -> str:
     """The checksum of a file, in hexadecimal digits. Raises OSError where it cannot be read."""
     with Path(path).open("rb") as file:
@@ -155,14 +161,19 @@ def read_text(path: str | Path) -> str:
         ValueError: it is not UTF-8; says what it seems to be, and how to mend it.
     """
     data = Path(path).read_bytes()
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data
+    # ASCII in two or four bytes a letter is UTF-8 as well, of which half and more are 0.
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff") or len(data) / 4 < data.count(0) < 0.8 * len(data)
     try:
-        if not wide:
-            return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        pass
-    kind = "UTF-16" if wide else "Latin-1 or another of one byte a letter"
-    raise ValueError(f"{path} is not UTF-8 but, it seems, {kind}; save it as UTF-8")
+        wide, text = wide or 0 in data, None
+    if wide or text is None:
+        kind = "UTF-16" if wide else "Latin-1 or another of one byte a letter"
+        raise ValueError(f"{path} is not UTF-8 but, it seems, {kind}; save it as UTF-8")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path} holds a NUL byte in line {line}, which is no text; take it out")
+    return text
 
 
 def read_json(path: str | Path, **kinds: type | UnionType) -> dict[str, Any]:

@@ -226,6 +226,7 @@ def test_an_interrupt_ends_it(quick_compilation, run, monkeypatch):
         (["--threshold", "-1"], "--threshold must be auto or a positive number, not '-1'"),
         (["--texture-size", "1"], "--texture-size must be from 16 to 8192, not 1"),
         (["--seeds", "0:0"], "'0:0' is an empty range; write start:end"),
+        (["--format", "glb", "glb"], "--format: glb comes twice"),
     ],
 )
 def test_bad_flags_are_refused_in_one_line(export_mesh, run, capsys, flags, message):

@@ -1,6 +1,7 @@
 """view.py, and what text3d.py --viewer needs."""
 
 import json
+import shutil
 import socket
 import sys
 from types import SimpleNamespace
@@ -101,6 +102,15 @@ def test_files_that_are_not_as_they_were_written_are_named(run, viser, capsys, n
         f"error: {run}: missing or damaged: seed_0005/{name}; "
         "the command that made it makes it again\n"
     )
+
+
+@pytest.mark.parametrize("other", ["", "elsewhere"])
+def test_runs_of_one_name_are_refused(run, viser, capsys, tmp_path, other):
+    second = tmp_path / other / run.name
+    if other:
+        shutil.copytree(run, second)
+    assert load_script("view").main([str(run), str(second)]) == BAD_INPUT
+    assert "seed 2 comes twice; give each run once" in capsys.readouterr().err
 
 
 def test_text3d_refuses_before_it_loads_anything(viser, monkeypatch, tmp_path, capsys):

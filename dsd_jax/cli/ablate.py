@@ -95,6 +95,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ablate.Ablation, tuple[str, ...
     """
     prompts, seeds = tuple(read(args.prompts)), parse_seeds(args.seeds)
     chosen = args.only or tuple(VARIANTS)
+    validate.once("only", chosen)
     for name in chosen:
         validate.choice("only", name, VARIANTS)
     variants = [recipe_of(name, recipe) for name in chosen]

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dsd_jax.cli import flags
+from dsd_jax.cli import flags, validate
 from dsd_jax.cli.program import refuse
 from dsd_jax.engine import mesh_scores
 from dsd_jax.engine.seeds import parse_seeds
@@ -102,6 +102,7 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
     seeds = parse_seeds(args.seeds) if args.seeds else seeds_of(args.run)
     if not args.format:
         raise ValueError("--format names no format; write glb, ply, obj, stl or several of them")
+    validate.once("format", args.format)
     if args.faces < 100:
         raise ValueError(f"--faces must be at least 100, not {args.faces}")
     if not 16 <= args.texture_size <= 8192:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from dsd_jax.cli import environment
+from dsd_jax.files import elided
 
 # Name at the command line -> (module of this package, what it does).
 PROGRAMS: dict[str, tuple[str, str]] = {
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def refuse(error: Exception | str, code: int = BAD_INPUT) -> int:
     """Say in one line what is wrong; returns the exit code."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {elided(error)}", file=sys.stderr)
     return code
 
 

@@ -17,7 +17,15 @@ import jax
 from dsd_jax.cli import flags
 from dsd_jax.engine import programs
 from dsd_jax.export.run_folder import read_config, run_folder
-from dsd_jax.files import OLD_SECONDS, Damaged, plain, read_json, sweep, write_json
+from dsd_jax.files import (
+    OLD_SECONDS,
+    Damaged,
+    plain,
+    read_json,
+    shortened,
+    sweep,
+    write_json,
+)
 from dsd_jax.recipe.parts import is_finite
 from dsd_jax.schedule import MAX_TIMESTEPS
 
@@ -51,9 +59,11 @@ def listed(flag: str, text: str) -> list[str]:
 
 def once(flag: str, names: Sequence[str], told: Callable[[str], str] = str) -> None:
     """Refuse a list in which something comes twice; `told` is how the line says it."""
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise ValueError(f"--{flag}: {told(name)} comes twice")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"--{flag}: {shortened(told(name), 120)} comes twice")
+        seen.add(name)
 
 
 def positive(flag: str, value: float) -> None:

@@ -13,6 +13,7 @@ resolution some seconds more, for compiling.
 """
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -49,6 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         args = flags.cli(Args, argv, __doc__)
         validate.extra("viser", "view.py", "viewer")
         exhibits = [shown for row, run in enumerate(args.runs) for shown in exhibits_of(run, row)]
+        for name, count in Counter(exhibit.name for exhibit in exhibits).items():
+            if count > 1:
+                raise ValueError(f"{name} comes twice; give each run once, and no two of one name")
         check_port(args.port)
     except (ValueError, OSError) as error:
         return refuse(error)

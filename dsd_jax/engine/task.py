@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from dsd_jax.engine import hosts
 from dsd_jax.fields.given import GivenShape
+from dsd_jax.files import elided
 from dsd_jax.priors import Picture, Prior, completed
 from dsd_jax.priors.base import uncompleted
 from dsd_jax.recipe import elevation, method_step, presets
@@ -154,7 +155,7 @@ def _estimated_deg(prior: Prior, picture: Reference, recipe: Recipe) -> float:
 def say_elevation(angle_deg: float, how: str) -> None:
     """Tell the user a picture's elevation that is not theirs."""
     if hosts.is_first():
-        said = f"elevation of the picture: {angle_deg:g} degrees, {how}; elevation_deg sets it"
+        said = f"elevation of the picture: {angle_deg:g} degrees, {how}; --elevation-deg sets it"
         print(said, file=sys.stderr)
 
 
@@ -170,7 +171,7 @@ def say_warnings(task: Task) -> None:
     """Tell the user what the prior has to say of the prompt, a line each."""
     if isinstance(task.told, str) and task.reference is None and hosts.is_first():
         for line in warnings_of(task.prior, [task.told], [task.recipe]):
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {elided(line)}", file=sys.stderr)
 
 
 def _check_adapter(prior: Prior, recipe: Recipe) -> None:

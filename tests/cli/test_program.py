@@ -77,6 +77,14 @@ def test_every_program_has_a_starter_and_every_starter_a_program():
         assert text.splitlines()[0].rstrip(".") in f'"""{found.__doc__}'.splitlines()[0]
 
 
+def test_of_a_long_line_the_beginning_and_the_mend_are_said(capsys):
+    text = "a red house " * 250_000
+    assert program.refuse(f"--prompt {text!r} is too long; give a shorter one") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --prompt 'a red house") and said.count("\n") == 1
+    assert said.endswith(" is too long; give a shorter one\n") and len(said) < 1100
+
+
 # ---- text3d ------------------------------------------------------------------------------------
 
 
