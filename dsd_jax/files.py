@@ -82,6 +82,12 @@ def shortened(said: object, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
+def elided(said: object, limit: int = 1000) -> str:
+    """What is said, in one line; of a long one the beginning, and the end, where the mend is."""
+    text, end = " ".join(str(said).split()), limit // 4
+    return text if len(text) <= limit else f"{text[: limit - end - 5]} ... {text[-end:]}"
+
+
 def sha256_of(path: str | Path) -> str:
     """The checksum of a file, in hexadecimal digits. Raises OSError where it cannot be read."""
     with Path(path).open("rb") as file:
@@ -92,6 +98,54 @@ def write_json(path: str | Path, value: object) -> None:
     """Write `value` with sorted keys, atomically. See `plain` for what it may hold."""
     with atomic_path(path) as temporary:
         temporary.write_text(_dumps(value) + "\n", encoding="utf-8")
+
+
+class Said(ValueError):
+    """A whole line for the user, which `reading` leaves as it is."""
+
+
+class Damaged(Said):
+    """A file that a program wrote is not as it was written, which is said in one line, with a mend.
+
+    Attributes:
+        said: the line without the mend.
+    """
+
+    def __init__(self, path: str | Path, why: str):
+        self.said = f"{path} is damaged: {why}"
+        super().__init__(f"{self.said}; {AGAIN}")
+
+
+# What mends most files of a run.
+AGAIN = "the command that made it makes it again"
+# What reading something that is not as it was written gives rise to.
+_WRONG = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+
+
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """What is missing or wrong in what a file holds is said as `Damaged`."""
+    try:
+        yield
+    except Said:
+        raise
+    except _WRONG as error:
+        raise Damaged(path, _why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a file's content, in words rather than Python's."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON from line {error.lineno}, column {error.colno} on"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, KeyError):
+        return f"it does not say {shortened(error.args[0], 80)}"
+    if isinstance(error, ValueError):
+        return shortened(error)
+    return "an entry of it is missing, unknown, or of another kind"
 
 
 def is_text(text: str) -> bool:
@@ -107,14 +161,19 @@ def read_text(path: str | Path) -> str:
         ValueError: it is not UTF-8; says what it seems to be, and how to mend it.
     """
     data = Path(path).read_bytes()
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data
+    # ASCII in two or four bytes a letter is UTF-8 as well, of which half and more are 0.
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff") or len(data) / 4 < data.count(0) < 0.8 * len(data)
     try:
-        if not wide:
-            return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        pass
-    kind = "UTF-16" if wide else "Latin-1 or another of one byte a letter"
-    raise ValueError(f"{path} is not UTF-8 but, it seems, {kind}; save it as UTF-8")
+        wide, text = wide or 0 in data, None
+    if wide or text is None:
+        kind = "UTF-16" if wide else "Latin-1 or another of one byte a letter"
+        raise ValueError(f"{path} is not UTF-8 but, it seems, {kind}; save it as UTF-8")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path} holds a NUL byte in line {line}, which is no text; take it out")
+    return text
 
 
 def read_json(path: str | Path, **kinds: type | UnionType) -> dict[str, Any]:
@@ -129,18 +188,19 @@ def read_json(path: str | Path, **kinds: type | UnionType) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        found = json.loads(path.read_text("utf-8"))
+        with reading(path):
+            found = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path} does not exist; give the folder of a finished run") from (
             None
         )
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {shortened(error)}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; see its permissions") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no mapping")
+        raise Damaged(path, "it holds no mapping")
     for name, kind in kinds.items():
         if not isinstance(found.get(name), kind):
-            raise ValueError(f"{path} is damaged: it does not say {name}")
+            raise Damaged(path, f"it does not say {name}")
     return found
 
 

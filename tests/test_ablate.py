@@ -88,6 +88,12 @@ def test_prompts_that_are_none_or_twice_the_same(tmp_path, capsys, prompts, said
     assert not (tmp_path / "x").exists()
 
 
+def test_a_variant_that_comes_twice(tmp_path, capsys):
+    assert ablate.main(["--out", str(tmp_path / "x"), "--only", "default", "default"]) == 2
+    assert capsys.readouterr().err == "error: --only: default comes twice\n"
+    assert not (tmp_path / "x").exists()
+
+
 def test_unknown_variant(tmp_path, capsys):
     assert ablate.main(["--out", str(tmp_path / "x"), "--only", "defalt"]) == 2
     assert "did you mean default?" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -140,7 +141,10 @@ def test_a_checkpoint_of_two_hosts_goes_on_in_one_process(
         (["--distributed", "--coordinator", "h:1", "--process-id", "2", "--processes", "2"],
          "--process-id must be 0 to 1, not '2'"),
         (["--distributed", "--coordinator", "h:1", "--process-id", "0", "--processes", "x"],
-         "--processes must be a number from 1 on, not 'x'"),
+         "--processes must be a number from 1 to 100000, not 'x'"),
+        *[(["--distributed", f"--coordinator={bad}", "--process-id", "1", "--processes", "2"],
+           f"--coordinator {bad!r} is not HOST:PORT, such as 10.0.0.1:1234, with a port from 1 to ")
+          for bad in ("h:99999", "h:0", "h:-1", "h:x", "h:", ":1234", "a b:1", "h:1/x", "h:²")],
         (["--distributed"], "say who takes part: --coordinator HOST:PORT --process-id I"),
     ],
 )  # fmt: skip
@@ -152,6 +156,16 @@ def test_bad_flags_are_said_before_anything_starts(flags, said, monkeypatch):
     with pytest.raises(ValueError, match=said) as caught:
         run_args.start_if_asked(flags)
     assert "\n" not in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(monkeypatch):
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda **_: pytest.fail("it began"))
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"--coordinator: port {port}: Address already in use"):
+            hosts.start(f"localhost:{port}", "0", "2")
 
 
 def test_one_process_communicates_nothing():

@@ -115,6 +115,23 @@ def test_damaged_scores_are_named(export_mesh, finished, capsys):
     assert (seed_folder(finished, 3) / "mesh.glb").is_file()
 
 
+def test_another_seed_whose_mesh_is_damaged_is_named(export_mesh, finished, capsys):
+    command = [str(finished), *FEW, "--vertex-colours"]
+    assert export_mesh.main([*command, "--seeds", "0,3"]) == 0
+    mesh = seed_folder(finished, 0) / "mesh.glb"
+    mesh.write_bytes(mesh.read_bytes()[:60])
+    capsys.readouterr()
+    assert export_mesh.main([*command, "--seeds", "3"]) == export_mesh.INCOMPLETE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{mesh} is damaged: it holds no mesh; the command that made it" in line
+
+
+def test_files_of_the_run_that_are_gone_are_named(export_mesh, finished, capsys):
+    (finished / "seed_0001" / "field.json").unlink()
+    assert export_mesh.main([str(finished), *FEW, "--seeds", "3", "--vertex-colours"]) == 0
+    assert "missing or damaged: seed_0001/field.json; the command" in capsys.readouterr().err
+
+
 def test_a_broken_seed_does_not_stop_the_others(export_mesh, run, capsys):
     (seed_folder(run, 0) / "field.json").write_text("{}")
     command = [str(run), *FEW, "--seeds", "0,3", "--vertex-colours"]
@@ -209,6 +226,7 @@ def test_an_interrupt_ends_it(quick_compilation, run, monkeypatch):
         (["--threshold", "-1"], "--threshold must be auto or a positive number, not '-1'"),
         (["--texture-size", "1"], "--texture-size must be from 16 to 8192, not 1"),
         (["--seeds", "0:0"], "'0:0' is an empty range; write start:end"),
+        (["--format", "glb", "glb"], "--format: glb comes twice"),
     ],
 )
 def test_bad_flags_are_refused_in_one_line(export_mesh, run, capsys, flags, message):
@@ -224,7 +242,7 @@ def test_folders_that_are_no_run_are_refused(export_mesh, run, tmp_path, capsys)
     )
     write_json(tmp_path / "config.json", {"recipe": {}})
     assert export_mesh.main([str(tmp_path)]) == BAD_INPUT
-    assert "does not say camera.distance and camera.fov_deg" in capsys.readouterr().err
+    assert "config.json is damaged: it does not say camera" in capsys.readouterr().err
     write_json(tmp_path / "config.json", json.loads((run / "config.json").read_text()))
     assert export_mesh.main([str(tmp_path)]) == BAD_INPUT
     assert "holds no seed_0000" in capsys.readouterr().err

@@ -8,7 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsd_jax.files import atomic_path, config_hash, file_name, read_json, slug, sweep, write_json
+from dsd_jax.files import (
+    atomic_path,
+    config_hash,
+    file_name,
+    read_json,
+    reading,
+    slug,
+    sweep,
+    write_json,
+)
 
 
 def test_appears_only_at_the_end(tmp_path):
@@ -115,6 +124,27 @@ def test_json_of_a_run_that_is_damaged_is_one_line(tmp_path, text):
     assert read_json(path, a=dict) == {"a": {"b": 1}}
     with pytest.raises(FileNotFoundError, match="does not exist; give the folder of a finished"):
         read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda held: held["b"], "it does not say b"),
+        (lambda held: held["a"]["b"], "an entry of it is missing, unknown, or of another kind"),
+        (lambda held: held.b, "an entry of it is missing, unknown, or of another kind"),
+        (lambda held: np.uint32(-held["a"]), "an entry of it is missing, unknown, or of another k"),
+        (lambda held: json.loads("{"), "it is no JSON from line 1, column 2 on"),
+        (lambda held: b"\xff".decode(), "it is no text in UTF-8"),
+        (lambda held: float("x" * 999), "could not convert string to float"),
+    ],
+)
+def test_what_does_not_fit_a_file_s_content_is_said_in_words_with_the_mend(use, said):
+    with pytest.raises(ValueError) as caught, reading("runs/a.json"):
+        use({"a": 1})
+    line = str(caught.value)
+    assert line.startswith(f"runs/a.json is damaged: {said}") and len(line) < 500
+    assert line.endswith("; the command that made it makes it again")
+    assert not re.search(r"Error|Traceback|\n", line)
 
 
 def test_only_temporary_files_are_swept_and_only_old_ones_where_others_write(tmp_path):

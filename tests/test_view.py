@@ -1,6 +1,7 @@
 """view.py, and what text3d.py --viewer needs."""
 
 import json
+import shutil
 import socket
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from programs import load_script
 
 from dsd_jax.cli.program import BAD_INPUT
-from dsd_jax.export import splat_files
+from dsd_jax.export import manifest, splat_files
 from dsd_jax.export.viewer import HOST
 from dsd_jax.rendering.splats import Splats
 
@@ -58,7 +59,7 @@ def test_splats_lie_where_they_were_in_the_field(run):
     np.testing.assert_allclose(second.splats.centres, [[2, 7, 2]])
     np.testing.assert_allclose(np.exp(second.splats.log_scales), 2 * np.e, rtol=1e-6)
     (folder / "splats.ply").write_text("no splats")
-    with pytest.raises(ValueError, match=r"splats.ply holds no splats"):
+    with pytest.raises(ValueError, match=r"splats.ply is damaged: it holds no splats"):
         view.exhibits_of(run, 0)
 
 
@@ -71,7 +72,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(run, viser, tmp_path, capsys, 
         return line
 
     assert said(tmp_path) == (
-        f"error: {tmp_path} holds no seed_0000 or another seed; is the run finished?"
+        f"error: {tmp_path} holds no seed_0000 or another seed; give the folder of a finished run"
     )
     for seed in (2, 5):
         (run / f"seed_{seed:04d}" / "mesh.glb").rename(tmp_path / f"{seed}.glb")
@@ -89,6 +90,27 @@ def test_what_cannot_be_shown_is_said_in_one_line(run, viser, tmp_path, capsys, 
         )
     monkeypatch.setitem(sys.modules, "viser", None)
     assert said(run) == 'error: view.py needs viser: pip install "dsd_jax[viewer]"'
+
+
+@pytest.mark.parametrize("name", ["mesh.glb", "mesh.json", "splats.ply"])
+def test_files_that_are_not_as_they_were_written_are_named(run, viser, capsys, name):
+    (run / "seed_0005" / "splats.ply").write_bytes(b"ply")
+    manifest.write_manifest(run)
+    (run / "seed_0005" / name).write_bytes(b"x")
+    assert load_script("view").main([str(run)]) == BAD_INPUT
+    assert capsys.readouterr().err == (
+        f"error: {run}: missing or damaged: seed_0005/{name}; "
+        "the command that made it makes it again\n"
+    )
+
+
+@pytest.mark.parametrize("other", ["", "elsewhere"])
+def test_runs_of_one_name_are_refused(run, viser, capsys, tmp_path, other):
+    second = tmp_path / other / run.name
+    if other:
+        shutil.copytree(run, second)
+    assert load_script("view").main([str(run), str(second)]) == BAD_INPUT
+    assert "seed 2 comes twice; give each run once" in capsys.readouterr().err
 
 
 def test_text3d_refuses_before_it_loads_anything(viser, monkeypatch, tmp_path, capsys):

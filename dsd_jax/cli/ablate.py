@@ -95,13 +95,15 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ablate.Ablation, tuple[str, ...
     """
     prompts, seeds = tuple(read(args.prompts)), parse_seeds(args.seeds)
     chosen = args.only or tuple(VARIANTS)
+    validate.once("only", chosen)
     for name in chosen:
         validate.choice("only", name, VARIANTS)
     variants = [recipe_of(name, recipe) for name in chosen]
     validate.writable(args.out)
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
     run_args.warn(warnings_of(prior, prompts, variants))
-    all_at_once(make_task(prior, prompts[0], recipe), seeds)  # of a prompt, and with room
+    first = make_task(prior, prompts[0], recipe, only_shapes=True)  # raises for what is no prompt
+    all_at_once(first, seeds)
     base = {name: getattr(args, name) for name in ("seeds", "preset", "prior")}
     validate.remember(args.out, base | {"recipe": recipe_config(recipe)})
     return ablate.Ablation(args.out, recipe, prompts, seeds, prior, args.mesh), chosen

@@ -149,7 +149,7 @@ def prepare(args: Args, recipe: Recipe) -> tuple[Comparison, clip.Clip | None]:
     encoders = clip.load_clip(args.clip) if args.clip else None
     precision = choose_precision(args.precision)
     prior = load_prior(args.prior, jnp.dtype(precision))
-    task = make_task(prior, prompts[0], recipe)  # raises for a prior that takes no prompt
+    task = make_task(prior, prompts[0], recipe, only_shapes=True)  # raises for what is no prompt
     for entry in entries:
         own = task._replace(recipe=entry.recipe)
         if args.task == "2d":

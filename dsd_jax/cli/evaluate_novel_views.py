@@ -143,7 +143,8 @@ def prepare(args: Args, recipe: Recipe) -> tuple[FromPictures, Objects, list[int
     prior = load_prior(args.prior, jnp.dtype(precision), pose=args.pose)
     blank = np.zeros((len(judge.AZIMUTHS_DEG), judge.SIZE, judge.SIZE, 4), np.uint8)
     for own in recipes.values():  # raises for what does not go with a picture
-        all_at_once(from_pictures.task_of(prior, blank, own, "blank", args.behind), seeds)
+        task = from_pictures.task_of(prior, blank, own, "blank", args.behind, only_shapes=True)
+        all_at_once(task, seeds)
     run_args.warn(validate.device_warnings())
     with args.objects.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -4,7 +4,8 @@
 
 text3d.py and export_mesh.py write it too; this is for older runs, and for the page as one file:
 with --single-file gallery.html holds all meshes and videos (1.5 MB a seed), to be sent to someone
-or to a phone. It takes a second.
+or to a phone. It takes a second. A run whose files are not all there, as manifest.json has them, is
+refused: the command that made it makes again what is missing.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import tyro
 
 from dsd_jax.cli import flags
 from dsd_jax.cli.program import refuse
-from dsd_jax.export.gallery import write_gallery
+from dsd_jax.export import manifest
+from dsd_jax.export.gallery import PAGES, write_gallery
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     """Write the page; returns the exit code."""
     try:
         args = flags.cli(Args, argv, __doc__)
+        missing = manifest.lacking(args.run, lambda name: Path(name).name not in PAGES)
+        if missing:
+            raise ValueError(missing)
         print(write_gallery(args.run, args.single_file))
     except (ValueError, OSError) as error:
         return refuse(error)

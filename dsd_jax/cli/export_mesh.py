@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dsd_jax.cli import flags
+from dsd_jax.cli import flags, validate
 from dsd_jax.cli.program import refuse
 from dsd_jax.engine import mesh_scores
 from dsd_jax.engine.seeds import parse_seeds
@@ -32,7 +32,9 @@ from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.mesh import MeshSettings, export_seeds
 from dsd_jax.export.model_files import FORMATS
 from dsd_jax.export.run_folder import read_config, seed_folder, seeds_of
+from dsd_jax.files import reading
 from dsd_jax.metrics.judge import AZIMUTHS_DEG, ELEVATION_DEG
+from dsd_jax.recipe.parts import CameraSettings
 from dsd_jax.rendering.cameras import Camera, ring
 
 INCOMPLETE = 1
@@ -80,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             manifest.renew(args.run, mesh_scores.renew(args.run, cameras))
             write_gallery(args.run)
+            if missing := manifest.lacking(args.run):
+                print(f"warning: {missing}", file=sys.stderr)
         except (ValueError, OSError) as error:
             print(f"error: there is no page of the meshes: {error}", file=sys.stderr)
             return INCOMPLETE
@@ -98,6 +102,7 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
     seeds = parse_seeds(args.seeds) if args.seeds else seeds_of(args.run)
     if not args.format:
         raise ValueError(f"--format names no format; write {', '.join(FORMATS)} or several")
+    validate.once("format", args.format)
     there = (seed_folder(args.run, seed) / "mesh.usdz" for seed in seeds)
     if "usdz" in args.format or any(path.is_file() for path in there):
         usd.check()
@@ -114,15 +119,11 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
 
 def cameras_of(run: Path) -> Camera:
     """Those of a run's 8 views. Raises ValueError where config.json does not tell them."""
-    recipe = read_config(run).get("recipe")
-    camera = recipe.get("camera") if isinstance(recipe, dict) else None
-    camera = camera if isinstance(camera, dict) else {}
-    if not all(isinstance(camera.get(name), float | int) for name in ("distance", "fov_deg")):
-        raise ValueError(
-            f"{run / 'config.json'} does not say camera.distance and camera.fov_deg; is it that of "
-            "a 3D run, and of this version?"
-        )
-    return ring(AZIMUTHS_DEG, ELEVATION_DEG, camera["distance"], camera["fov_deg"])
+    config = read_config(run)
+    with reading(run / "config.json"):
+        given = config["recipe"]["camera"]
+        camera = CameraSettings(distance=given["distance"], fov_deg=given["fov_deg"])
+        return ring(AZIMUTHS_DEG, ELEVATION_DEG, float(camera.distance), float(camera.fov_deg))
 
 
 def threshold_of(text: str) -> float | None:

@@ -104,3 +104,5 @@ def _tell(run: Path, seeds: list[int]) -> None:
     manifest.renew(run, names)
     if (run / "metrics.json").is_file():
         write_gallery(run)
+        if missing := manifest.lacking(run):
+            print(f"warning: {missing}", file=sys.stderr)

@@ -4,7 +4,9 @@ A number of the recipe may be written with its part, --render.samples 48, or, wh
 has a number of that name, without it: --samples 48.
 """
 
+import contextlib
 import dataclasses
+import io
 import os
 import re
 import sys
@@ -15,7 +17,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
-from dsd_jax.files import is_text
+from dsd_jax.files import is_text, shortened
 from dsd_jax.recipe.parts import flag
 from dsd_jax.recipe.recipe import Recipe, numbers
 
@@ -27,6 +29,7 @@ _FLAG = re.compile(r"--([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 _ANY_FLAG = re.compile(r"-\w|--[A-Za-z][\w.-]*(=.*)?", re.DOTALL)
 # Invisible, before what starts with a dash and is no flag: tyro takes it for a value then.
 _VALUE = "\u2060"
+_LONG = 200
 
 
 def cli(
@@ -50,7 +53,22 @@ def cli(
     spaced = [" " in word and word[0] == "-" and not _ANY_FLAG.fullmatch(word) for word in argv]
     words = [_VALUE * value + word for value, word in zip(spaced, argv, strict=True)]
     more = {} if default is None else {"default": default}
-    return _meant(tyro.cli(kind, args=words, description=description, **more))
+    return _meant(_parsed(kind, words, description=description, **more))
+
+
+def _parsed(kind: type[Args], words: list[str], **more: Any) -> Args:
+    """What `tyro.cli` makes of words. It shows those that are wrong in full: long ones it is given
+    again, shortened, so that it shows these."""
+    brief = [word if len(word) <= _LONG else shortened(word, _LONG) for word in words]
+    if brief != words:
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                return tyro.cli(kind, args=words, **more)
+        except SystemExit as ended:
+            if not ended.code:
+                raise
+            words = brief
+    return tyro.cli(kind, args=words, **more)
 
 
 def _meant(value: Any) -> Any:

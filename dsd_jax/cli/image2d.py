@@ -22,6 +22,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +187,9 @@ def prepare(args: Args, recipe: Recipe) -> tuple[ImageTask, list[int], dict[str,
     prior = load_prior(args.prior, jnp.dtype(choose_precision()))
     run_args.warn(warnings_of(prior, [args.prompt], [recipe]))
     place = np.deg2rad(args.azimuth_deg), np.deg2rad(args.elevation_deg)
-    image = images2d.make_task(prior, args.prompt, recipe, *place, args.space)
-    images2d.refuse_too_many(image, seeds)
+    make_task = partial(images2d.make_task, prior, args.prompt, recipe, *place, args.space)
+    images2d.refuse_too_many(make_task(only_shapes=True), seeds)
+    image = make_task()
     config = {k: v for k, v in dataclasses.asdict(args).items() if k != "out"}
     config |= {"recipe": recipe_config(recipe), "version": dsd_jax.__version__}
     return image, seeds, config

@@ -17,6 +17,7 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
     pairs = [pair.partition("=") for pair in rest.split(",")]
     if not (method and colon) or not all(name.strip() and sign for name, sign, _ in pairs):
         raise ValueError(f"--set {text!r} must be METHOD:NUMBER=VALUE, as sds:guidance_scale=10")
+    validate.once("set", [name.strip().replace("-", "_") for name, _, _ in pairs])
     return method, {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
 
 

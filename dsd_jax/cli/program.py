@@ -4,6 +4,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from dsd_jax.cli import environment
+from dsd_jax.files import elided
+
 # Name at the command line -> (module of this package, what it does).
 PROGRAMS: dict[str, tuple[str, str]] = {
     "text3d": ("text3d", "objects of a prompt, a different one for every seed"),
@@ -27,6 +30,9 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 def start(module: str, argv: Sequence[str] | None = None) -> int:
     """Run a program of `dsd_jax.cli` by the name of its module; returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    environment.mend_terminal()
+    if said := environment.misread():
+        return refuse(said)
     from dsd_jax.cli import validate
 
     validate.set_up_jax(argv)
@@ -55,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dsd_jax {dsd_jax.__version__}")
         return 0
     if name not in PROGRAMS:
+        if said := environment.misread():
+            return refuse(said)
         from dsd_jax.cli.validate import nearest
 
         close = nearest(name, list(PROGRAMS))
@@ -65,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def refuse(error: Exception | str, code: int = BAD_INPUT) -> int:
     """Say in one line what is wrong; returns the exit code."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {elided(error)}", file=sys.stderr)
     return code
 
 

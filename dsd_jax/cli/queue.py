@@ -18,7 +18,7 @@ from dsd_jax.engine.generate import CompiledPhases, make_blocks
 from dsd_jax.engine.lost import LOST
 from dsd_jax.engine.task import Task
 from dsd_jax.export.overview import PAGE, Row, write_overview
-from dsd_jax.files import OLD_SECONDS, sweep
+from dsd_jax.files import OLD_SECONDS, elided, shortened, sweep
 
 # Exit codes beyond are of what a signal ended.
 SIGNALLED = 128
@@ -46,10 +46,10 @@ def run_all(out: Path, jobs: Mapping[str, Callable[[], Job]], task: Task, began:
         if code > SIGNALLED:
             return code
         began = time.monotonic()
-    failed = [row.title for row in rows.values() if row.state == "failed"]
+    failed = [shortened(row.title, 80) for row in rows.values() if row.state == "failed"]
     if hosts.is_first():
         said = f"{len(rows) - len(failed)} of {len(rows)} are complete"
-        print(f"{said}; failed: {', '.join(failed)}" if failed else said, file=sys.stderr)
+        print(elided(f"{said}; failed: {', '.join(failed)}" if failed else said), file=sys.stderr)
         print(out / PAGE)
     return FAILED if failed else LOST if any(row.error for row in rows.values()) else 0
 
@@ -80,6 +80,6 @@ def _run(
 
 
 def _failed(row: Row, error: Exception) -> Row:
-    said = " ".join(str(error).split()) or type(error).__name__
-    print(f"error: {row.title}: {said}", file=sys.stderr)
+    said = elided(error) or type(error).__name__
+    print(f"error: {shortened(row.title, 80)}: {said}", file=sys.stderr)
     return row._replace(state="failed", error=said)

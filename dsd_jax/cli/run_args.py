@@ -17,6 +17,7 @@ from dsd_jax.engine import hosts
 from dsd_jax.engine.plan import Devices
 from dsd_jax.engine.seeds import parse_seeds
 from dsd_jax.export.viewer import PORT, check_port
+from dsd_jax.files import elided
 from dsd_jax.priors import choose_precision, load_prior
 from dsd_jax.recipe.presets import PRESETS
 from dsd_jax.recipe.recipe import Recipe, changed, method_name, with_method
@@ -153,7 +154,7 @@ def load(args: RunArgs) -> Any:
 def warn(lines: Sequence[str]) -> None:
     """Say what a user should know before the run, each line once."""
     for line in dict.fromkeys(lines):
-        print(f"warning: {line}", file=sys.stderr)
+        print(f"warning: {elided(line)}", file=sys.stderr)
 
 
 def start_if_asked(argv: Sequence[str]) -> None:

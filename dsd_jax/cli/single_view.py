@@ -25,6 +25,7 @@ from dsd_jax import __version__
 from dsd_jax.cli import flags, job, run_args, validate
 from dsd_jax.cli.job import Job, make_job
 from dsd_jax.cli.run_args import RunArgs
+from dsd_jax.engine.plan import make_plan
 from dsd_jax.engine.results import recipe_config
 from dsd_jax.engine.task import picture_task, say_elevation
 from dsd_jax.files import read_json
@@ -95,6 +96,8 @@ def prepare(args: Args, recipe: Recipe) -> Job:
     seeds = run_args.check_args(args.run)
     picture = read(args, recipe, given_deg)
     prior = run_args.load(args.run)
+    task = picture_task(prior, picture, recipe, only_shapes=True)
+    make_plan(task, seeds, run_args.devices(args.run))  # refuses what does not fit, and first
     run_args.warn([*validate.device_warnings(), *doubts(args.image, picture)])
     told: dict[str, Any] = {"image": args.image[0].name, "picture": fingerprint(picture)}
     if picture.elevation_deg is None:

@@ -93,7 +93,6 @@ def prepare_all(args: Args, recipe: Recipe) -> tuple[dict[str, Callable[[], Job]
         raise ValueError("--prompt and --prompts exclude each other; give one of them")
     prompts = read(args.prompts)
     seeds, tasks = _tasks(args, recipe, prompts)
-    make_plan(tasks[0], seeds, run_args.devices(args.run))  # what does not fit is said once
     return {task.told: partial(_job, args, seeds, task) for task in tasks}, tasks[0]
 
 
@@ -110,6 +109,8 @@ def _tasks(args: Args, recipe: Recipe, prompts: list[str]) -> tuple[list[int], l
     prior = run_args.load(args.run)
     known = warnings_of(prior, prompts, [recipe])
     run_args.warn([*known, *validate.device_warnings()])
+    first = make_task(prior, prompts[0], recipe, shape, only_shapes=True)
+    make_plan(first, seeds, run_args.devices(args.run))  # what does not fit is said once, and first
     return seeds, [make_task(prior, prompt, recipe, shape) for prompt in prompts]
 
 

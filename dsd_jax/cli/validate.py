@@ -17,7 +17,15 @@ import jax
 from dsd_jax.cli import flags
 from dsd_jax.engine import host_memory, programs
 from dsd_jax.export.run_folder import read_config, run_folder
-from dsd_jax.files import OLD_SECONDS, plain, read_json, sweep, write_json
+from dsd_jax.files import (
+    OLD_SECONDS,
+    Damaged,
+    plain,
+    read_json,
+    shortened,
+    sweep,
+    write_json,
+)
 from dsd_jax.recipe.parts import is_finite
 from dsd_jax.schedule import MAX_TIMESTEPS
 
@@ -51,9 +59,11 @@ def listed(flag: str, text: str) -> list[str]:
 
 def once(flag: str, names: Sequence[str], told: Callable[[str], str] = str) -> None:
     """Refuse a list in which something comes twice; `told` is how the line says it."""
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise ValueError(f"--{flag}: {told(name)} comes twice")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"--{flag}: {shortened(told(name), 120)} comes twice")
+        seen.add(name)
 
 
 def positive(flag: str, value: float) -> None:
@@ -118,9 +128,10 @@ def folder_of(out: Path, title: str, config: dict[str, Any]) -> Path:
         except FileNotFoundError:
             continue
         except ValueError as error:
+            said = error.said if isinstance(error, Damaged) else error
             if folder == given:
-                raise ValueError(f"{error}; give another --out") from None
-            print(f"warning: {error}; it is written anew", file=sys.stderr)
+                raise ValueError(f"{said}; give another --out") from None
+            print(f"warning: {said}; it is written anew", file=sys.stderr)
             continue
         if folder == given and "seeds" not in before:
             continue
@@ -164,7 +175,11 @@ def remember(folder: Path, config: dict[str, Any]) -> None:
     """
     file, given = folder / "config.json", plain(config)
     if file.is_file():
-        differences = _differences(read_json(file), given)
+        try:
+            before = read_json(file)
+        except Damaged as error:
+            raise ValueError(f"{error.said}; choose another --out") from None
+        differences = _differences(before, given)
         if differences:
             raise ValueError(
                 f"{folder} holds results with {_some(differences)}; "
@@ -207,12 +222,14 @@ def make_folder(folder: Path) -> None:
 
 def no_device() -> str:
     """One line for the user where JAX finds no device of the kind that it was told to use."""
-    asked = jax.config.values["jax_platforms"] or ""
-    try:
-        for platform in asked.split(","):  # of several, those before the one that fails are kept
-            jax.devices(platform or None)
-    except (AssertionError, RuntimeError):
-        return f"JAX_PLATFORMS={asked}: there is no such device; leave it out, or say cpu"
+    names = ("jax_platform_name", "jax_platforms")
+    for name in [name for name in names if jax.config.values[name]] or names[1:]:
+        asked = jax.config.values[name] or ""
+        try:
+            for platform in asked.split(","):  # of several, those before one that fails are kept
+                jax.devices(platform or None)
+        except (AssertionError, RuntimeError):
+            return f"{name.upper()}={asked}: there is no such device; leave it out, or say cpu"
     return ""
 
 
@@ -234,15 +251,20 @@ def set_up_jax(argv: Sequence[str] = ()) -> None:
     """Settings of a program, to be made before JAX is first used.
 
     Compiled programs, short ones too, are kept in the user's cache folder, unless JAX was told
-    where (JAX_COMPILATION_CACHE_DIR) or nothing can be written there; see also `engine.programs`.
-    Without an accelerator each
-    core is a device, so that seeds run side by side; or there are as many as `--devices` in `argv`
-    says.
+    where (JAX_COMPILATION_CACHE_DIR); where nothing can be written there, nothing is kept. See also
+    `engine.programs`. Without an accelerator each core is a device, so that seeds run side by side;
+    or there are as many as `--devices` in `argv` says.
     """
     host_memory.keep_freed()
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", _cache_folder())
     folder = jax.config.values["jax_compilation_cache_dir"]
+    if folder is None:
+        folder = _cache_folder()
+        folder = None if _unwritable(folder) else str(folder)
+    elif "://" not in folder and (why := _unwritable(Path(folder))):
+        where = f"JAX_COMPILATION_CACHE_DIR={folder} cannot be written: {why}"
+        print(f"warning: {where}; compiled programs are not kept", file=sys.stderr)
+        folder = None
+    jax.config.update("jax_compilation_cache_dir", folder)
     programs.keep_in(None if folder is None or "://" in folder else Path(folder) / "programs")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -252,13 +274,18 @@ def set_up_jax(argv: Sequence[str] = ()) -> None:
         jax.config.update("jax_num_cpu_devices", min(devices, MAX_CPU_DEVICES))
 
 
-def _cache_folder() -> str | None:
-    """dsd_jax/xla in $XDG_CACHE_HOME or ~/.cache, made if need be; None if it cannot be written."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    folder = cache.absolute() / "dsd_jax" / "xla"
+def _cache_folder() -> Path:
+    """dsd_jax/xla in $XDG_CACHE_HOME, where that is an absolute path, else in ~/.cache."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    cache = given if given.is_absolute() else Path(os.path.expanduser("~/.cache"))
+    return cache.absolute() / "dsd_jax" / "xla"
+
+
+def _unwritable(folder: Path) -> str:
+    """Why nothing can be written into a folder, which is made if need be; "" where it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return str(folder)
-    except OSError:
-        return None
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)

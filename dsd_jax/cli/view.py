@@ -13,6 +13,7 @@ resolution some seconds more, for compiling.
 """
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -22,13 +23,15 @@ import tyro
 
 from dsd_jax.cli import flags, validate
 from dsd_jax.cli.program import refuse
-from dsd_jax.export import splat_files
+from dsd_jax.export import manifest, splat_files
 from dsd_jax.export.live import load_live
 from dsd_jax.export.run_folder import SPLATS, read_mesh_report, seed_folder, seeds_of
 from dsd_jax.export.splats import to_world
 from dsd_jax.export.viewer import PORT, STEP, Exhibit, Viewer, check_port, how_to_reach
 from dsd_jax.files import read_json
 from dsd_jax.rendering.splats import Splats
+
+_SHOWN = ("mesh.glb", "mesh.json", *SPLATS)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         args = flags.cli(Args, argv, __doc__)
         validate.extra("viser", "view.py", "viewer")
         exhibits = [shown for row, run in enumerate(args.runs) for shown in exhibits_of(run, row)]
+        for name, count in Counter(exhibit.name for exhibit in exhibits).items():
+            if count > 1:
+                raise ValueError(f"{name} comes twice; give each run once, and no two of one name")
         check_port(args.port)
     except (ValueError, OSError) as error:
         return refuse(error)
@@ -62,6 +68,9 @@ def exhibits_of(run: Path, row: int) -> list[Exhibit]:
     Raises FileNotFoundError, with one line for the user, where there are none, ValueError where a
     file of one is damaged.
     """
+    missing = manifest.lacking(run, lambda name: Path(name).name in _SHOWN)
+    if missing:
+        raise ValueError(missing)
     found = [seed for seed in seeds_of(run) if (seed_folder(run, seed) / "mesh.glb").is_file()]
     if not found:
         raise FileNotFoundError(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dsd_jax.data.corrections import linear_to_srgb, stored_linear
+from dsd_jax.files import shortened
 from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG
 
 FOV_Y = float(np.radians(FOV_DEG))
@@ -22,6 +23,10 @@ BUCKETS = (256, 512, 1024, 2048, 4096, MAX_FACES)
 
 _UNIT = 32000.0
 _ARRAYS = ("vertices", "faces", "face_rgb", "vertex_offset", "face_offset")
+# The kinds of NumPy's types that they may be of, and the length of a row.
+_KINDS = {"vertices": ("i", 3), "faces": ("u", 3), "face_rgb": ("u", 3),
+          "vertex_offset": ("i", 0), "face_offset": ("i", 0), "caption": ("U", 0),
+          "category": ("U", 0)}  # fmt: skip
 _LABELS = ("caption", "category", "symmetric", "colourless", "file_name", "source", "group")
 
 
@@ -100,15 +105,16 @@ def load_objects(path: str | Path) -> Objects:
         ValueError: it lacks an array, or its arrays do not fit together.
     """
     if not Path(path).is_file():
+        what = "is a folder" if Path(path).is_dir() else "does not exist"
         raise FileNotFoundError(
-            f"{path} does not exist: pack one from your own meshes with "
-            "experiments/tools/pack_objects.py"
+            f"{path} {what}: pack one from your own meshes with experiments/tools/pack_objects.py"
         )
     try:
         with np.load(path, allow_pickle=False) as file:
             data: dict = {name: file[name] for name in (*_ARRAYS, *_LABELS)}
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is not an objects.npz: {error}") from None
+    except Exception as error:  # NumPy's and zipfile's readers raise whatever they stumble over
+        said = shortened(error)
+        raise ValueError(f"{path} is not an objects.npz: {said}; pack it again") from None
     _check(path, data)
     linear = stored_linear(*(data.pop(name) for name in ("source", "group", "file_name")))
     of_face = np.repeat(linear, np.diff(data["face_offset"]))
@@ -222,6 +228,12 @@ def _quantised(item: Item) -> np.ndarray:
 
 def _check(path, data: dict[str, np.ndarray]) -> None:
     """Raise a ValueError if the arrays of a file do not fit together."""
+    for name, (kind, width) in _KINDS.items():
+        found = data[name]
+        if found.dtype.kind not in kind or found.shape[1:] != ((width,) if width else ()):
+            raise ValueError(f"{path}: {name!r} is {found.dtype}{list(found.shape)}; pack it again")
+        if not found.ndim:
+            raise ValueError(f"{path}: {name!r} is one value and no list; pack it again")
     count = len(data["caption"])
     counts = {name: len(data[name]) for name in _LABELS}
     counts |= {name: len(data[name]) - 1 for name in ("vertex_offset", "face_offset")}

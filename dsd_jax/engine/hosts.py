@@ -8,6 +8,7 @@ Letters: n rows (seeds) in all, m rows on the devices of this process, p process
 """
 
 import contextlib
+import re
 import socket
 import time
 import zlib
@@ -17,6 +18,8 @@ import jax
 import numpy as np
 from jax.sharding import Sharding
 from jaxtyping import Float
+
+from dsd_jax.files import shortened
 
 FLAGS = "--coordinator HOST:PORT --process-id I --processes N"
 
@@ -47,17 +50,46 @@ def start(coordinator: str = "", process_id: str = "", processes: str = "") -> N
 def _checked(coordinator: str, process_id: str, processes: str) -> dict[str, Any]:
     """The arguments of `jax.distributed.initialize`."""
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"--coordinator {coordinator!r} is not HOST:PORT, such as 10.0.0.1:1234")
-    if not processes.isdigit() or int(processes) < 1:
-        raise ValueError(f"--processes must be a number from 1 on, not {processes!r}")
-    if not process_id.isdigit() or int(process_id) >= int(processes):
-        raise ValueError(f"--process-id must be 0 to {int(processes) - 1}, not {process_id!r}")
+    if not _HOST.fullmatch(host) or not _is_whole(port, 1, 2**16 - 1):
+        raise ValueError(
+            f"--coordinator {shortened(repr(coordinator), 80)} is not HOST:PORT, such as "
+            "10.0.0.1:1234, with a port from 1 to 65535"
+        )
+    if not _is_whole(processes, 1, _MOST):
+        said = shortened(repr(processes), 80)
+        raise ValueError(f"--processes must be a number from 1 to {_MOST}, not {said}")
+    if not _is_whole(process_id, 0, int(processes) - 1):
+        said = shortened(repr(process_id), 80)
+        raise ValueError(f"--process-id must be 0 to {int(processes) - 1}, not {said}")
+    if int(process_id) == 0:
+        _check_free(int(port))
     return {
         "coordinator_address": coordinator,
         "process_id": int(process_id),
         "num_processes": int(processes),
     }
+
+
+def _check_free(port: int) -> None:
+    """Refuse a port at which process 0, this one, cannot listen: JAX would end without a word."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("", port))
+        except OSError as error:
+            raise ValueError(
+                f"--coordinator: port {port}: {error.strerror}; give another"
+            ) from None
+
+
+def _is_whole(text: str, least: int, most: int) -> bool:
+    """Whether a text is a whole number between two others."""
+    return bool(_DIGITS.fullmatch(text)) and least <= int(text) <= most
+
+
+# A name or address, of IPv6 in brackets; and the most processes.
+_HOST = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+(%\w+)?\]")
+_DIGITS, _MOST = re.compile(r"[0-9]{1,9}"), 100_000
 
 
 def loading_place(shard_prior: int):

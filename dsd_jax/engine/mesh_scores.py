@@ -20,7 +20,7 @@ from dsd_jax.export.run_folder import (
     seed_folder,
     view_name,
 )
-from dsd_jax.files import write_json
+from dsd_jax.files import Damaged, write_json
 from dsd_jax.metrics import efficientnet, geometry, judge
 from dsd_jax.metrics.averages import means
 from dsd_jax.metrics.bank import Bank, load_bank
@@ -43,7 +43,7 @@ def with_meshes(
         return Scores(scores.run | nothing, [own | nothing for own in scores.seeds])
     looked = draw_clay(folder, meshed, cameras)
     views = np.stack([seen.clay for seen in looked])
-    category = scores.run.get("fidelity", {}).get("category")
+    category = (scores.run.get("fidelity") or {}).get("category")
     told = geometries([seen.measured for seen in looked], views, category, load_bank(name="clay"))
     found = {
         seed: {"mesh_iou": seen.iou, "geometry": own}
@@ -89,8 +89,12 @@ def _look(folder: Path, cameras: Camera) -> Seen:
     import trimesh
 
     report = read_mesh_report(folder, "scale", "origin", "silhouette_iou")
-    mesh = trimesh.load_mesh(folder / "mesh.glb", process=False)
-    found = look_at(mesh.vertices, mesh.faces, report, cameras)
+    try:
+        mesh = trimesh.load_mesh(folder / "mesh.glb", process=False)
+        vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
+    except Exception:  # trimesh's readers raise whatever they stumble over
+        raise Damaged(folder / "mesh.glb", "it holds no mesh") from None
+    found = look_at(vertices, faces, report, cameras)
     for azimuth, picture in zip(AZIMUTHS_DEG, found.clay, strict=True):
         save_png(folder / "clay" / view_name(azimuth), picture)
     return found

@@ -20,6 +20,7 @@ from dsd_jax.export.field_grid import density_grid, field_of, occupancy_of
 from dsd_jax.export.run_folder import read_config, read_metrics, seed_folder
 from dsd_jax.export.scenes import KINDS, SavedScene, field_like, load_scene
 from dsd_jax.fields.given import GivenField
+from dsd_jax.files import Said, reading
 from dsd_jax.metrics.scores import Scores
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State
@@ -38,21 +39,21 @@ def load_objects_of(folder: str | Path, recipe: Recipe | None = None) -> Objects
     """
     folder = Path(folder)
     config, metrics = read_config(folder), read_metrics(folder)
-    try:
+    with reading(folder / "config.json"):
         recipe = recipe_of(config["recipe"]) if recipe is None else recipe
-        seeds = sorted(map(int, metrics["seeds"]))
+        scene = recipe.scene
         told, pictured = config.get("prompt", config.get("image", "")), "image" in config
         about = About(recipe, told, None, config["prior"], config["precision"], pictured)
+    with reading(folder / "metrics.json"):
+        seeds = sorted(int(np.uint32(int(seed))) for seed in metrics["seeds"])
         latest = {seed: dict(metrics["seeds"][str(seed)]) for seed in seeds}
-        steps = {seed: int(latest[seed]["steps"]) for seed in seeds}
+        steps = {seed: int(np.int32(latest[seed]["steps"])) for seed in seeds}
         lost = {seed: str(own["lost"]) for seed, own in latest.items() if own.get("lost")}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder} does not hold a run of this version: {error!r}") from None
     seeds = [seed for seed in seeds if lost.get(seed, GONE) == GONE]  # the others have no field
     together: dict[int, list[int]] = {}
     for seed in seeds:
         together.setdefault(steps[seed], []).append(seed)
-    scenes = {seed: load_scene(seed_folder(folder, seed), recipe.scene.field) for seed in seeds}
+    scenes = {seed: load_scene(seed_folder(folder, seed), scene.field) for seed in seeds}
     if seeds and isinstance(recipe.field, GivenField):
         about = about._replace(shape=scenes[seeds[0]].shape)
     chunks = [
@@ -88,7 +89,7 @@ _USUAL = Recipe()
 
 def _known(kinds: Mapping[str, Any], what: str, name: str) -> Any:
     if name not in kinds:
-        raise ValueError(f"its {what} {name} is not of dsd_jax; give the recipe: recipe=...")
+        raise Said(f"config.json: its {what} {name} is not of dsd_jax; give the recipe: recipe=...")
     return kinds[name]
 
 

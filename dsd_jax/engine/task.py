@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from dsd_jax.engine import hosts
 from dsd_jax.fields.given import GivenShape
+from dsd_jax.files import elided
 from dsd_jax.priors import Picture, Prior, completed
 from dsd_jax.priors.base import uncompleted
 from dsd_jax.recipe import elevation, method_step, presets
@@ -49,12 +51,18 @@ class Task(NamedTuple):
 
 
 def make_task(
-    prior: Prior, told: str | InputPicture, recipe: Recipe, shape: GivenShape | None = None
+    prior: Prior,
+    told: str | InputPicture,
+    recipe: Recipe,
+    shape: GivenShape | None = None,
+    only_shapes: bool = False,
 ) -> Task:
     """The task of a prompt, or of a picture.
 
     Args:
         shape: to be kept, see `presets.of_shape`; of a prompt only.
+        only_shapes: of what the prior was told only those, which is enough for a plan, and compiles
+            nothing.
 
     Raises:
         ValueError: the prompt is empty, or the prior takes a picture, or has no adapter where the
@@ -68,22 +76,28 @@ def make_task(
     if not isinstance(told, str):
         if shape is not None:
             raise ValueError("a shape is given colours by a prompt, and not by a picture")
-        return picture_task(prior, told, recipe)
+        return picture_task(prior, told, recipe, only_shapes)
     if not told.strip():
         raise ValueError('the prompt is empty; say what to make, for instance "a house"')
     recipe = recipe if shape is None else presets.of_shape(recipe, shape.cells)
     prior, words = completed(prior), recipe.condition
     _check_adapter(prior, recipe)
-    condition = prior.condition(
-        told, negative_prompt=words.negative_prompt, view_prompts=words.view_prompts
-    )
-    bad, negative = recipe.method.bad_prompt, None
-    if bad is not None:
-        negative = prior.condition(bad, negative_prompt=words.negative_prompt, view_prompts="none")
+    tell = partial(_tell, only_shapes, prior, negative_prompt=words.negative_prompt)
+    condition = tell(told, view_prompts=words.view_prompts)
+    bad = recipe.method.bad_prompt
+    negative = None if bad is None else tell(bad, view_prompts="none")
     return Task(prior.for_steps(), recipe, told, condition, negative, shape=shape)
 
 
-def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
+def _tell(only_shapes: bool, prior: Prior, told: Any, **how: Any) -> Any:
+    """What a prior makes of what it is told, or the shapes of that."""
+    ask = partial(prior.condition, told, **how)
+    return jax.eval_shape(ask) if only_shapes else ask()
+
+
+def picture_task(
+    prior: Prior, picture: InputPicture, recipe: Recipe, only_shapes: bool = False
+) -> Task:
     """The task of a picture, and of others of the same object; its camera stands at azimuth 0.
 
     Where the picture does not say how high its camera stood, the prior estimates it, which is said
@@ -91,6 +105,7 @@ def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
 
     Args:
         recipe: for instance `presets.of_picture(presets.quick)`.
+        only_shapes: as in `make_task`; an elevation that is not said counts as 0.
 
     Raises:
         ValueError: the prior takes a prompt, or has no adapter where the method trains one; the
@@ -111,12 +126,14 @@ def picture_task(prior: Prior, picture: InputPicture, recipe: Recipe) -> Task:
         raise ValueError(f"{prior_name(prior)} takes one picture; give one")
     _check_adapter(prior, recipe)
     angle_deg = picture.elevation_deg
-    if angle_deg is None:
+    if angle_deg is None and only_shapes:
+        angle_deg = 0.0
+    elif angle_deg is None:
         angle_deg = _estimated_deg(prior, _reference(picture, 0.0), recipe)
     reference, for_steps = _reference(picture, angle_deg), prior.for_steps()
     others = tuple(_other(one, picture.azimuth_deg, angle_deg) for one in picture.others)
     told: Any = [_told(reference), *(_told(own, azimuth) for azimuth, own in others)]
-    condition = prior.condition(told if others else told[0])
+    condition = _tell(only_shapes, prior, told if others else told[0])
     return Task(for_steps, recipe, picture.name, condition, None, reference, others=others)
 
 
@@ -154,7 +171,7 @@ def _estimated_deg(prior: Prior, picture: Reference, recipe: Recipe) -> float:
 def say_elevation(angle_deg: float, how: str) -> None:
     """Tell the user a picture's elevation that is not theirs."""
     if hosts.is_first():
-        said = f"elevation of the picture: {angle_deg:g} degrees, {how}; elevation_deg sets it"
+        said = f"elevation of the picture: {angle_deg:g} degrees, {how}; --elevation-deg sets it"
         print(said, file=sys.stderr)
 
 
@@ -170,7 +187,7 @@ def say_warnings(task: Task) -> None:
     """Tell the user what the prior has to say of the prompt, a line each."""
     if isinstance(task.told, str) and task.reference is None and hosts.is_first():
         for line in warnings_of(task.prior, [task.told], [task.recipe]):
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {elided(line)}", file=sys.stderr)
 
 
 def _check_adapter(prior: Prior, recipe: Recipe) -> None:

@@ -23,14 +23,13 @@ from dsd_jax.export.page import asset, base64_of, filled
 from dsd_jax.export.run_folder import (
     PICTURE,
     SPLATS,
-    of_this_version,
     read_config,
     read_mesh_report,
     read_metrics,
     seed_folder,
     view_name,
 )
-from dsd_jax.files import atomic_path, plain
+from dsd_jax.files import AGAIN, atomic_path, plain, reading
 from dsd_jax.rendering.cameras import AZIMUTHS_DEG
 
 PAGE, SINGLE_FILE, _SCRIPT = "index.html", "gallery.html", "mesh.js"
@@ -51,7 +50,7 @@ def write_gallery(run: str | Path, single_file: bool = False) -> Path:
         single_file: write gallery.html, which holds all meshes and videos, instead of index.html.
 
     Raises FileNotFoundError or ValueError, with one line for the user, where the folder holds no
-    finished 3D run.
+    finished 3D run, or a seed's files are gone.
     """
     run = Path(run)
     page = gallery_page(run, embed=single_file)
@@ -80,9 +79,8 @@ def gallery_page(run: str | Path, embed: bool = True, models: bool = True) -> st
     run = Path(run)
     config, metrics = read_config(run), read_metrics(run)
     if not {"seeds", "recipe"} <= set(config) or not {"prompt", "image"} & set(config):
-        raise ValueError(f"{run}/config.json is not that of a 3D run; there is no gallery of it")
-    with of_this_version(run):
-        told = json.dumps(plain(_describe(run, config, metrics, embed, models)))
+        raise ValueError(f"{run}/config.json is not that of a 3D run; give the folder of one")
+    told = json.dumps(plain(_describe(run, config, metrics, embed, models)))
     viewer = base64_of(asset(_VIEWER)) if models else ""
     told = told.replace("<", "\\u003c")  # so that nothing ends the script element around it
     return filled("page.html", VIEWER=viewer, RUN=told)
@@ -91,17 +89,22 @@ def gallery_page(run: str | Path, embed: bool = True, models: bool = True) -> st
 def _describe(run: Path, config, metrics, embed: bool, models: bool) -> dict[str, Any]:
     """What the page's script shows."""
     seeds = _seeds(metrics)
-    return {
-        "title": title_of(config),
-        **_files(run, embed, picture=run / PICTURE),
-        "origin": f"dsd_jax {config.get('version', '')}",
-        "facts": " · ".join(_facts(config, metrics, len(seeds))),
-        "command": command_line(config),
-        "scores": _scores(metrics),
-        "order": "accepted first" if "prompt" in config else "most like the picture first",
-        "settings": dict(_numbers(config["recipe"])),
-        "seeds": [_seed(run, seed, metrics["seeds"][str(seed)], embed, models) for seed in seeds],
-    }
+    for seed in seeds:
+        if not (metrics["seeds"][str(seed)].get("lost") or seed_folder(run, seed).is_dir()):
+            raise FileNotFoundError(f"{seed_folder(run, seed)} does not exist; {AGAIN}")
+    with reading(run / "config.json"):
+        of_config = {
+            "title": title_of(config),
+            "origin": f"dsd_jax {config.get('version', '')}",
+            "command": command_line(config),
+            "order": "accepted first" if "prompt" in config else "most like the picture first",
+            "settings": dict(_numbers(config["recipe"])),
+        }
+    with reading(run / "metrics.json"):
+        each = [_seed(run, seed, metrics["seeds"][str(seed)], embed, models) for seed in seeds]
+        facts = " · ".join(_facts(config, metrics, len(seeds)))
+        of_metrics = {"facts": facts, "scores": _scores(metrics), "seeds": each}
+    return {**_files(run, embed, picture=run / PICTURE), **of_config, **of_metrics}
 
 
 def _facts(config, metrics, count: int) -> list[str]:
@@ -219,7 +222,7 @@ def _fidelity(scores) -> dict[str, Any]:
 def facts_of(run: str | Path, seed: int) -> list[tuple[str, str]]:
     """(name, value) of all that is known of a seed, as people read it. Raises as `read_metrics`."""
     metrics = read_metrics(run)
-    with of_this_version(run):
+    with reading(Path(run) / "metrics.json"):
         scores, folder = metrics["seeds"][str(seed)], seed_folder(run, seed)
         return [("fidelity", _fidelity(scores)["verdict"]), *_details(folder, scores)]
 

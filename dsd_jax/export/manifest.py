@@ -4,14 +4,14 @@ It is written last, and taken away before any of them is written anew: a run is 
 that it names is there and whole.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from dsd_jax.export.run_folder import CLAY_SHEET, PICTURE, SHEET
-from dsd_jax.files import read_json, sha256_of, write_json
+from dsd_jax.files import AGAIN, Damaged, read_json, sha256_of, write_json
 
 NAME = "manifest.json"
 _OF_RUN = ("config.json", "metrics.json", "index.html", SHEET, CLAY_SHEET, PICTURE)
@@ -53,16 +53,33 @@ def renew(run: str | Path, names: Iterable[str]) -> None:
     write_json(run / NAME, known | {"files": files})
 
 
-def faults(run: str | Path) -> list[str]:
+def faults(run: str | Path, wanted: Callable[[str], bool] = bool) -> list[str]:
     """The listed files that are missing or are not as they were written.
+
+    Args:
+        wanted: whether a file of that name matters; all do.
 
     Raises FileNotFoundError without a list, ValueError where that is damaged.
     """
     run = Path(run)
-    files = listed(run)
+    files = {name: about for name, about in listed(run).items() if wanted(name)}
     there = [name for name in files if (run / name).is_file()]
     whole = [name for name, now in _described(run, there).items() if now == files[name]]
     return [name for name in files if name not in whole]
+
+
+def lacking(run: str | Path, wanted: Callable[[str], bool] = bool) -> str:
+    """One line for the user that names the `faults` and the mend; "" without any, or a list.
+
+    Raises ValueError where the list is damaged.
+    """
+    try:
+        broken = faults(run, wanted)
+    except FileNotFoundError:
+        return ""
+    more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+    named = ", ".join(broken[:3]) + more
+    return f"{run}: missing or damaged: {named}; {AGAIN}" if broken else ""
 
 
 def listed(run: str | Path) -> dict[str, Any]:
@@ -77,7 +94,7 @@ def diverged(run: str | Path) -> dict[int, int]:
     try:
         return {int(seed): int(step) for seed, step in found.items()}
     except (TypeError, ValueError):
-        raise ValueError(f"{path} is damaged: its seeds are none") from None
+        raise Damaged(path, "its seeds are none") from None
 
 
 def _described(run: Path, names: list[str]) -> dict[str, dict[str, Any]]:

@@ -5,12 +5,10 @@ runs/a-red-house-1a2b3c4d/seed_0003/turntable.mp4, views/az045.png, clay/az045.p
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dsd_jax.files import config_hash, read_json, slug
+from dsd_jax.files import Damaged, config_hash, read_json, slug
 
 SHEET, CLAY_SHEET, PICTURE = "seeds.png", "clay.png", "picture.png"
 # Of a seed, where they have been asked for.
@@ -35,7 +33,8 @@ def seeds_of(run: str | Path) -> list[int]:
     folders = Path(run).glob("seed_*")
     seeds = sorted(int(path.name[5:]) for path in folders if path.name[5:].isdigit())
     if not seeds:
-        raise FileNotFoundError(f"{run} holds no seed_0000 or another seed; is the run finished?")
+        said = "holds no seed_0000 or another seed; give the folder of a finished run"
+        raise FileNotFoundError(f"{run} {said}")
     return seeds
 
 
@@ -56,19 +55,9 @@ def read_metrics(run: str | Path) -> dict[str, Any]:
     _check(path, found.get("seconds") or {}, {"total": _NUMBER})
     for seed, scores in found["seeds"].items():
         if not (seed.isdecimal() and len(seed) <= 10 and isinstance(scores, dict)):
-            raise ValueError(f"{path} is damaged: its seeds are none")
+            raise Damaged(path, "its seeds are none")
         _check(path, scores, _OF_SEED)
     return found
-
-
-@contextmanager
-def of_this_version(run: str | Path) -> Iterator[None]:
-    """Says in one line where what a run's files hold is not what it should be."""
-    try:
-        yield
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        said = "holds a file that is damaged, or of another version"
-        raise ValueError(f"{run} {said}: {error!r:.200}") from None
 
 
 def _check(path: Path, found: dict[str, Any], kinds: dict[str, Any]) -> None:
@@ -77,7 +66,7 @@ def _check(path: Path, found: dict[str, Any], kinds: dict[str, Any]) -> None:
         value = found.get(name)
         endless = isinstance(value, float) and not math.isfinite(value)
         if value is not None and (endless or not isinstance(value, kind)):
-            raise ValueError(f"{path} is damaged: what it says of {name} is none")
+            raise Damaged(path, f"what it says of {name} is none")
 
 
 _NUMBER: Any = float | int
@@ -99,7 +88,7 @@ def read_mesh_report(folder: str | Path, *names: str) -> dict[str, Any]:
         numbers = found[name] if isinstance(found[name], list) else [found[name]]
         right = len(numbers) == 3 if name == "origin" else len(numbers) > 0
         if not right or not all(isinstance(number, float | int) for number in numbers):
-            raise ValueError(f"{path} is damaged: {name} is no number, or not as many as it should")
+            raise Damaged(path, f"{name} is no number, or not as many as it should")
     return found
 
 

@@ -8,7 +8,6 @@ density, albedo = scene.field_fn(points)
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,16 @@ from dsd_jax.fields.base import Field, completed, uncompleted
 from dsd_jax.fields.given import GivenField, GivenShape
 from dsd_jax.fields.radiance import HashGridField
 from dsd_jax.fields.surface import SurfaceField
-from dsd_jax.files import plain, read_json, sha256_of, shortened, write_json
+from dsd_jax.files import (
+    AGAIN,
+    Damaged,
+    plain,
+    read_json,
+    reading,
+    sha256_of,
+    shortened,
+    write_json,
+)
 from dsd_jax.pytrees import from_named, load_leaves, named_leaves, save_tree
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.scene import Scene
@@ -111,19 +119,20 @@ def load_scene(folder: str | Path, field: Any = None) -> SavedScene:
     path = Path(folder) / _DESCRIPTION
     described = _read(path)
     field = _known(path, described) if field is None else _same(path, described, field)
-    with _reading(path):
+    with reading(path):
         scene = Scene(field, described["background"])
         stage = _restored(scene.field, described["stage"])
     weights = Path(folder) / _WEIGHTS
-    leaves = load_leaves(weights)
-    if described.get("sha256", "") not in ("", sha256_of(weights)):
-        raise ValueError(f"{weights} is damaged: its numbers are not those that were written")
-    occupied = _unpacked(leaves.pop(_OCCUPIED, None))
     like, own, shape = jax.eval_shape(scene.init, jax.random.key(0)), scene.field, None
-    if isinstance(own, GivenField):
-        shape = GivenShape.load(Path(folder) / _SHAPE, own.cells)
-        like = {**like, "field": _without_shape(like["field"])}
-    params = from_named(weights, leaves, like)
+    with _mended():
+        leaves = load_leaves(weights)
+        if described.get("sha256", "") not in ("", sha256_of(weights)):
+            raise Damaged(weights, "its numbers are not those that were written")
+        occupied = _unpacked(leaves.pop(_OCCUPIED, None))
+        if isinstance(own, GivenField):
+            shape = GivenShape.load(Path(folder) / _SHAPE, own.cells)
+            like = {**like, "field": _without_shape(like["field"])}
+        params = from_named(weights, leaves, like)
     if isinstance(own, GivenField) and shape is not None:
         params = {**params, "field": own.holding(params["field"], shape.distance)}
     return SavedScene(scene, params, stage, shape, occupied)
@@ -152,21 +161,21 @@ def describe_field(field: Field) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """What is missing or wrong in field.json is said in one line."""
+def _mended() -> Iterator[None]:
+    """What is wrong with a file of numbers is said with the mend."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        said = shortened(repr(error))
-        raise ValueError(f"{path} does not describe a field: {said}") from None
+    except Damaged:
+        raise
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"{error}; {AGAIN}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     """What field.json says."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give a seed's folder of a run")
-    with _reading(path):
-        described = dict(json.loads(path.read_text()))
+    described = read_json(path)
     if "field" in described and "kind" not in described:
         raise ValueError(f"{path} is of an older version of dsd_jax; make the object again")
     return described
@@ -177,7 +186,7 @@ def _known(path: Path, described: dict[str, Any]) -> Field:
     kind = described.get("kind")
     if ":" in str(kind):
         raise ValueError(f"{path} is of a {kind}, which must be given: load_scene(folder, field)")
-    with _reading(path):
+    with reading(path):
         return field_like(str(kind), described["field"])
 
 
@@ -193,9 +202,15 @@ def _same(path: Path, described: dict[str, Any], field: Any) -> Field:
     """The field that was given, where it is what field.json describes."""
     field = completed(field)
     for name, value in describe_field(field).items():
-        if described.get(name) != value:
-            other = shortened(described.get(name))
-            raise ValueError(f"{path} is of another field: {other}, not {value}")
+        found = described.get(name)
+        if found != value:
+            if isinstance(found, dict) and isinstance(value, dict):
+                names = [own for own in {**found, **value} if found.get(own) != value.get(own)]
+                found, value = ({own: each.get(own) for own in names} for each in (found, value))
+            raise ValueError(
+                f"{path} is of another field: {shortened(found)}, not {shortened(value)}; give "
+                f"the one that was saved; or, where the file is damaged, {AGAIN}"
+            )
     return field
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsd_jax.files import atomic_path
+from dsd_jax.files import Damaged, atomic_path, shortened
 from dsd_jax.rendering.splats import Splats
 
 # The spherical harmonic of degree 0.
@@ -48,7 +48,7 @@ def load(path: str | Path) -> Splats:
             vertex = PlyData.read(file)["vertex"]
         columns = [np.asarray(vertex[name], np.float32) for name in _COLUMNS]
     except (PlyParseError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} holds no splats: {error}") from None
+        raise Damaged(path, f"it holds no splats ({shortened(error)})") from None
     table = np.stack(columns, -1)
     found = Splats(
         table[:, :3], table[:, 10:13], table[:, 13:], table[:, 9], 0.5 + _DC * table[:, 6:9]

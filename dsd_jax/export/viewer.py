@@ -13,6 +13,7 @@ import getpass
 import io
 import re
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -25,6 +26,7 @@ import numpy as np
 
 from dsd_jax.export.live import FAR, Live, camera_from, picture
 from dsd_jax.export.pictures import to_uint8
+from dsd_jax.files import shortened
 from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG, Camera
 from dsd_jax.rendering.splats import Splats, covariances
 
@@ -190,7 +192,10 @@ class Viewer:
             self._news.clear()
             try:
                 self._draw()
-            except Exception as error:  # such as a field that cannot be read: the show goes on
+            except (ValueError, OSError) as error:  # a field that cannot be read: the show goes on
+                self._note.content = f"error: {shortened(error)}"
+                print(self._note.content, file=sys.stderr)
+            except Exception as error:
                 self._note.content = f"error: {error}"
                 traceback.print_exc()
 

@@ -6,10 +6,13 @@ is installed, too). What a hostile file could make run away is bounded before it
 
 import contextlib
 import json
+import os
 import re
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dsd_jax.models.entries import is_whole, shown
 from dsd_jax.models.tensor_files import read_json
@@ -57,12 +60,47 @@ def read_fast(folder: Path) -> tuple[Any, dict]:
 def refusals(folder: Path) -> Iterator[None]:
     """Turns whatever the libraries of tokenizers raise into ValueErrors of one line."""
     try:
-        yield
+        with _without_panics():
+            yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
     except BaseException as error:  # a panic of Rust is no Exception
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"{folder} holds no tokenizer that can be read: {why}") from error
+
+
+@contextlib.contextmanager
+def _without_panics() -> Iterator[None]:
+    """Rust writes a panic, and where it was, to this process's stderr before Python knows of it.
+
+    What is written there meanwhile is held back, and let go but for a panic.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    with contextlib.ExitStack() as stack:
+        held: IO[bytes] | None = None
+        with contextlib.suppress(OSError):  # there may be no stderr, or no room for a file
+            held = stack.enter_context(tempfile.TemporaryFile())
+            usual = os.dup(2)
+            stack.callback(os.close, usual)
+            os.dup2(held.fileno(), 2)
+            stack.callback(_let_go, held, usual)
+        try:
+            yield
+        except BaseException as error:
+            if held and type(error).__name__ == "PanicException":
+                held.truncate(0)
+            raise
+
+
+def _let_go(held: IO[bytes], usual: int) -> None:
+    """Have stderr again as it was, with what was held back."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os.dup2(usual, 2)
+    held.seek(0)
+    while part := held.read(2**16):
+        os.write(2, part)
 
 
 def longest(file: Path, settings: dict) -> float:

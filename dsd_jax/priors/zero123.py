@@ -262,23 +262,28 @@ def load(folder, dtype=jnp.float32, param_dtype=None, pose: str | None = None) -
     folder = Path(folder)
     pose, fov_deg = pose_of(folder, pose), fov_deg_of(folder)
     if "fov_deg" not in read_index(folder):
-        logging.getLogger(__name__).warning(
-            "%s does not say the field of view of its pictures: taken as Zero-1-to-3's, %g "
-            'degrees; "fov_deg" in its model_index.json, or --camera.fov-deg, says otherwise',
-            folder, fov_deg,
-        )  # fmt: skip
+        _say_assumed(folder, '"fov_deg" in its model_index.json, or --camera.fov-deg,')
     return _prior(load_folder(folder, dtype, param_dtype), folder, pose, fov_deg)
 
 
 def load_file(file, dtype=jnp.float32, param_dtype=None, config: dict | None = None) -> Prior:
-    """Read a checkpoint of the original code, as `load` does a folder.
+    """Read a checkpoint of the original code, as `load` does a folder that says no field of view.
 
     Raises as `models.zero123.load_single_file` does.
     """
     file = Path(file)
     config = read_config(file) if config is None else config
     pipeline = load_single_file(file, dtype, param_dtype, config)
+    _say_assumed(file, "--camera.fov-deg")
     return _prior(pipeline, file.parent, config["pose"], FOV_DEG)
+
+
+def _say_assumed(place: Path, otherwise: str) -> None:
+    """Which field of view is assumed, and what says another."""
+    logging.getLogger(__name__).warning(
+        "%s does not say the field of view of its pictures: taken as Zero-1-to-3's, %g degrees; "
+        "%s says otherwise", place, FOV_DEG, otherwise,
+    )  # fmt: skip
 
 
 def _prior(pipeline: ImagePipeline, folder: Path, pose_kind: str, fov_deg: float) -> Prior:

@@ -16,11 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dsd_jax.recipe.cut_out import border_of, cut_out
-from dsd_jax.recipe.picture_files import depth_of, mask_of, open_picture, unit_rgba
+from dsd_jax.recipe.picture_files import SOLID, depth_of, mask_of, open_picture, unit_rgba
 
 FILL = 200 / 256
 SMALLEST = 16
-_SOLID = 0.5
 # Of opacities and normals what counts as nothing; the share of an object that is worth a word; the
 # smallest difference of two depths; the share of an object that passes for all of it.
 _FAINT, _MUCH, _LEVEL, _NEARLY = 0.1, 0.2, 1e-6, 0.98
@@ -110,17 +109,17 @@ def prepare(
     rgb, alpha, doubts = rgba[..., :3], rgba[..., 3], []
     if mask is not None:
         alpha = mask_of(open_picture(mask, "mask", picture.size))
-        if alpha.max() < _SOLID:
+        if alpha.max() < SOLID:
             raise ValueError(
                 f"--mask {mask} is empty: it has to be white where the object is, and its "
                 f"brightest pixel is {alpha.max():.1%} of white"
             )
-    elif alpha.max() < _SOLID:
+    elif alpha.max() < SOLID:
         raise ValueError(
             f"--image {image} is transparent everywhere, {alpha.max():.0%} opaque at most: there "
             "is no object in it; --mask says where one is"
         )
-    elif alpha.min() > _SOLID:
+    elif alpha.min() > SOLID:
         alpha, doubts = cut_out(rgb)
         if not alpha.any():
             raise ValueError(
@@ -135,7 +134,7 @@ def prepare(
         )
     layers = [rgb, alpha[..., None]]
     if depth is not None:
-        far, known = depth_of(open_picture(depth, "depth", picture.size), alpha > _SOLID)
+        far, known = depth_of(open_picture(depth, "depth", picture.size), alpha > SOLID)
         layers.append(far[..., None])
         if known == 0:
             raise ValueError(f"--depth {depth} says no depth of the object: no finite number")
@@ -148,7 +147,7 @@ def prepare(
     rest = framed[..., 4:] / np.maximum(matter, 1e-6)[..., None]
     vectors = rest[..., 0 if depth is None else 1 :]
     lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
-    solid, doubts = matter > _SOLID, doubts + _doubts(alpha)
+    solid, doubts = matter > SOLID, doubts + _doubts(alpha)
     if depth is not None and np.ptp(rest[solid, 0]) < _LEVEL:
         doubts.append(f"--depth {depth} says the same depth everywhere")
     if normal is not None:
@@ -170,7 +169,7 @@ def _doubts(alpha: Float[np.ndarray, "h w"]) -> list[str]:
     """What is doubtful about any mask."""
     from scipy.ndimage import binary_erosion
 
-    solid, inner = alpha > _SOLID, np.asarray(binary_erosion(alpha > _FAINT, iterations=2), bool)
+    solid, inner = alpha > SOLID, np.asarray(binary_erosion(alpha > _FAINT, iterations=2), bool)
     doubts = []
     half = (inner & (alpha < 1 - _FAINT)).sum() / max(inner.sum(), 1)
     if half > _MUCH:
@@ -189,7 +188,7 @@ def _doubts(alpha: Float[np.ndarray, "h w"]) -> list[str]:
 
 def _doubts_of_normals(vectors: Float[np.ndarray, "n 3"]) -> list[str]:
     """What is doubtful about the normals of an object's pixels, before they get unit length."""
-    away, short = vectors[:, 2] < -_FAINT, np.linalg.norm(vectors, axis=-1) < _SOLID
+    away, short = vectors[:, 2] < -_FAINT, np.linalg.norm(vectors, axis=-1) < SOLID
     doubts = []
     if away.mean() > _MUCH:
         doubts.append(f"faces away from the viewer at {away.mean():.0%} of the object")
@@ -203,7 +202,7 @@ def _doubts_of_normals(vectors: Float[np.ndarray, "n 3"]) -> list[str]:
 
 def box_of(alpha: Float[np.ndarray, "h w"] | Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) of what is solid, bottom and right exclusive."""
-    rows, columns = (np.flatnonzero((alpha > _SOLID).any(axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((alpha > SOLID).any(axis)) for axis in (1, 0))
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 

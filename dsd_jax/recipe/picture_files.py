@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float
 from dsd_jax.models import foreign
 
 LARGEST = 1024
+# An object is where more than this of a pixel is opaque.
+SOLID = 0.5
 # What a float of depth means "nothing is here" from on: Blender writes 1e10.
 _NOTHING = 1e9
 _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
@@ -70,11 +72,14 @@ def unit_rgba(image) -> Float[np.ndarray, "h w 4"]:
 
 
 def mask_of(image) -> Float[np.ndarray, "h w"]:
-    """Opacity where that says anything, else brightness; of two levels the brighter one is 1."""
+    """Opacity where that says anything, else brightness; of two levels the brighter one is 1.
+
+    A picture that is nowhere more than half transparent says nothing by it.
+    """
     from PIL import Image
 
     alpha = unit_rgba(image)[..., 3]
-    if alpha.min() < 1:
+    if alpha.min() <= SOLID:
         return alpha
     values = np.asarray(image if image.mode[0] in "IF" else image.convert("L"))
     low, high = values.min(), values.max()

@@ -12,7 +12,7 @@ import numpy as np
 
 from dsd_jax.export.pictures import contact_sheet, save_png
 from dsd_jax.export.tables import markdown, shown
-from dsd_jax.files import atomic_path, file_name, slug, write_json
+from dsd_jax.files import atomic_path, file_name, shortened, slug, write_json
 from dsd_jax.metrics import bank as banks
 from dsd_jax.metrics import judge, scores
 from dsd_jax.metrics.averages import means
@@ -69,7 +69,7 @@ def make(study: Ablation, names: Iterable[str]) -> None:
         for prompt, objects in zip(missing, made, strict=True):
             with atomic_path(result(study, name, prompt)) as temporary:
                 np.savez_compressed(temporary, **objects.arrays())
-            print(f"{name}: {prompt}: {objects.seconds:.0f} s", flush=True)
+            print(f"{name}: {shortened(prompt, 80)}: {objects.seconds:.0f} s", flush=True)
 
 
 def report(study: Ablation) -> str:

@@ -26,6 +26,7 @@ from dsd_jax.engine.seed_views import seed_renderer, shoot, stage_of
 from dsd_jax.engine.task import Task, make_task
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.scenes import SavedScene
+from dsd_jax.files import shortened
 from dsd_jax.metrics import floaters, judge
 from dsd_jax.priors import Prior
 from dsd_jax.recipe.recipe import Recipe, changed
@@ -127,7 +128,7 @@ def _make_together(
 
 def say_lost(told: str, seed: int, why: str) -> None:
     """Name a seed of a prompt or picture that comes to nothing."""
-    print(f"{told}: seed {seed}: {why}; no score counts it", file=sys.stderr)
+    print(f"{shortened(told, 80)}: seed {seed}: {why}; no score counts it", file=sys.stderr)
 
 
 class Naming:

@@ -14,7 +14,7 @@ import numpy as np
 
 from dsd_jax.engine.task import make_task
 from dsd_jax.export.pictures import contact_sheet, save_png, to_uint8
-from dsd_jax.files import atomic_path, file_name, slug
+from dsd_jax.files import atomic_path, file_name, shortened, slug
 from dsd_jax.metrics import clip, judge
 from dsd_jax.metrics.bank import load_bank
 from dsd_jax.priors import Prior
@@ -89,7 +89,7 @@ def _save(out: Path, entry: Entry, prompt: str, seconds: float, **arrays: Any) -
     arrays |= {"seconds": seconds, "device": jax.devices()[0].device_kind}
     with atomic_path(result(out, entry, prompt)) as temporary:
         np.savez_compressed(temporary, **arrays)
-    print(f"{entry.name}: {prompt}: {seconds:.0f} s", flush=True)
+    print(f"{entry.name}: {shortened(prompt, 80)}: {seconds:.0f} s", flush=True)
 
 
 def _way_of(kind: str, seeds: Sequence[int], *on_step: images2d.OnStep) -> Run:

@@ -71,10 +71,13 @@ def result(study: FromPictures, method: str, name: str) -> Path:
     return study.out / method / f"{name}.npz"
 
 
-def task_of(prior: Prior, views: Truth, recipe: Recipe, name: str, behind: bool = False) -> Task:
+def task_of(
+    prior: Prior, views: Truth, recipe: Recipe, name: str, behind: bool = False,
+    only_shapes: bool = False,
+) -> Task:  # fmt: skip
     """The task of the first of an object's views and, with `behind`, of that from behind.
 
-    Raises ValueError as `engine.task.make_task`.
+    `only_shapes` is as in `engine.task.make_task`. Raises ValueError as `engine.task.make_task`.
     """
     level = PLAIN.get(recipe.render.background, WHITE)
 
@@ -84,7 +87,8 @@ def task_of(prior: Prior, views: Truth, recipe: Recipe, name: str, behind: bool 
         return InputPicture(rgb, mask, None, None, [], name, judge.ELEVATION_DEG, at_deg)
 
     others = (picture(_BEHIND),) if behind else ()
-    return make_task(prior, picture(0)._replace(others=others), recipe)
+    told = picture(0)._replace(others=others)
+    return make_task(prior, told, recipe, only_shapes=only_shapes)
 
 
 def make(study: FromPictures, truth: Mapping[str, Truth]) -> None:

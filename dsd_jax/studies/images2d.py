@@ -107,20 +107,22 @@ def way_of(name: str) -> Callable[..., Result]:
 
 
 def make_task(
-    prior: Prior, prompt: str, recipe: Recipe, azimuth=0.0, elevation=0.0, space: str = "latents"
-) -> ImageTask:
+    prior: Prior, prompt: str, recipe: Recipe, azimuth=0.0, elevation=0.0, space: str = "latents",
+    only_shapes: bool = False,
+) -> ImageTask:  # fmt: skip
     """Everything that all seeds of a prompt share.
 
     Args:
         recipe: of any number of views; here there is one.
         azimuth, elevation: radians, where it stands.
+        only_shapes: as in `engine.task.make_task`.
 
     Raises:
         ValueError: as `engine.task.make_task`; there is no such space.
     """
     if space not in SPACES:
         raise ValueError(f"--space {space!r} is not one of {', '.join(SPACES)}")
-    task = tasks.make_task(prior, prompt, changed(recipe, views=1))
+    task = tasks.make_task(prior, prompt, changed(recipe, views=1), only_shapes=only_shapes)
     return ImageTask(task, azimuth, elevation, space)
 
 

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from dsd_jax import pytrees
 from dsd_jax.data import pictures
 from dsd_jax.data.objects import Objects
+from dsd_jax.files import atomic_path
 from dsd_jax.models import networks as networks_lib
 from dsd_jax.models.weights import read_part
 from dsd_jax.schedule import NoiseSchedule
@@ -84,7 +85,8 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
         ahead.wait()
         colours = text.angle[indices], text.tint[indices]
         latents = np.asarray(corpus.encode_views(mesh, networks.vae, vae, rgba, *colours))
-        np.save(latents_file, latents)
+        with atomic_path(latents_file) as temporary:
+            np.save(temporary, latents)
         log(f"encoded {latents.shape}")
         del rgba
     params["vae"] = pytrees.load_tree(vae_done, networks_lib.param_shapes(networks)["vae"])

@@ -35,6 +35,23 @@ def parse(*argv, recipe=quick):
     return flags.parse(Args, argv, "About it.", Args(), recipe)
 
 
+@pytest.mark.parametrize(
+    "words", [["--steps", "a" * 100_000], ["--" + "a" * 100_000], ["--view-noise", "a b " * 9000]]
+)
+def test_of_a_long_word_the_beginning_is_said(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        parse(*words)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and 200 < len(said) < 4000
+
+
+def test_a_long_word_that_is_right_is_taken_whole(capsys):
+    assert parse("--prompt", "a house " * 9000)[0].prompt == "a house " * 9000
+    with pytest.raises(SystemExit) as ended:
+        parse("--prompt", "a" * 1000, "--help-all")
+    assert ended.value.code == 0 and capsys.readouterr().out.count("--prompt") == 1
+
+
 def test_the_last_value_of_a_flag():
     assert flags.flag_value(["--a", "1", "--a=2", "--ab", "3"], "a") == "2"
     assert flags.flag_value(["--a"], "a") is None and flags.flag_value([], "a") is None

@@ -45,6 +45,8 @@ def test_a_method_has_numbers_of_its_own():
         ("sds:steps=few", "--set steps=few: it must be int, not 'few'"),
         ("sds:anchor=trajectorie", "must be interpolated or trajectory, not 'trajectorie'"),
         ("sds:eta_at=x", "must be float or None, not 'x'"),
+        ("sds:steps=3,steps=5", "--set: steps comes twice"),
+        ("sds:guidance-scale=3,guidance_scale=5", "--set: guidance_scale comes twice"),
     ],
 )
 def test_what_is_refused(text, message):

@@ -77,6 +77,14 @@ def test_every_program_has_a_starter_and_every_starter_a_program():
         assert text.splitlines()[0].rstrip(".") in f'"""{found.__doc__}'.splitlines()[0]
 
 
+def test_of_a_long_line_the_beginning_and_the_mend_are_said(capsys):
+    text = "a red house " * 250_000
+    assert program.refuse(f"--prompt {text!r} is too long; give a shorter one") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --prompt 'a red house") and said.count("\n") == 1
+    assert said.endswith(" is too long; give a shorter one\n") and len(said) < 1100
+
+
 # ---- text3d ------------------------------------------------------------------------------------
 
 
@@ -125,14 +133,17 @@ def test_steps_and_guidance_scale_reach_the_recipe():
     )
 
 
-@pytest.mark.parametrize("platforms", ["cuda", "cpu,tpu"])
-def test_a_kind_of_device_that_is_not_there_is_one_line(platforms):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": platforms}
+@pytest.mark.parametrize(
+    ("variable", "platforms"),
+    [("JAX_PLATFORMS", "cuda"), ("JAX_PLATFORMS", "cpu,tpu"), ("JAX_PLATFORM_NAME", "perhaps")],
+)
+def test_a_kind_of_device_that_is_not_there_is_one_line(variable, platforms):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), variable: platforms}
     command = [sys.executable, str(EXPERIMENTS / "text3d.py"), "--prompt", "a house"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("I", "W"))]
-    said = f"JAX_PLATFORMS={platforms}: there is no such device; leave it out, or say cpu"
+    said = f"{variable}={platforms}: there is no such device; leave it out, or say cpu"
     assert line == f"error: {said}"
 
 

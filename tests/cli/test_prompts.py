@@ -33,7 +33,7 @@ def test_marks_and_capitals_do_not_matter(tmp_path, name):
 @pytest.mark.parametrize(
     ("encoding", "said"),
     [("utf-16", "UTF-16"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"),
-     ("latin-1", "Latin-1"), ("utf-32", "UTF-16")],
+     ("latin-1", "Latin-1"), ("utf-32", "UTF-16"), ("utf-32-le", "UTF-16")],
 )  # fmt: skip
 def test_other_encodings_are_named(tmp_path, encoding, said):
     file = tmp_path / "study.txt"
@@ -41,6 +41,21 @@ def test_other_encodings_are_named(tmp_path, encoding, said):
     with pytest.raises(ValueError, match=f"study.txt is not UTF-8 but.*{said}") as error:
         prompts.read([str(file)])
     assert "\n" not in str(error.value)
+
+
+def test_a_nul_byte_is_said_to_be_one(tmp_path):
+    file = tmp_path / "study.txt"
+    file.write_text("ein Stück Käse\na\0house\n", "utf-8")
+    with pytest.raises(ValueError, match=r"study.txt holds a NUL byte in line 2, which is no text"):
+        prompts.read([str(file)])
+
+
+@pytest.mark.parametrize("text", ["a red house " * 250_000, "qwzx" * 750_000])
+def test_of_a_long_prompt_the_beginning_is_said(tmp_path, text):
+    (tmp_path / "study.txt").write_text(f"{text}\n" * 2)
+    with pytest.raises(ValueError, match=r"comes twice$") as error:
+        prompts.read([str(tmp_path / "study.txt")])
+    assert text[:50] in str(error.value) and len(str(error.value)) < 200
 
 
 def test_prompts_of_one_slug_are_two():

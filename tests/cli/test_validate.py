@@ -62,6 +62,26 @@ def test_without_a_folder_to_write_to_nothing_is_kept_and_nothing_said(tmp_path)
     assert said[:2] == ["None", "1.0"] and errors == ""
 
 
+def test_a_folder_that_jax_was_told_and_cannot_be_written_is_one_line(tmp_path):
+    folder = tmp_path / "file" / "kept"
+    (tmp_path / "file").write_text("no folder")
+    said, errors = run(JAX_COMPILATION_CACHE_DIR=str(folder))
+    assert said[:2] == ["None", "1.0"] and errors == (
+        f"warning: JAX_COMPILATION_CACHE_DIR={folder} cannot be written: Not a directory; "
+        "compiled programs are not kept\n"
+    )
+
+
+def test_a_relative_cache_folder_is_ignored(tmp_path, monkeypatch):
+    """As the XDG base directory specification has it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given in ("relative", "../up", "", "~/kept"):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert validate._cache_folder() == tmp_path / ".cache" / "dsd_jax" / "xla"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    assert validate._cache_folder() == tmp_path / "own" / "dsd_jax" / "xla"
+
+
 def test_the_nearest_name_is_said_only_where_it_is_near():
     assert validate.nearest("dsd-star", sorted(METHODS)) == "; did you mean dsd?"
     assert validate.nearest("QUIK", sorted(PRESETS)) == "; did you mean quick?"

@@ -109,9 +109,15 @@ def test_which_packs_are_linear():
         ({"face_rgb": np.zeros((2, 3), np.uint8)}, "differ in length"),
         ({"face_offset": np.array([0, 12, 12, 332])}, "non-empty"),
         ({"faces": np.full((332, 3), 60000, np.uint16)}, "does not have"),
+        ({"faces": np.zeros((332, 3), np.int32)}, r"'faces' is int32\[332, 3\]; pack it again"),
+        ({"faces": np.zeros(996, np.uint16)}, r"'faces' is uint16\[996\]"),
+        ({"vertices": np.full((8, 3), np.nan)}, "'vertices' is float64"),
+        ({"face_rgb": np.zeros((332, 3))}, "'face_rgb' is float64"),
+        ({"caption": np.array("x")}, "'caption' is one value"),
+        ({"caption": np.arange(3)}, "'caption' is int64"),
     ],
 )
-def test_broken_files_are_refused_in_one_line(objects_file, change, message):
+def test_broken_arrays_are_refused_in_one_line(objects_file, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         load_objects(rewrite(objects_file, **change))
     assert "\n" not in str(caught.value)
@@ -135,3 +141,19 @@ def test_first_objects_only(objects_file):
     assert len(few) == 2 and few.num_faces.tolist() == [12, 300]
     np.testing.assert_array_equal(few.triangles(1), objects.triangles(1))
     assert len(library.first(objects, 9)) == 3
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: b"",
+        lambda raw: b"hello",
+        lambda raw: raw[:80] + raw[90:],
+    ],
+)
+def test_what_is_no_archive_is_refused_in_one_line(objects_file, tmp_path, spoil):
+    (tmp_path / "spoilt.npz").write_bytes(spoil(objects_file.read_bytes()))
+    with pytest.raises(ValueError, match=r"spoilt\.npz is not an objects\.npz: ") as caught:
+        load_objects(tmp_path / "spoilt.npz")
+    assert "\n" not in str(caught.value)

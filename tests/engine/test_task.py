@@ -73,6 +73,7 @@ def test_an_elevation_that_is_not_given_is_estimated_and_said(
     assert task.reference.elevation_deg == expected
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == bool(said) and all(line.startswith(said) for line in lines)
+    assert all(line.endswith("; --elevation-deg sets it") for line in lines)
 
 
 def test_what_does_not_go_with_a_picture_is_refused(of_pictures, tiny_prior_folder, recipe):

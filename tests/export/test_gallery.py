@@ -13,6 +13,7 @@ from gallery_run import PROMPT, make_run
 
 from dsd_jax.cli import export_gallery
 from dsd_jax.cli.program import BAD_INPUT
+from dsd_jax.export import manifest
 from dsd_jax.export.gallery import gallery_page, write_gallery
 from dsd_jax.export.pictures import save_png
 from dsd_jax.files import write_json
@@ -196,6 +197,30 @@ def test_whatever_is_wrong_in_a_file_is_one_line(tmp_path, capsys):
             assert code in (0, 2) and said.count("\n") == (code == 2), said
         (run / name).write_text(whole)
     assert export_gallery.main([str(run)]) == 0
+
+
+@pytest.mark.parametrize("flags", [[], ["--single-file"]])
+@pytest.mark.parametrize(
+    "name", ["mesh.glb", "turntable.mp4", "views/az045.png", "field.safetensors", ""]
+)
+def test_a_run_whose_files_are_gone_or_damaged_has_no_page(tmp_path, capsys, name, flags):
+    """Which are named; nothing is written."""
+    run = make_run(tmp_path / "run", seeds=range(2), bare=False)
+    manifest.write_manifest(run)
+    place = run / "seed_0001" / name
+    if name:
+        place.write_bytes(place.read_bytes()[:-1] + b"x")
+    else:
+        shutil.rmtree(place)
+    before = {path for path in run.rglob("*")}
+    assert export_gallery.main([str(run), *flags]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert f"missing or damaged: seed_0001/{name}" in said and said.count("\n") == 1
+    assert said.endswith("; the command that made it makes it again\n")
+    assert {path for path in run.rglob("*")} == before
+    (run / manifest.NAME).unlink()
+    assert export_gallery.main([str(run), *flags]) == (0 if name else BAD_INPUT)
+    assert name or "seed_0001 does not exist; the command" in capsys.readouterr().err
 
 
 def mutated(text: str, rng: random.Random) -> str:

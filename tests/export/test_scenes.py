@@ -110,7 +110,7 @@ def test_what_cannot_be_read_is_said_to_be_no_field(saved, tmp_path, part, value
     save_scene(tmp_path, saved)
     description = json.loads((tmp_path / "field.json").read_text()) | {part: value}
     (tmp_path / "field.json").write_text(json.dumps(description))
-    with pytest.raises(ValueError, match="does not describe a field") as refused:
+    with pytest.raises(ValueError, match=r"field\.json is damaged: ") as refused:
         load_scene(tmp_path)
     assert len(str(refused.value).splitlines()) == 1
 
@@ -126,5 +126,5 @@ def test_bad_folders_are_refused_in_one_line(saved, tmp_path):
         load_scene(tmp_path)
     for broken in ("{}", "[1]", "{"):
         (tmp_path / "field.json").write_text(broken)
-        with pytest.raises(ValueError, match="does not describe a field"):
+        with pytest.raises(ValueError, match=r"field\.json is damaged: "):
             load_scene(tmp_path)

@@ -56,5 +56,5 @@ def test_files_that_are_none(tmp_path):
     for name, data in {"cut": whole[:-4], "points": whole.replace(b"rot_3", b"rot_4"),
                        "empty": b""}.items():  # fmt: skip
         (tmp_path / f"{name}.ply").write_bytes(data)
-        with pytest.raises(ValueError, match=rf"{name}\.ply holds no splats: "):
+        with pytest.raises(ValueError, match=rf"{name}\.ply is damaged: it holds no splats "):
             splat_files.load(tmp_path / f"{name}.ply")

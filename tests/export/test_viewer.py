@@ -116,6 +116,22 @@ def connected(port: int, origin: Any):
     return connect(f"ws://127.0.0.1:{port}", origin=origin, subprotocols=[protocol], max_size=None)
 
 
+def test_a_field_that_cannot_be_read_is_one_line(capfd):
+    """And the show goes on."""
+    pytest.importorskip("viser")
+
+    def live():
+        raise ValueError("field.json is damaged")
+
+    exhibits = [Exhibit("ball", (0, 0, 0), live)]
+    with viewer_module.Viewer(exhibits, free_port(), chosen="ball") as viewer:
+        end = time.monotonic() + 20
+        while viewer._note.content == "" and time.monotonic() < end:
+            time.sleep(0.01)
+        viewer.choose(MESHES)
+    assert capfd.readouterr().err == "error: field.json is damaged\n"
+
+
 @pytest.mark.parametrize("origin", ["http://elsewhere.org", "http://localhost.elsewhere.org:80",
                                     "http://elsewhere.org:8080", "null", "file://"])  # fmt: skip
 def test_pages_of_other_sites_are_refused(served, origin):

@@ -1,12 +1,14 @@
 """tokenizer_files.py against transformers' own reading of folders that transformers wrote."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dsd_jax.models import tokenizer_files
 from dsd_jax.models.tokenizer import of_transformers, read_tokenizer, train_tokenizer
 
 TEXTS = ["a red house!", "", "<cat> houses <|startoftext|> it's !", "house " * 40, "İ 漢字 🚗"]
@@ -175,6 +177,31 @@ def test_bad_files_are_named(plain, tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message) as error:
         read_tokenizer(folder)
     assert "\n" not in str(error.value)
+
+
+def splitting(pattern):
+    """A step that cuts words out by a regular expression."""
+    step = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
+    return {"type": "Sequence", "pretokenizers": [step]}
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(", "*a", r"\p{Foo}", r"(?<n>a|\g<n>b)"])
+def test_patterns_that_cannot_be_matched_are_one_line(plain, tmp_path, capfd, pattern):
+    """Of which Rust writes a panic, and where it was, by itself."""
+    folder = Path(shutil.copytree(plain, tmp_path / "bad"))
+    edit(folder / "tokenizer.json", pre_tokenizer=splitting(pattern))
+    with pytest.raises(ValueError, match="holds no tokenizer that can be read: Onig") as error:
+        read_tokenizer(folder)(["a" * 40 + "b"], 9)
+    assert "\n" not in str(error.value) and capfd.readouterr() == ("", "")
+
+
+def test_what_others_write_to_stderr_meanwhile_is_not_lost(tmp_path, capfd):
+    with pytest.raises(ValueError, match="another"), tokenizer_files.refusals(tmp_path):
+        os.write(2, b"said by a library\n")
+        raise KeyError("another")
+    with tokenizer_files.refusals(tmp_path):
+        os.write(2, b"and later\n")
+    assert capfd.readouterr().err == "said by a library\nand later\n"
 
 
 def test_a_token_without_text_in_an_older_folder_is_named(plain, tmp_path):

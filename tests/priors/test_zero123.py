@@ -176,7 +176,13 @@ def test_steps_need_no_image_encoder(prior):
 
 def test_its_training_pictures_field_of_view(prior, zero123_folder, zero123_file, tmp_path, caplog):
     """It is read from the folder, wherever that lies; what is assumed is said."""
-    assert prior.fov_deg == load_prior(zero123_file).fov_deg == 49.1
+    assert prior.fov_deg == 49.1
+    caplog.clear()
+    assert load_prior(zero123_file).fov_deg == 49.1
+    (line,) = caplog.messages
+    assert line.startswith(f"{zero123_file} does not say the field of view of its pictures: taken")
+    assert line.endswith("49.1 degrees; --camera.fov-deg says otherwise")
+    caplog.clear()
     assert fov_deg_of("toybox-1to3") == 40.0 and fov_deg_of("owner/name.safetensors") == 49.1
     folder = Path(shutil.copytree(zero123_folder, tmp_path / "copy"))
     index = folder / "model_index.json"

@@ -184,6 +184,19 @@ def test_of_a_mask_with_two_levels_the_brighter_is_the_object(save, levels):
     )
 
 
+@pytest.mark.parametrize("least", [254, 200, 128])
+def test_a_mask_that_is_nowhere_transparent_is_told_by_its_brightness(save, least):
+    """Some programs write 254 where they mean opaque."""
+    inside = ellipse()
+    mask = np.dstack(
+        [np.repeat(np.uint8(255 * inside)[..., None], 3, -1), np.full(inside.shape, 255)]
+    )
+    mask[::3, :, 3] = least
+    picture = save(red(inside, alpha=False))
+    found = prepare(picture, save(mask.astype(np.uint8), "mask.png"), size=32)
+    np.testing.assert_array_equal(found.mask, prepare(save(red(inside), "own.png"), size=32).mask)
+
+
 def noisy(rgb):
     """In [0, 1], with noise as of a JPEG."""
     noise = np.random.default_rng(0).normal(0, 3, rgb.shape)

@@ -13,8 +13,9 @@ import pytest
 from dsd_jax.cli import train_prior
 from dsd_jax.data.objects import load_objects
 from dsd_jax.models import networks
+from dsd_jax.priors import EMBEDDED
 from dsd_jax.priors.stable_diffusion import load
-from dsd_jax.training import adversary, common, corpus, evaluate, export, growing, views
+from dsd_jax.training import adversary, common, corpus, evaluate, export, growing, stage, views
 from dsd_jax.training.sampling import AROUND, Sampler
 from dsd_jax.training.settings import TrainingSettings
 
@@ -249,3 +250,58 @@ def test_plain_words_are_for_coloured_objects(packed):
     tint = palettes.name[2][1]
     named = [tint in p.split() for p in prompts[2][1]]
     assert any(named) and not all(named)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--vae-minutes", "-1"], "--vae-minutes must be a number from 0 on, not -1"),
+        (["--unet-minutes", "nan"], "--unet-minutes must be a number from 0 on, not nan"),
+        (["--unet-minutes", "inf"], "--unet-minutes must be a number from 0 on, not inf"),
+        (["--max-minutes", "-3"], "--max-minutes must be a number from 0 on, not -3"),
+        (["--vae-rate", "nan"], "--vae-rate must be a positive, finite number, not nan"),
+        (["--unet-batch", "0"], "--unet-batch must be at least 1, not 0"),
+        (["--groups", "-1"], "--groups must be at least 1, not -1"),
+        (["--resolution", "30"], "--resolution must be a multiple of 32 up to 1024, not 30"),
+        (["--vae-sharpness", "2"], "--vae-sharpness must lie in 0..1, not 2"),
+        (["--limit", "-2"], "--limit must be from 0 on"),
+        (["--continue-from", "nowhere"], "--continue-from nowhere is no folder of a prior with te"),
+        (["--vae", "nowhere"], "--vae nowhere is no folder of a prior with vae"),
+        (["--evaluate", "nowhere"], "--evaluate nowhere is no folder of a prior with text_encoder"),
+        (["--task", "novel-view", "--continue-from", str(EMBEDDED["toybox"])],
+         "it has no image_encoder; give one"),
+        (["--out", "{objects}/x"], "cannot be written"),
+        (["--objects", "none.npz"], "none.npz does not exist: pack one"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_leaves_nothing(packed, tmp_path, capsys, flags, said):
+    own = [flag.format(objects=packed) for flag in flags]
+    for name, value in (("--objects", packed), ("--out", tmp_path / "out")):
+        own = own if name in own else [*own, name, str(value)]
+    assert train_prior.main(own) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_other_flags_or_damaged_is_named(tmp_path):
+    state = common.init_state({"vae": {"kernel": jnp.zeros((2, 3))}})
+    other = common.init_state({"vae": {"kernel": jnp.zeros((2, 4))}})
+    stage.save(other, tmp_path, "vae", 1.0)
+    with pytest.raises(ValueError, match=r"vae\.safetensors does not fit: .*another --out, or rem"):
+        stage.restore(state, tmp_path, "vae")
+    (tmp_path / "vae.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match=r"vae\.safetensors does not fit: .*another --out, or rem"):
+        stage.restore(state, tmp_path, "vae")
+
+
+def test_training_that_diverges_is_no_success(tmp_path):
+    """What is not finite is not saved either."""
+    state = common.init_state({"vae": {"kernel": jnp.zeros((2, 3))}})
+
+    def step(state, data, constants, key, rate):
+        return state, {"loss": jnp.asarray(jnp.nan)}
+
+    how = {"folder": tmp_path, "name": "vae", "minutes": 1.0, "peak_rate": 1.0}
+    with pytest.raises(ValueError, match="vae has diverged by step 1: lower its --vae-rate"):
+        stage.train(state, step, None, {}, None, **how)
+    assert not list(tmp_path.iterdir())
