@@ -17,8 +17,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
+from dsd_jax.checks import flag
 from dsd_jax.files import is_text, shortened
-from dsd_jax.recipe.parts import flag
 from dsd_jax.recipe.recipe import Recipe, numbers
 
 Args = TypeVar("Args")

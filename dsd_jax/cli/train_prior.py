@@ -37,10 +37,10 @@ from typing import Literal
 import jax
 import tyro
 
+from dsd_jax.checks import is_finite
 from dsd_jax.cli import flags, validate
 from dsd_jax.cli.program import refuse
 from dsd_jax.data import objects as objects_lib
-from dsd_jax.recipe.parts import is_finite
 from dsd_jax.training import common, evaluate, novel_view_prior, novel_view_scores, text_prior
 from dsd_jax.training.settings import TrainingSettings
 

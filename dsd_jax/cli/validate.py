@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from dsd_jax.checks import is_finite
 from dsd_jax.cli import flags
 from dsd_jax.engine import host_memory, programs
 from dsd_jax.export.run_folder import read_config, run_folder
@@ -26,7 +27,6 @@ from dsd_jax.files import (
     sweep,
     write_json,
 )
-from dsd_jax.recipe.parts import is_finite
 from dsd_jax.schedule import MAX_TIMESTEPS
 
 # jaxlib versions that compile float32 scatter-add on GPU to a slow loop.

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dsd_jax.distillation.common import at_least
+from dsd_jax.checks import at_least
 from dsd_jax.distillation.learned import Learned, at_random_t
 from dsd_jax.distillation.vsd import VSD
 from dsd_jax.guidance import DenoiserAt
@@ -40,7 +40,7 @@ class ASD(VSD):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(self, -1, "gamma")
+        at_least(self, "method", -1, "gamma")
 
     def update(
         self,

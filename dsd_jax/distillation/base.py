@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 
 from dsd_jax import ode
-from dsd_jax.distillation.common import fractions, one_of, positive
+from dsd_jax.checks import fractions, known_words, positive
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -76,9 +76,9 @@ class Method(ABC):
     differentiates: ClassVar[bool] = False
 
     def __post_init__(self):
-        one_of(self, "weighting", Weighting)
-        fractions(self, "guidance_rescale")
-        positive(self, "tsr_k", "tsr_sigma")
+        known_words(self, "method")
+        fractions(self, "method", "guidance_rescale")
+        positive(self, "method", "tsr_k", "tsr_sigma")
 
     @property
     def bad_prompt(self) -> str | None:

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax import ode
+from dsd_jax.checks import at_least, at_most, fractions
 from dsd_jax.distillation.base import NOTHING, Given, Method
-from dsd_jax.distillation.common import at_least, at_most, fractions, one_of, result, with_fresh
+from dsd_jax.distillation.common import result, with_fresh
 from dsd_jax.guidance import DenoiserAt, below
 from dsd_jax.schedule import MAX_TIMESTEPS, NoiseSchedule
 
@@ -62,12 +63,11 @@ class DSD(Method):
 
     def __post_init__(self):
         super().__post_init__()
-        one_of(self, "anchor", Anchor)
-        at_least(self, 2, "ode_points")
-        at_most(self, MAX_TIMESTEPS, "ode_points")
-        at_least(self, 0, "t_prime_min", "t_prime_min_late")
+        at_least(self, "method", 2, "ode_points")
+        at_most(self, "method", ode_points=MAX_TIMESTEPS)
+        at_least(self, "method", 0, "t_prime_min", "t_prime_min_late")
         shares = ("t_prime_offset", "t_prime_floor", "t_prime_late_from")
-        fractions(self, "eta", "eta_at", "ode_guidance_below", *shares)
+        fractions(self, "method", "eta", "eta_at", "ode_guidance_below", *shares)
 
     def ode_grid(self, schedule: NoiseSchedule) -> tuple[int, ...]:
         """Falling timesteps of the simulated ODE, from T-1, where the seed's noise lives, to 0."""

@@ -16,8 +16,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.checks import fractions
 from dsd_jax.distillation.base import NOTHING, Given, Method
-from dsd_jax.distillation.common import fractions, result, with_fresh
+from dsd_jax.distillation.common import result, with_fresh
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -31,7 +32,7 @@ class FSD(Method):
 
     def __post_init__(self):
         super().__post_init__()
-        fractions(self, "fresh_share")
+        fractions(self, "method", "fresh_share")
 
     def gradient(
         self,

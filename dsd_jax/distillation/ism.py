@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from dsd_jax import ode
+from dsd_jax.checks import at_least
 from dsd_jax.distillation.base import NOTHING, Given, Method
-from dsd_jax.distillation.common import at_least, result
+from dsd_jax.distillation.common import result
 from dsd_jax.distillation.inversion import invert
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
@@ -30,8 +31,8 @@ class ISM(Method):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(self, 0, "interval")
-        at_least(self, 1, "inversion_steps")
+        at_least(self, "method", 0, "interval")
+        at_least(self, "method", 1, "inversion_steps")
 
     def gradient(
         self,

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import optax
 
+from dsd_jax.checks import at_least, positive
 from dsd_jax.distillation.base import Method
-from dsd_jax.distillation.common import at_least, noised, positive
+from dsd_jax.distillation.common import noised
 from dsd_jax.schedule import NoiseSchedule
 
 
@@ -41,8 +42,8 @@ class TrainedMethod(Method):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(self, 1, "lora_rank")
-        positive(self, "lora_rate")
+        at_least(self, "method", 1, "lora_rank")
+        positive(self, "method", "lora_rate")
 
     def init(self, key: jax.Array, adapter: Callable[[jax.Array], Any]) -> Learned:
         """The state before the first step, see `Method.init`."""

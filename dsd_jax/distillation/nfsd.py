@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.checks import fractions
 from dsd_jax.distillation.base import NOTHING, Given, Method
-from dsd_jax.distillation.common import fractions, missing, noised, result
+from dsd_jax.distillation.common import missing, noised, result
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
 
@@ -36,7 +37,7 @@ class NFSD(Method):
 
     def __post_init__(self):
         super().__post_init__()
-        fractions(self, "negative_from")
+        fractions(self, "method", "negative_from")
 
     @property
     def bad_prompt(self) -> str:

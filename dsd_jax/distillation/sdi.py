@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from dsd_jax.checks import at_least, fractions
 from dsd_jax.distillation.base import NOTHING, Given, Method
-from dsd_jax.distillation.common import at_least, fractions, result, with_fresh
+from dsd_jax.distillation.common import result, with_fresh
 from dsd_jax.distillation.inversion import invert
 from dsd_jax.guidance import DenoiserAt
 from dsd_jax.schedule import NoiseSchedule
@@ -32,8 +33,8 @@ class SDI(Method):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(self, 1, "inversion_steps")
-        fractions(self, "inversion_eta")
+        at_least(self, "method", 1, "inversion_steps")
+        fractions(self, "method", "inversion_eta")
 
     def gradient(
         self,

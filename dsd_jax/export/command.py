@@ -5,9 +5,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dsd_jax.checks import flag
 from dsd_jax.distillation import METHODS
 from dsd_jax.priors import EMBEDDED
-from dsd_jax.recipe.parts import flag
 from dsd_jax.recipe.presets import PRESETS, of_picture, of_shape
 from dsd_jax.recipe.recipe import numbers, with_method
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dsd_jax.checks import at_least, at_most, fractions, known_words
 from dsd_jax.fields.surface import SurfaceField
-from dsd_jax.recipe.parts import at_least_one, at_most, fractions, known_words
 from dsd_jax.schedule import MAX_TIMESTEPS
 
 
@@ -40,7 +40,7 @@ class RegulariseSettings:
     """Matter inside a ball of radius 0.9."""
 
     def __post_init__(self):
-        fractions(self, "regularise", ("early_until",))
+        fractions(self, "regularise", "early_until")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ReferenceSettings:
     degrees from it, and less and less up to 90 degrees."""
 
     def __post_init__(self):
-        fractions(self, "reference", ("visible_eta",))
+        fractions(self, "reference", "visible_eta")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class OptimiseSettings:
     def __post_init__(self):
         known_words(self, "optimise")
         shares = ("t_min", "t_max", "image_space", "late_image_space", "late_from")
-        fractions(self, "optimise", shares)
+        fractions(self, "optimise", *shares)
         if self.t_min >= self.t_max:
             raise ValueError(
                 f"--optimise.t-min must be below --optimise.t-max, not {self.t_min} and "
@@ -126,7 +126,7 @@ class SurfaceSettings:
     """Steps of the fit to distillation's shape at the start."""
 
     def __post_init__(self):
-        at_least_one(self, "surface", ("distance_levels", "settle_steps"))
+        at_least(self, "surface", 1, "distance_levels", "settle_steps")
         at_most(self, "surface", distance_levels=24, closing=64)
         if not 0 < self.width_last <= self.width_first:
             raise ValueError(
@@ -194,10 +194,10 @@ class RefineSettings:
             raise ValueError(f"--refine.rounds must be at least 0, not {self.rounds}")
         counts = ("fit_steps", "groups", "group_views", "target_resolution", "target_samples",
                   "rays", "fit_samples", "refresh_every")  # fmt: skip
-        at_least_one(self, "refine", counts)
+        at_least(self, "refine", 1, *counts)
         shares = ("t_first", "t_last", "fresh", "fresh_at", "target_rescale", "focus",
                   "picture_share")  # fmt: skip
-        fractions(self, "refine", shares)
+        fractions(self, "refine", *shares)
         if self.ddim_steps < 2:
             raise ValueError(f"--refine.ddim-steps must be at least 2, not {self.ddim_steps}")
         at_most(self, "refine", rounds=1000, groups=1000, group_views=64, ddim_steps=MAX_TIMESTEPS)

@@ -5,73 +5,13 @@ too, --render.samples for instance. Angles are degrees; "part of the steps" is a
 steps. A method's own numbers stand in `distillation`, a field's in `fields`.
 """
 
-import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal
 
-import numpy as np
-
+from dsd_jax.checks import at_least, at_most, fractions, known_words
 from dsd_jax.distillation import ViewNoise
 from dsd_jax.rendering.cameras import DISTANCE, FOV_DEG
 from dsd_jax.schedule import MAX_TIMESTEPS
-
-_LARGEST = float(np.finfo(np.float32).max)
-
-
-def at_least_one(part: Any, group: str, names: Iterable[str]) -> None:
-    """Refuse numbers of a part below 1 (None passes). Raises ValueError that names the flag."""
-    for name in names:
-        value = getattr(part, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{flag(group, name)} must be at least 1, not {value}")
-
-
-def at_most(part: Any, group: str, **most: int) -> None:
-    """Refuse numbers of a part above these (None passes). Raises as `at_least_one`."""
-    for name, bound in most.items():
-        value = getattr(part, name)
-        if value is not None and value > bound:
-            raise ValueError(f"--{flag(group, name)} must be at most {bound}, not {value}")
-
-
-def fractions(part: Any, group: str, names: Iterable[str]) -> None:
-    """Refuse numbers of a part outside 0 .. 1 (None passes). Raises as `at_least_one`."""
-    for name in names:
-        value = getattr(part, name)
-        if not 0 <= (value or 0) <= 1:
-            raise ValueError(f"--{flag(group, name)} must lie in 0..1, not {value}")
-
-
-def known_words(part: Any, group: str) -> None:
-    """Refuse words of a part that its types do not name. Raises as `at_least_one`."""
-    for own in dataclasses.fields(part):
-        kinds = [own.type, *get_args(own.type)]
-        words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-        value = getattr(part, own.name)
-        if words and value is not None and value not in words:
-            wanted = ", ".join(words)
-            raise ValueError(f"--{flag(group, own.name)} {value!r} is not one of {wanted}")
-
-
-def finite(part: Any, group: str) -> None:
-    """Refuse numbers of a part that are not finite, but for defaults. Raises as `at_least_one`."""
-    for own in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
-        value = getattr(part, own.name)
-        if isinstance(value, float) and not is_finite(value) and value is not own.default:
-            raise ValueError(
-                f"--{flag(group, own.name)} must be a finite number (below 3.4e38), not {value}"
-            )
-
-
-def is_finite(value: float) -> bool:
-    """Whether it is a number in float32 too, in which all is computed."""
-    return abs(value) <= _LARGEST
-
-
-def flag(group: str, name: str) -> str:
-    """A number's name as the command line spells it."""
-    return f"{group}.{name}".replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -91,7 +31,7 @@ class OdeSettings:
 
     def __post_init__(self):
         known_words(self, "ode")
-        at_least_one(self, "ode", ("azimuth_bins", "elevation_bins"))
+        at_least(self, "ode", 1, "azimuth_bins", "elevation_bins")
         if self.table_points is not None and self.table_points < 3:
             raise ValueError(f"--ode.table-points must be at least 3, not {self.table_points}")
         at_most(self, "ode", azimuth_bins=1000, elevation_bins=1000, table_points=MAX_TIMESTEPS)
@@ -129,7 +69,7 @@ class CameraSettings:
 
     def __post_init__(self):
         known_words(self, "camera")
-        at_least_one(self, "camera", ("views",))
+        at_least(self, "camera", 1, "views")
         at_most(self, "camera", views=64)
         if not -90 < self.elevation_min_deg <= self.elevation_max_deg < 90:
             raise ValueError(
@@ -174,9 +114,9 @@ class RenderSettings:
         known_words(self, "render")
         counts = ("resolution", "late_resolution", "samples", "late_samples",
                   "occupancy_resolution", "occupancy_every")  # fmt: skip
-        at_least_one(self, "render", counts)
+        at_least(self, "render", 1, *counts)
         shares = ("shading_from", "shading_probability", "textureless_probability")
-        fractions(self, "render", shares)
+        fractions(self, "render", *shares)
 
 
 @dataclass(frozen=True)
@@ -199,7 +139,7 @@ class ResultSettings:
     def __post_init__(self):
         counts = ("final_samples", "turntable_frames", "turntable_resolution",
                   "preview_resolution")  # fmt: skip
-        at_least_one(self, "results", counts)
+        at_least(self, "results", 1, *counts)
         if not self.turntable_seconds > 0:
             raise ValueError(
                 f"--results.turntable-seconds must be positive, not {self.turntable_seconds}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dsd_jax.checks import finite
 from dsd_jax.distillation import DSD, METHODS, Method, ViewNoise
 from dsd_jax.fields.base import Field, completed, uncompleted
 from dsd_jax.fields.radiance import HashGridField
@@ -27,7 +28,6 @@ from dsd_jax.recipe.parts import (
     OdeSettings,
     RenderSettings,
     ResultSettings,
-    finite,
 )
 from dsd_jax.rendering.scene import Background, Scene
 

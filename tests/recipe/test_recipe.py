@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsd_jax.checks import flag
 from dsd_jax.distillation import CFD, DSD, METHODS, NFSD, SDS, VSD, Method, result
 from dsd_jax.fields.base import uncompleted
-from dsd_jax.recipe.parts import flag
 from dsd_jax.recipe.presets import PRESETS, quick, standard
 from dsd_jax.recipe.recipe import (
     Recipe,
