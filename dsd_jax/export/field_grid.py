@@ -53,10 +53,10 @@ class ExportedField(NamedTuple):
 def field_of(saved: SavedScene) -> ExportedField:
     """A saved scene's field, at the stage of its final pictures."""
     scene, field = saved.scene, saved.scene.field
-    surface = isinstance(field, SurfaceField) and (saved.stage is None or saved.stage.width > 0)
-    if isinstance(field, SurfaceField) and surface:
+    solid = isinstance(field, GivenField)
+    if isinstance(field, SurfaceField) and (saved.stage is None or saved.stage.width > 0):
+        solid = True
         scene = dataclasses.replace(scene, field=dataclasses.replace(field, solid=True))
-    solid = surface or isinstance(field, GivenField)
     cells = MAX_CELLS if solid else min(field.resolution_at(saved.stage), MAX_CELLS)
     given = saved.params, saved.stage
     return ExportedField(SceneField(scene), given, cells, solid, saved.shape)

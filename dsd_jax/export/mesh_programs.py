@@ -19,7 +19,8 @@ def compilations(
     points = [settings.faces // 2]
     if not settings.vertex_colours:
         points.append(settings.texture_size**2 // 2)
-    grids = len(isosurface.CLOSINGS) if settings.closing is None else 1
+    several = settings.closing is None and not field.solid
+    grids = len(isosurface.CLOSINGS) if several else 1
     return [
         *field_grid.compilations(field, cameras, settings.view_size, settings.samples),
         *isosurface.compilations(field.cells, cameras, settings.view_size, grids),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from dsd_jax.export import mesh, texture
+from dsd_jax.export import mesh, mesh_programs, texture
 from dsd_jax.export.field_grid import ExportedField
 from dsd_jax.export.mesh import MeshSettings, make_mesh
 from dsd_jax.export.model_files import Model, save_model, srgb_to_linear
@@ -184,6 +184,18 @@ def test_an_stl_is_for_printers(textured, tmp_path):
     np.testing.assert_allclose(found.bounds, [[x0, -z1, y0], [x1, -z0, y1]], atol=1e-3)
     assert found.is_watertight and found.volume > 0
     assert len(found.faces) == len(textured.model.faces)
+
+
+def test_grids_are_compiled_for_as_many_as_are_searched(monkeypatch):
+    """A solid field has no pores to close: one grid, not one for each radius."""
+    asked = []
+    monkeypatch.setattr(
+        mesh_programs.isosurface, "compilations", lambda *given: asked.append(given[-1]) or []
+    )
+    for solid, closing in ((False, None), (False, 2), (True, None), (True, 2)):
+        settings = dataclasses.replace(SMALL, closing=closing)
+        mesh_programs.compilations(BOX._replace(solid=solid), CAMERAS, settings)
+    assert asked == [4, 1, 1, 1]
 
 
 def bounds(model):
