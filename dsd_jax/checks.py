@@ -1,7 +1,7 @@
 """What the numbers of a recipe's parts and methods may be.
 
 Each raises a ValueError that names the flag: --camera.views of the number `views` in the group
-"camera". None passes, where nothing else is said.
+"camera", --views without a group (""). None passes, where nothing else is said.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 def flag(group: str, name: str) -> str:
     """A number's name as the command line spells it."""
-    return f"{group}.{name}".replace("_", "-")
+    return (f"{group}.{name}" if group else name).replace("_", "-")
 
 
 def at_least(part: Any, group: str, least: float, *names: str) -> None:

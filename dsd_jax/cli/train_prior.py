@@ -37,7 +37,7 @@ from typing import Literal
 import jax
 import tyro
 
-from dsd_jax.checks import is_finite
+from dsd_jax.checks import at_least, flag, fractions, is_finite
 from dsd_jax.cli import flags, validate
 from dsd_jax.cli.program import refuse
 from dsd_jax.data import objects as objects_lib
@@ -85,38 +85,31 @@ def check(args: Args) -> None:
     for name in ("vae_minutes", "unet_minutes"):
         value = getattr(own, name)
         if not (value >= 0 and is_finite(value)):
-            raise ValueError(f"--{_flag(name)} must be a number from 0 on, not {value}")
+            raise ValueError(f"--{flag('', name)} must be a number from 0 on, not {value}")
     if not args.max_minutes >= 0:
         raise ValueError(f"--max-minutes must be a number from 0 on, not {args.max_minutes}")
     for name in ("vae_rate", "unet_rate"):
-        validate.positive(_flag(name), getattr(own, name))
-    for name in ("groups", "palettes", "vae_batch", "unet_batch", "latent_channels"):
-        if getattr(own, name) < 1:
-            raise ValueError(f"--{_flag(name)} must be at least 1, not {getattr(own, name)}")
+        validate.positive(flag("", name), getattr(own, name))
+    at_least(own, "", 1, "groups", "palettes", "vae_batch", "unet_batch", "latent_channels")
     if args.limit < 0 or not 0 <= own.seed < 2**32:
         raise ValueError("--limit must be from 0 on, and --seed from 0 to 4294967295")
-    if not 0 <= own.vae_sharpness <= 1:
-        raise ValueError(f"--vae-sharpness must lie in 0..1, not {own.vae_sharpness}")
+    fractions(own, "", "vae_sharpness")
     step = 16 if own.small or novel else 32  # pixels of what the networks see coarsest
     if not step <= own.resolution <= LARGEST or own.resolution % step:
         raise ValueError(
             f"--resolution must be a multiple of {step} up to {LARGEST}, not {own.resolution}"
         )
     parts = ("image_encoder",) if novel else ("text_encoder", "tokenizer")
-    for flag, folder, needed in (
+    for name, folder, needed in (
         ("continue-from", own.continue_from, parts), ("vae", own.vae, ("vae",)),
         ("evaluate", args.evaluate, parts),
     ):  # fmt: skip
         missing = [part for part in needed if folder and not (folder / part).is_dir()]
         if missing:
             raise ValueError(
-                f"--{flag} {folder} is no folder of a prior with {' and '.join(needed)}: it has no "
+                f"--{name} {folder} is no folder of a prior with {' and '.join(needed)}: it has no "
                 f"{missing[0]}; give one that train_prior.py exported, and its --task"
             )
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
 
 
 def print_with_time(message: str) -> None:

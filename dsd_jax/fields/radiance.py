@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dsd_jax.checks import at_least, at_most, flag, fractions
 from dsd_jax.fields.base import Field, FieldFn
 from dsd_jax.fields.hash_grid import HashGrid, grid_or_mlp, level_resolutions
 
@@ -145,13 +146,9 @@ class HashGridField(Field):
 
     def __post_init__(self):
         counts = ("levels", "features", "log2_entries", "base_resolution", "width", "hidden_layers")
-        for name in counts:
-            self._refuse_unless(getattr(self, name) >= 1, name, "be at least 1")
-        self._refuse_unless(self.levels <= 64, "levels", "be at most 64")
-        self._refuse_unless(self.hidden_layers <= 64, "hidden_layers", "be at most 64")
-        self._refuse_unless(self.log2_entries <= 28, "log2_entries", "be at most 28")
-        for name in ("levels_until", "floor_from"):
-            self._refuse_unless(0 <= getattr(self, name) <= 1, name, "lie in 0..1")
+        at_least(self, "field", 1, *counts)
+        at_most(self, "field", levels=64, hidden_layers=64, log2_entries=28)
+        fractions(self, "field", "levels_until", "floor_from")
         self._refuse_unless(self.density_floor >= 0, "density_floor", "not be negative")
         self._refuse_unless(self.growth >= 1, "growth", "be at least 1")
         finest = math.log2(self.base_resolution) + (self.levels - 1) * math.log2(self.growth)
@@ -160,8 +157,7 @@ class HashGridField(Field):
 
     def _refuse_unless(self, right: bool, name: str, must: str) -> None:
         if not right:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--field.{flag} must {must}, not {getattr(self, name)}")
+            raise ValueError(f"--{flag('field', name)} must {must}, not {getattr(self, name)}")
 
     @property
     def module(self) -> RadianceField:
