@@ -50,7 +50,7 @@ def padded_indices(n: int, devices: int) -> np.ndarray:
     return np.minimum(np.arange(-(-n // devices) * devices), n - 1)
 
 
-def object_weights(categories: list[str], padded: int, exponent: float = 0.5) -> np.ndarray:
+def object_weights(categories: list[str], padded: int, exponent: float = 0.7) -> np.ndarray:
     """How often each object is drawn [padded]: rarer categories more often per object.
 
     A category of c objects is drawn in proportion to c ** exponent; padding gets 0.
@@ -106,7 +106,7 @@ def recolour(rgba, angle, factor, background=GREY, opacity: bool = False):
 
 
 def wordings(rng: np.random.Generator, data: Objects, palettes: Palettes, m: int) -> list:
-    """Prompts [n][k][m] of each object in each palette: a third category, the rest caption.
+    """Prompts [n][k][m] of each object in each palette: half category, half caption.
 
     Half of the categories that could name a tint leave it out, so that "a car" has a colour.
     """
@@ -121,7 +121,7 @@ def wordings(rng: np.random.Generator, data: Objects, palettes: Palettes, m: int
             new_colour=palettes.new_colour[i][j],
             tint=name,
         )
-        pools = [short if slot < m // 3 else long or short for slot in range(m)]
+        pools = [short if slot < m // 2 else long or short for slot in range(m)]
         return [pool[rng.integers(len(pool))] for pool in pools]
 
     k = palettes.angle.shape[1]

@@ -101,7 +101,7 @@ def make_loss(
     """Loss for `common.make_step`: mean squared error of the predicted noise.
 
     The constants are `empty`, the tokens [l] of the empty prompt, and `scaling`, which brings the
-    latents to unit deviation. t is drawn as T u^0.6, which favours the noisy end, where the shape,
+    latents to unit deviation. t is drawn as T u^0.75, which favours the noisy end, where the shape,
     the pose and the obedience to the prompt are decided.
 
     `groups` groups of four views and as many single views (4 x `groups`) make a batch. In a share
@@ -132,7 +132,7 @@ def make_loss(
         shared = jax.random.bernoulli(key_share, share, (b, 1, 1, 1, 1))
         noise = jnp.where(shared, noise[:, :1], noise)
         shape = (b, 1) if num_views > 1 else (b, VIEWS)
-        t = schedule.num_train_timesteps * jax.random.uniform(key_t, shape) ** 0.6
+        t = schedule.num_train_timesteps * jax.random.uniform(key_t, shape) ** 0.75
         t = jnp.broadcast_to(t.astype(jnp.int32), (b, VIEWS))
         x_t = schedule.add_noise(x0, noise, t)
         return jnp.mean(jnp.square(predict(params, batch, x_t, t, num_views) - noise))
