@@ -1,9 +1,10 @@
 """A training stage that is compiled in a thread of its own, while views are rendered beside it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 
 from dsd_jax.data import pictures
@@ -11,25 +12,25 @@ from dsd_jax.training import common, stage
 
 
 class Ahead:
-    """The stage of `stage.train` for one loss; it starts to compile at once.
+    """The stage of `stage.train` for some losses; it starts to compile at once.
 
     Args:
         mesh: devices along "data".
-        loss: as for `common.make_step`.
+        losses: as for `common.Step`.
         params: weights to start from.
         data: what it will train on, arrays or jax.ShapeDtypeStructs.
         constants: like those that it will be given.
         key: of everything random.
     """
 
-    def __init__(self, mesh, loss: Callable, params, data, constants: dict, key):
-        self.mesh, self.key = mesh, key
+    def __init__(self, mesh, losses: Sequence[Callable], params, data, constants: dict, key):
+        self.mesh, self.key, self.params = mesh, key, params
         self.state = common.replicate(mesh, common.init_state(params))
         constants = common.replicate(mesh, constants)
-        arguments = (self.state, common.shapes_of(mesh, data), constants, key, np.float32(0))
-        step = common.make_step(mesh, loss)
+        arguments = self.state, common.shapes_of(mesh, data), constants, key
+        step = common.Step(mesh, losses, params)
         pool = ThreadPoolExecutor(1)
-        self.compiled = pool.submit(lambda: step.lower(*arguments).compile())
+        self.compiled = pool.submit(step.compile, *arguments)
         pool.shutdown(wait=False)
 
     def wait(self) -> None:
@@ -37,8 +38,8 @@ class Ahead:
         self.compiled.result()
 
     def train(self, data, constants: dict, **settings):
-        """Final state, and whether the budget is spent; settings as for `stage.train`."""
-        return stage.train(
+        """Averaged weights, and whether the budget is spent; settings as for `stage.train`."""
+        state, finished = stage.train(
             self.state,
             self.compiled.result(),
             common.shard_objects(self.mesh, data),
@@ -46,6 +47,7 @@ class Ahead:
             self.key,
             **settings,
         )
+        return jax.device_get(common.unstacked(state.average, self.params)), finished
 
 
 def render(data, indices, views, resolution: int, mesh, ahead: Ahead, log: Callable[[str], None]):

@@ -89,7 +89,7 @@ def draw_singles(key, data: Latents, empty, b: int, own_palette: float, dropout:
     )
 
 
-def make_loss(
+def make_losses(
     unet,
     text_encoder,
     schedule: NoiseSchedule,
@@ -98,7 +98,8 @@ def make_loss(
     dropout: float = 0.12,
     shared_noise: float = 0.5,
 ):
-    """Loss for `common.make_step`: mean squared error of the predicted noise.
+    """Losses for `common.Step`: half the mean squared error of the predicted noise, of groups of
+    four views and of single views.
 
     The constants are `empty`, the tokens [l] of the empty prompt, and `scaling`, which brings the
     latents to unit deviation. t is drawn as T u^0.75, which favours the noisy end, where the shape,
@@ -137,17 +138,19 @@ def make_loss(
         x_t = schedule.add_noise(x0, noise, t)
         return jnp.mean(jnp.square(predict(params, batch, x_t, t, num_views) - noise))
 
-    def loss(params, data: Latents, constants, key):
-        keys = jax.random.split(key, 4)
-        empty, scaling = constants["empty"], constants["scaling"]
-        multi = draw_groups(keys[0], data, empty, groups, own_palette, dropout)
-        single = draw_singles(keys[1], data, empty, groups, own_palette, dropout)
-        multi_error = error(params, keys[2], multi, scaling, shared_noise, VIEWS)
-        single_error = error(params, keys[3], single, scaling, 0.0, 1)
-        metrics = {"multi_view": multi_error, "single_view": single_error}
-        return 0.5 * (multi_error + single_error), metrics
+    def multi(params, data: Latents, constants, key):
+        key_batch, key = jax.random.split(key)
+        batch = draw_groups(key_batch, data, constants["empty"], groups, own_palette, dropout)
+        found = error(params, key, batch, constants["scaling"], shared_noise, VIEWS)
+        return 0.5 * found, {"multi_view": found}
 
-    return loss
+    def single(params, data: Latents, constants, key):
+        key_batch, key = jax.random.split(key)
+        batch = draw_singles(key_batch, data, constants["empty"], groups, own_palette, dropout)
+        found = error(params, key, batch, constants["scaling"], 0.0, 1)
+        return 0.5 * found, {"single_view": found}
+
+    return multi, single
 
 
 def _flat(x):

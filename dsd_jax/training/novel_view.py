@@ -123,9 +123,9 @@ def context(networks: ImageNetworks, params, batch: Batch):
 
 
 def make_loss(networks: ImageNetworks, schedule: NoiseSchedule, pairs: int, dropout: float = 0.1):
-    """Loss for `common.make_step`: mean squared error of the predicted noise.
+    """Loss for `common.Step`: mean squared error of the predicted noise.
 
-    There are no constants. t is drawn as T u^0.6, as for the text prior. In a share `dropout` of
+    There are no constants. t is drawn as T u^0.75, as for the text prior. In a share `dropout` of
     the `pairs` of a batch the context and the known latent are zeros, which is what guidance starts
     from.
     """
@@ -136,7 +136,7 @@ def make_loss(networks: ImageNetworks, schedule: NoiseSchedule, pairs: int, drop
         keys = jax.random.split(key, 4)
         batch = draw_pairs(keys[0], data, pairs)
         told = jax.random.bernoulli(keys[1], 1 - dropout, (pairs, 1, 1))
-        t = schedule.num_train_timesteps * jax.random.uniform(keys[2], (pairs,)) ** 0.6
+        t = schedule.num_train_timesteps * jax.random.uniform(keys[2], (pairs,)) ** 0.75
         t = t.astype(jnp.int32)
         noise = jax.random.normal(keys[3], batch.target.shape)
         x_t = schedule.add_noise(batch.target * scaling, noise, t)

@@ -36,7 +36,7 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     schedule = NoiseSchedule.from_config(export.SCHEDULER)
     ahead = Ahead(
         mesh,
-        novel_view.make_loss(networks, schedule, settings.unet_batch),
+        [novel_view.make_loss(networks, schedule, settings.unet_batch)],
         params,
         training,
         {},
@@ -51,11 +51,11 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     training = dataclasses.replace(
         training, rgba=rgba, latents=latents, angle=colours[0], tint=colours[1]
     )
-    state, finished = ahead.train(
+    trained, finished = ahead.train(
         training, {}, name="novel_view", **settings.denoiser_stage(deadline, log)
     )
     folder = settings.out / "export" / "toybox-1to3"
-    image_prior.save(folder, networks, jax.device_get(state.average), origin)
+    image_prior.save(folder, networks, trained, origin)
     log(f"exported {folder}")
     novel_view_sheet.run(folder, data, settings.out, log)
     return finished

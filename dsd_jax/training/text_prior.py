@@ -62,7 +62,7 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     constants = {"empty": np.asarray(empty, np.int16), "scaling": np.float32(1)}
     ahead = Ahead(
         mesh,
-        diffusion.make_loss(
+        diffusion.make_losses(
             networks.unet,
             networks.text_encoder,
             NoiseSchedule.from_config(export.SCHEDULER),
@@ -93,10 +93,10 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     latents = np.load(latents_file, mmap_mode="r")
     constants["scaling"] = np.float32(1 / np.std(np.asarray(latents[::7, ::3, 0], np.float32)))
     training = dataclasses.replace(training, latents=latents)
-    state, finished = ahead.train(
+    trained, finished = ahead.train(
         training, constants, name="unet", **settings.denoiser_stage(deadline, log)
     )
-    params = {"vae": params["vae"], **jax.device_get(state.average)}
+    params = {"vae": params["vae"], **trained}
     export.save(
         settings,
         params,
@@ -116,7 +116,7 @@ def _train_vae(networks, params, rgba, weight, settings: TrainingSettings, mesh,
     loss = autoencoder.make_loss(networks.vae, settings.vae_batch, settings.vae_sharpness)
     state, finished = stage.train(
         common.replicate(mesh, common.init_state(start)),
-        common.make_step(mesh, loss, max_decay=0.998),
+        common.Step(mesh, [loss], start, max_decay=0.998),
         views,
         {},
         jax.random.key(settings.seed + 1),
@@ -127,6 +127,7 @@ def _train_vae(networks, params, rgba, weight, settings: TrainingSettings, mesh,
         deadline=deadline,
         log=log,
     )
-    trained, sample = state.average["vae"], np.asarray(rgba[:: max(1, len(rgba) // 64), 0])
+    trained = common.unstacked(state.average, start)["vae"]
+    sample = np.asarray(rgba[:: max(1, len(rgba) // 64), 0])
     log(f"vae: {autoencoder.quality(networks.vae, trained, sample)} on its views")
     return jax.device_get(trained), finished

@@ -137,7 +137,7 @@ def test_what_has_no_colour_is_tinted_and_never_white(packed):
 
 def test_weights_leave_out_what_is_held_out(packed_with_held_out):
     weights = novel_view.weights(load_objects(packed_with_held_out), 5)
-    np.testing.assert_allclose(weights, [1, 2**-0.5, 1, 0, 0])
+    np.testing.assert_allclose(weights, [1, 2**-0.3, 1, 0, 0])
 
 
 def test_the_pose_starts_with_as_much_weight_as_the_embedding(prior):
