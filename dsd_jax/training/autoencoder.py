@@ -31,7 +31,7 @@ def start(model, vae: dict, key) -> dict:
 
 
 def make_loss(model, batch: int, sharpness: float = 0.5, kl_weight: float = 1e-5):
-    """Loss for `common.Step`: (params, views, {}, key) -> (scalar, metrics).
+    """Loss for `common.make_step`: (params, views, {}, key) -> (scalar, metrics).
 
     The parameters are those of `start`; `sharpness` is the adversary's share in the decoder's
     gradient, see `adversary.sharpen`.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,39 +133,26 @@ def init_state(params: Params) -> TrainState:
     )
 
 
-class Step:
-    """A data-parallel training step: the gradient of each loss, and the update by their sum.
+class Step(NamedTuple):
+    """A data-parallel training step, of programs that are compiled side by side.
 
-    Each is a program of its own, so that they are compiled side by side.
-
-    Args:
-        mesh: devices along "data".
-        losses: each (params, data, constants, key) -> (scalar, dict of scalars). It sees one
-            device's share of `data` and draws its own batch from it.
-        like: the weights, or their jax.ShapeDtypeStructs.
-        max_decay: decay of the moving average once warm.
+    Attributes:
+        gradients: of each loss, (stacks, step, data, constants, key) -> (gradient, metrics).
+        update: (state, gradients, rate) -> (state, norm of their sum); the state is donated.
     """
 
-    def __init__(self, mesh: Mesh, losses: Sequence[Callable], like: Params,
-                 max_decay: float = 0.9995):  # fmt: skip
-        self.gradients = [
-            _gradient(mesh, loss, partial(unstacked, like=like), i) for i, loss in enumerate(losses)
-        ]
-        whole = NamedSharding(mesh, P())
-        self.update = jax.jit(
-            partial(_updated, max_decay=max_decay), donate_argnums=0, out_shardings=whole
-        )
+    gradients: Sequence[Any]
+    update: Any
 
     def compile(self, state: TrainState, data, constants, key) -> "Step":
         """This step for arguments of these shapes; each may be jax.ShapeDtypeStructs."""
         arguments = (state.params, state.step, data, constants, key)
         lowered = [gradient.lower(*arguments) for gradient in self.gradients]
-        sums = [step.out_info[0] for step in lowered]
+        sums = [gradient.out_info[0] for gradient in lowered]
         lowered.append(self.update.lower(state, sums, np.float32(0)))
-        made = Step.__new__(Step)
         with ThreadPoolExecutor(len(lowered)) as pool:
-            *made.gradients, made.update = pool.map(lambda program: program.compile(), lowered)
-        return made
+            *gradients, update = pool.map(lambda program: program.compile(), lowered)
+        return Step(gradients, update)
 
     def __call__(self, state: TrainState, data, constants, key, rate):
         """(state, metrics) of one step at this learning rate.
@@ -175,6 +162,26 @@ class Step:
         found = [each(state.params, state.step, data, constants, key) for each in self.gradients]
         state, norm = self.update(state, [gradient for gradient, _ in found], rate)
         return state, {k: v for _, seen in found for k, v in seen.items()} | {"gradient_norm": norm}
+
+
+def make_step(
+    mesh: Mesh, losses: Sequence[Callable], like: Params, max_decay: float = 0.9995
+) -> Step:
+    """A step down the sum of some losses.
+
+    Args:
+        mesh: devices along "data".
+        losses: each (params, data, constants, key) -> (scalar, dict of scalars). It sees one
+            device's share of `data` and draws its own batch from it.
+        like: the weights, or their jax.ShapeDtypeStructs.
+        max_decay: decay of the moving average once warm.
+    """
+    unstack, whole = partial(unstacked, like=like), NamedSharding(mesh, P())
+    update = partial(_updated, max_decay=max_decay)
+    return Step(
+        [_gradient(mesh, loss, unstack, i) for i, loss in enumerate(losses)],
+        jax.jit(update, donate_argnums=0, out_shardings=whole),
+    )
 
 
 def _gradient(mesh: Mesh, loss: Callable, unstack: Callable, index: int) -> Callable:

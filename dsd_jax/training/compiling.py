@@ -16,7 +16,7 @@ class Ahead:
 
     Args:
         mesh: devices along "data".
-        losses: as for `common.Step`.
+        losses: as for `common.make_step`.
         params: weights to start from.
         data: what it will train on, arrays or jax.ShapeDtypeStructs.
         constants: like those that it will be given.
@@ -28,7 +28,7 @@ class Ahead:
         self.state = common.replicate(mesh, common.init_state(params))
         constants = common.replicate(mesh, constants)
         arguments = self.state, common.shapes_of(mesh, data), constants, key
-        step = common.Step(mesh, losses, params)
+        step = common.make_step(mesh, losses, params)
         pool = ThreadPoolExecutor(1)
         self.compiled = pool.submit(step.compile, *arguments)
         pool.shutdown(wait=False)

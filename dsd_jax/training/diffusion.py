@@ -98,8 +98,9 @@ def make_losses(
     dropout: float = 0.12,
     shared_noise: float = 0.5,
 ):
-    """Losses for `common.Step`: half the mean squared error of the predicted noise, of groups of
-    four views and of single views.
+    """Losses for `common.make_step`, of groups of four views and of single views.
+
+    Each is half the mean squared error of the predicted noise.
 
     The constants are `empty`, the tokens [l] of the empty prompt, and `scaling`, which brings the
     latents to unit deviation. t is drawn as T u^0.75, which favours the noisy end, where the shape,

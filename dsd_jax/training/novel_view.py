@@ -123,7 +123,7 @@ def context(networks: ImageNetworks, params, batch: Batch):
 
 
 def make_loss(networks: ImageNetworks, schedule: NoiseSchedule, pairs: int, dropout: float = 0.1):
-    """Loss for `common.Step`: mean squared error of the predicted noise.
+    """Loss for `common.make_step`: mean squared error of the predicted noise.
 
     There are no constants. t is drawn as T u^0.75, as for the text prior. In a share `dropout` of
     the `pairs` of a batch the context and the known latent are zeros, which is what guidance starts

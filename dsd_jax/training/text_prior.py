@@ -116,7 +116,7 @@ def _train_vae(networks, params, rgba, weight, settings: TrainingSettings, mesh,
     loss = autoencoder.make_loss(networks.vae, settings.vae_batch, settings.vae_sharpness)
     state, finished = stage.train(
         common.replicate(mesh, common.init_state(start)),
-        common.Step(mesh, [loss], start, max_decay=0.998),
+        common.make_step(mesh, [loss], start, max_decay=0.998),
         views,
         {},
         jax.random.key(settings.seed + 1),

@@ -26,7 +26,7 @@ def test_gradient_is_the_mean_over_devices():
     def half(name):
         return lambda p, d, c, k: (0.5 * jnp.mean((p["scale"] - d) ** 2), {name: jnp.max(d)})
 
-    step = common.Step(mesh, [half("first"), half("second")], params)
+    step = common.make_step(mesh, [half("first"), half("second")], params)
     data = common.shard_objects(mesh, jnp.zeros((mesh.size, 1, 2)))
     key = jax.random.key(0)
     ahead = step.compile(state, common.shapes_of(mesh, data), {}, key)
