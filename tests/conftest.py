@@ -19,7 +19,7 @@ from dsd_jax.models.networks import build, param_shapes
 from dsd_jax.models.tokenizer import train_tokenizer
 from dsd_jax.models.weights import STABLE_DIFFUSION_SCHEDULER, Pipeline, save_pipeline
 
-# Each halves what compiling takes. A jaxlib that does not know a flag would end the process.
+# They shorten compiling. A jaxlib that does not know a flag would end the process.
 QUICK_XLA = {"xla_backend_optimization_level": "1"}
 if jaxlib.__version__.startswith("0.10."):
     QUICK_XLA["xla_cpu_use_fusion_emitters"] = "false"

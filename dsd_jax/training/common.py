@@ -63,6 +63,16 @@ def learning_rate(progress: float, step: int, peak: float, warmup_steps: int = 3
     return peak * cosine * min(1.0, (step + 1) / warmup_steps)
 
 
+def draw_timesteps(key, num_train_timesteps: int, shape: tuple[int, ...]) -> jax.Array:
+    """T u^0.75 for uniform u, int32 of `shape`.
+
+    That favours the noisy end, where the shape, the pose and the obedience to the prompt are
+    decided.
+    """
+    t = num_train_timesteps * jax.random.uniform(key, shape) ** 0.75
+    return t.astype(jnp.int32)
+
+
 def stacked(params: Params) -> Stacks:
     """The leaves of one shape as one array [leaves, ...]; kernels as matrices [..., outputs].
 
@@ -88,10 +98,10 @@ def _layout(params: Params) -> dict[str, tuple[tuple[int, ...], list[int]]]:
     """Each stack's name, the shape of what it holds, and the numbers of its leaves."""
     found: dict[str, tuple[tuple[int, ...], list[int]]] = {}
     for i, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
-        kind, shape = path[-1].key, leaf.shape
-        if kind == _KERNEL:
-            shape = (leaf.size // shape[-1], shape[-1])
-        name = "_".join([_KERNEL if kind == _KERNEL else "other", *map(str, shape)])
+        kind, shape = "other", leaf.shape
+        if path[-1].key == _KERNEL:
+            kind, shape = _KERNEL, (leaf.size // shape[-1], shape[-1])
+        name = "_".join([kind, *map(str, shape)])
         found.setdefault(name, (shape, []))[1].append(i)
     return found
 

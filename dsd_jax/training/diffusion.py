@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from dsd_jax.schedule import NoiseSchedule
+from dsd_jax.training.common import draw_timesteps
 from dsd_jax.training.views import draw_objects
 
 VIEWS = 4
@@ -103,8 +104,7 @@ def make_losses(
     Each is half the mean squared error of the predicted noise.
 
     The constants are `empty`, the tokens [l] of the empty prompt, and `scaling`, which brings the
-    latents to unit deviation. t is drawn as T u^0.75, which favours the noisy end, where the shape,
-    the pose and the obedience to the prompt are decided.
+    latents to unit deviation. t is drawn by `common.draw_timesteps`.
 
     `groups` groups of four views and as many single views (4 x `groups`) make a batch. In a share
     `shared_noise` of the groups all four views get the same noise, which is how score distillation
@@ -134,8 +134,8 @@ def make_losses(
         shared = jax.random.bernoulli(key_share, share, (b, 1, 1, 1, 1))
         noise = jnp.where(shared, noise[:, :1], noise)
         shape = (b, 1) if num_views > 1 else (b, VIEWS)
-        t = schedule.num_train_timesteps * jax.random.uniform(key_t, shape) ** 0.75
-        t = jnp.broadcast_to(t.astype(jnp.int32), (b, VIEWS))
+        t = draw_timesteps(key_t, schedule.num_train_timesteps, shape)
+        t = jnp.broadcast_to(t, (b, VIEWS))
         x_t = schedule.add_noise(x0, noise, t)
         return jnp.mean(jnp.square(predict(params, batch, x_t, t, num_views) - noise))
 

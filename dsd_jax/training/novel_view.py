@@ -20,6 +20,7 @@ from dsd_jax.models.zero123 import ImageNetworks
 from dsd_jax.priors.zero123 import pose_vector, project
 from dsd_jax.rendering.scene import WHITE
 from dsd_jax.schedule import NoiseSchedule
+from dsd_jax.training.common import draw_timesteps
 from dsd_jax.training.corpus import make_palettes, object_weights, recolour
 from dsd_jax.training.views import draw_objects
 
@@ -125,8 +126,8 @@ def context(networks: ImageNetworks, params, batch: Batch):
 def make_loss(networks: ImageNetworks, schedule: NoiseSchedule, pairs: int, dropout: float = 0.1):
     """Loss for `common.make_step`: mean squared error of the predicted noise.
 
-    There are no constants. t is drawn as T u^0.75, as for the text prior. In a share `dropout` of
-    the `pairs` of a batch the context and the known latent are zeros, which is what guidance starts
+    There are no constants. t is drawn by `common.draw_timesteps`. In a share `dropout` of the
+    `pairs` of a batch the context and the known latent are zeros, which is what guidance starts
     from.
     """
     scaling = networks.vae.config.scaling_factor
@@ -136,8 +137,7 @@ def make_loss(networks: ImageNetworks, schedule: NoiseSchedule, pairs: int, drop
         keys = jax.random.split(key, 4)
         batch = draw_pairs(keys[0], data, pairs)
         told = jax.random.bernoulli(keys[1], 1 - dropout, (pairs, 1, 1))
-        t = schedule.num_train_timesteps * jax.random.uniform(keys[2], (pairs,)) ** 0.75
-        t = t.astype(jnp.int32)
+        t = draw_timesteps(keys[2], schedule.num_train_timesteps, (pairs,))
         noise = jax.random.normal(keys[3], batch.target.shape)
         x_t = schedule.add_noise(batch.target * scaling, noise, t)
         inputs = jnp.concatenate([x_t, told[..., None] * batch.known], -1)
