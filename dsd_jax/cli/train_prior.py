@@ -8,24 +8,19 @@ Diffusion folder `OUT/export`. Every stage continues where it stopped: run the s
 `--evaluate FOLDER` scores an exported folder instead.
 
     python experiments/train_prior.py --task novel-view --objects objects.npz \\
-        --out checkpoints/toybox-1to3 --unet-batch 512 --unet-minutes 5.4
+        --out checkpoints/toybox-1to3 --unet-batch 512 --unet-minutes 10
 
 trains Toybox-1-to-3, which knows one picture instead of a prompt, on pairs of views: a denoiser, a
 vision encoder and `cc_projection` beside Toybox's autoencoder. It exports
 `OUT/export/toybox-1to3`, and OUT/sheet.jpg: samples for objects that are held out.
-The packaged one took 5.2 minutes on 3 H200, and with --continue-from, --seed 3, --unet-rate 7e-4
-and --unet-minutes 6.5 as long again on 2 of them.
+How the packaged ones were trained stands in their model cards. `--continue-from` starts from
+exported weights. `--evaluate` takes 15 minutes on 2 CPU cores.
 
-The packaged Toybox took three sittings on 2 NVIDIA H100, all by Adam and with --no-opacity and
---latent-channels 4: the defaults (20 minutes in all), then
+On a GPU the first step takes ten minutes to compile, the first time: XLA times every convolution's
+algorithms. It took longer still without
 
-    python experiments/train_prior.py --objects objects.npz --out checkpoints/toybox2 \\
-        --continue-from checkpoints/toybox/export --vae-minutes 0 --unet-minutes 9 --unet-batch 64
-
-(13 minutes: compiling 2.7, rendering beside it, training 9 at 17 to 28 steps of 1,024 views a
-second), and the same from there on with --seed 3 --unet-minutes 6.2 --unet-rate 7e-4 (9 minutes).
-Scores: 34.8 dB; right category 78 % over 40 categories; own direction 0.91 car, 0.94 chair, 0.84
-sofa, 0.91 fish. `--evaluate` takes 15 minutes on 2 CPU cores.
+    export XLA_FLAGS="--xla_gpu_experimental_enable_fusion_autotuner=false \\
+        --xla_gpu_enable_triton_gemm=false"
 """
 
 import time

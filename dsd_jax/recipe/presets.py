@@ -43,6 +43,7 @@ quick = changed(
     resolution=32,
     late_resolution=32,
     rounds=3,
+    t_last=0.3,
     fit_steps=200,
     groups=3,
     rays=1024,
@@ -121,6 +122,7 @@ def of_picture(recipe: Recipe, fov_deg: float | None = None) -> Recipe:
     values = {
         "method.guidance_scale": 2.0,
         "reference.visible_eta": 1.0,
+        "refine.t_last": 0.1,
         "regularise.total_variation": 100.0,
         "render.background": "white",
         "condition.view_prompts": "none",

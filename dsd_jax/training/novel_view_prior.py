@@ -1,8 +1,10 @@
 """Toybox-1-to-3 from packed objects: render, encode, train the denoiser, export, draw a sheet."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -14,6 +16,8 @@ from dsd_jax.schedule import NoiseSchedule
 from dsd_jax.training import corpus, export, image_prior, novel_view, novel_view_sheet
 from dsd_jax.training.compiling import Ahead, render
 from dsd_jax.training.settings import TrainingSettings, compute_dtype
+
+LARGEST_DEVIATION = 1.5  # of scaled latents
 
 
 def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float, log) -> bool:
@@ -48,6 +52,7 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     colours = angle[indices], tint[indices]
     latents = corpus.encode_views(mesh, networks.vae, vae, rgba, *colours, WHITE)
     log(f"encoded {jax.block_until_ready(latents).shape}")
+    check_scale(latents, networks.vae.config.scaling_factor, origin)
     training = dataclasses.replace(
         training, rgba=rgba, latents=latents, angle=colours[0], tint=colours[1]
     )
@@ -59,3 +64,17 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     log(f"exported {folder}")
     novel_view_sheet.run(folder, data, settings.out, log)
     return finished
+
+
+def check_scale(latents, scaling_factor: float, origin: Path) -> None:
+    """Refuse an autoencoder whose latents, scaled, are larger than noise.
+
+    They shine through the noise of every t, and the denoiser would read the layout there
+    instead of in the picture. Raises ValueError.
+    """
+    deviation = float(jnp.std(latents[::7, ::3, 0].astype(jnp.float32))) * scaling_factor
+    if deviation > LARGEST_DEVIATION:
+        raise ValueError(
+            f"{origin}: scaling_factor {scaling_factor:g} gives its latents deviation "
+            f"{deviation:.2f}, which noise does not hide: give --vae a prior exported whole"
+        )

@@ -44,7 +44,7 @@ def test_encoder_is_near_what_xla_says(toybox, told):
     def gradient(params, image, grad):
         return jax.vjp(partial(toybox.encode, params), image)[1](grad)
 
-    image = jnp.zeros((toybox.image_size, toybox.image_size, 3))
+    image = jnp.zeros((toybox.image_size, toybox.image_size, 3 + toybox.sees_opacity))
     used = temporary_bytes(gradient, toybox.params, image, jnp.zeros(toybox.latent_shape))
     assert memory.needs(toybox, ONE_VIEW, told).encoder == pytest.approx(used, rel=0.2)
 

@@ -10,6 +10,8 @@ from dsd_jax.models.tokenizer import train_tokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+if int(transformers.__version__.split(".")[0]) >= 5:
+    pytest.skip("the extra parity has an older transformers", allow_module_level=True)
 from PIL import Image  # noqa: E402
 
 SHAPE = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -13,7 +13,8 @@ from dsd_jax.recipe.recipe import Recipe, changed, numbers, phases, with_method
 QUICK = {
     "steps": 320, "camera.views": 1, "ode.azimuth_bins": 8, "render.resolution": 32,
     "render.late_resolution": 32,
-    "refine.rounds": 3, "refine.fit_steps": 200, "refine.groups": 3, "refine.rays": 1024,
+    "refine.rounds": 3, "refine.t_last": 0.3, "refine.fit_steps": 200, "refine.groups": 3,
+    "refine.rays": 1024,
     "refine.focus": 0.75, "refine.fit_samples": 24, "refine.ddim_steps": 8,
     "refine.target_samples": 32, "refine.target_resolution": 64,
     "results.final_samples": 24, "results.turntable_frames": 36,
@@ -96,7 +97,7 @@ def test_the_recipe_of_a_picture():
     found = of_picture(quick)
     assert differences(found, quick) == {
         "method.guidance_scale": 2.0, "method.eta": 0.0, "reference.visible_eta": 1.0,
-        "regularise.total_variation": 100.0, "render.background": "white",
+        "refine.t_last": 0.1, "regularise.total_variation": 100.0, "render.background": "white",
         "condition.view_prompts": "none",
     }  # fmt: skip
     rescaled = SDS(guidance_scale=2.0, guidance_rescale=0.3)

@@ -16,7 +16,14 @@ from dsd_jax.data.pictures import plan_views
 from dsd_jax.priors import load_prior
 from dsd_jax.priors.zero123 import Prior, View, project
 from dsd_jax.schedule import NoiseSchedule
-from dsd_jax.training import common, corpus, image_prior, novel_view, novel_view_scores
+from dsd_jax.training import (
+    common,
+    corpus,
+    image_prior,
+    novel_view,
+    novel_view_prior,
+    novel_view_scores,
+)
 from dsd_jax.training.export import SCHEDULER
 from dsd_jax.training.settings import TrainingSettings
 
@@ -254,3 +261,12 @@ def test_shapes_are_those_of_the_views(prior, packed):
     shapes = novel_view.shapes(prior.networks, views, data, np.array([0, 1, 2, 2]), 5)
     assert shapes.rgba.shape == (4, 8, 16, 16, 4) and shapes.latents.shape == (4, 8, 5, 4, 4, 4)
     np.testing.assert_array_equal(shapes.azimuth[3], views.azimuth[2])
+
+
+def test_latents_larger_than_noise_are_refused():
+    latents = jax.random.normal(jax.random.key(0), (8, 4, 2, 4, 4, 4)).astype(jnp.float16)
+    novel_view_prior.check_scale(latents, 1.0, Path("prior"))
+    with pytest.raises(
+        ValueError, match=r"^prior: scaling_factor 2 gives .* deviation [12]\.\d\d,"
+    ):
+        novel_view_prior.check_scale(latents, 2.0, Path("prior"))
