@@ -8,7 +8,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jaxlib
 import numpy as np
@@ -109,9 +111,18 @@ def tiny_sd(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_prior_folder(tmp_path_factory) -> Path:
     """Images 16 x 16, latents 4 x 4 x 4, camera conditioning; knows the words "a red house"."""
+    return _tiny_prior(tmp_path_factory.mktemp("prior"))
+
+
+@pytest.fixture(scope="session")
+def tiny_rgba_prior_folder(tmp_path_factory) -> Path:
+    """The same for pictures whose fourth channel is opacity, as Toybox's are."""
+    return _tiny_prior(tmp_path_factory.mktemp("prior"), {"in_channels": 4, "out_channels": 4})
+
+
+def _tiny_prior(folder: Path, pictures: Mapping = MappingProxyType({})) -> Path:
     import jax
 
-    folder = tmp_path_factory.mktemp("prior")
     vocabulary = train_tokenizer(["a red house"], folder / "words", max_length=8)
     networks = build(
         {
@@ -132,6 +143,7 @@ def tiny_prior_folder(tmp_path_factory) -> Path:
             "norm_num_groups": 4,
             "sample_size": 16,
             "scaling_factor": 1.0,
+            **pictures,
         },
         {
             "vocab_size": vocabulary,

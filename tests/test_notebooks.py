@@ -70,7 +70,7 @@ def test_every_notebook_is_tested():
 
 
 @executed
-def test_it_runs_in_a_fresh_kernel(name, monkeypatch, tmp_path, tiny_prior_folder):
+def test_it_runs_in_a_fresh_kernel(name, monkeypatch, tmp_path, tiny_rgba_prior_folder):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
@@ -79,7 +79,9 @@ def test_it_runs_in_a_fresh_kernel(name, monkeypatch, tmp_path, tiny_prior_folde
     (place,) = (
         i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())
     )
-    prior = f"\nPRIOR, PROMPT = {str(tiny_prior_folder)!r}, 'a red house'" if name in QUICK else ""
+    prior = (
+        f"\nPRIOR, PROMPT = {str(tiny_rgba_prior_folder)!r}, 'a red house'" if name in QUICK else ""
+    )
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(MINIATURE[name] + prior))
     folder = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=folder).execute()
