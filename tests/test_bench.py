@@ -43,11 +43,11 @@ ODE = ("exact", "nodes", "table")
 
 
 @pytest.fixture
-def bench(monkeypatch, tiny_prior_folder):
+def bench(monkeypatch, tiny_rgba_prior_folder):
     monkeypatch.syspath_prepend(TOOLS)
     module = load_script("bench")
     monkeypatch.setitem(ARCHITECTURES, "sd21-base", SMALL)
-    monkeypatch.setitem(EMBEDDED, "toybox", tiny_prior_folder)
+    monkeypatch.setitem(EMBEDDED, "toybox", tiny_rgba_prior_folder)
     return module
 
 

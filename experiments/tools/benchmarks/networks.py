@@ -83,7 +83,8 @@ def vae(prior: Prior, b: int, pulled: bool) -> Ready:
         mean, pull_back = jax.vjp(partial(encode, params), x)
         return mean, pull_back(cotangent)[0]
 
-    x = jnp.tanh(normal(0, (b, prior.image_size, prior.image_size, 3)))
+    channels = prior.networks.vae.config.in_channels
+    x = jnp.tanh(normal(0, (b, prior.image_size, prior.image_size, channels)))
     params, latents = prior.params["vae"], (b, *prior.latent_shape)
     if not pulled:
         return program(encode, params, x)
