@@ -39,7 +39,8 @@ OVERRIDES = {SMALL}
 """,
 }
 EXPLAINS = [name for name in MINIATURE if name != "00_colab"]  # that one is for results
-QUICK = ("01_ode_trajectories", "04_your_own_method")  # with a tiny prior; Toybox takes minutes
+# With a tiny prior; Toybox takes minutes.
+QUICK = ("01_ode_trajectories", "03_text_to_3d", "04_your_own_method")
 every_notebook = pytest.mark.parametrize("name", MINIATURE)
 executed = pytest.mark.parametrize(
     "name",
