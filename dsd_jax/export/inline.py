@@ -28,7 +28,7 @@ def figure_png(figure: "Figure") -> bytes:
     return _bytes(picture, format="PNG", optimize=True)
 
 
-def jpeg(image: Num[np.ndarray, "h w 3"], quality: int = 85) -> bytes:
+def jpeg(image: Num[np.ndarray, "h w 3"], quality: int = 75) -> bytes:
     """A picture (floats in [0, 1] or uint8) as a JPEG."""
     from PIL import Image
 
