@@ -176,3 +176,8 @@ def encode_views(mesh, model, params, rgba, angle, tint, background=GREY):
         return jax.lax.map(lambda a: palette_rows(params, *a), (rgba, angle, factor))
 
     return encode(params, rgba, angle, tint)
+
+
+def deviation(latents) -> float:
+    """The standard deviation of latents [n, v, k, h, w, c]: of some views, in their own palette."""
+    return float(np.std(np.asarray(latents[::7, ::3, 0], np.float32)))

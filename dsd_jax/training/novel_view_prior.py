@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -72,7 +71,7 @@ def check_scale(latents, scaling_factor: float, origin: Path) -> None:
     They shine through the noise of every t, and the denoiser would read the layout there
     instead of in the picture. Raises ValueError.
     """
-    deviation = float(jnp.std(latents[::7, ::3, 0].astype(jnp.float32))) * scaling_factor
+    deviation = corpus.deviation(latents) * scaling_factor
     if deviation > LARGEST_DEVIATION:
         raise ValueError(
             f"{origin}: scaling_factor {scaling_factor:g} gives its latents deviation "

@@ -91,7 +91,7 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
         del rgba
     params["vae"] = pytrees.load_tree(vae_done, networks_lib.param_shapes(networks)["vae"])
     latents = np.load(latents_file, mmap_mode="r")
-    constants["scaling"] = np.float32(1 / np.std(np.asarray(latents[::7, ::3, 0], np.float32)))
+    constants["scaling"] = np.float32(1 / corpus.deviation(latents))
     training = dataclasses.replace(training, latents=latents)
     trained, finished = ahead.train(
         training, constants, name="unet", **settings.denoiser_stage(deadline, log)

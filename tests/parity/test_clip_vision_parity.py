@@ -10,8 +10,6 @@ from dsd_jax.models.weights import read_part
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-if int(transformers.__version__.split(".")[0]) >= 5:
-    pytest.skip("the extra parity has an older transformers", allow_module_level=True)
 
 CONFIG = {
     "hidden_size": 24,
