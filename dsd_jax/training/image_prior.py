@@ -24,7 +24,7 @@ def configs(resolution: int, latent: int, channels: int, small: bool = False) ->
 
     `latent` is the side of a latent of `channels` channels.
     """
-    levels, width = ((16, 32), 32) if small else ((64, 96), 64)
+    levels, width = ((16, 32), 32) if small else ((96, 128), 96)
     unet = {
         "_class_name": "UNet2DConditionModel",
         "sample_size": latent,
