@@ -131,6 +131,22 @@ def interpolate(schedule: NoiseSchedule, values: jax.Array, grid, t) -> jax.Arra
     return part * values[below - 1] + (1 - part) * values[below]
 
 
+def on_table(schedule: NoiseSchedule, x_T: jax.Array, eps: jax.Array, grid, t) -> Point:
+    """The trajectory from x_T [...] whose eps_t on a falling grid are eps [len(grid), ...], at t.
+
+    eps_t is interpolated; x_t follows DDIM's straight lines, each with the eps of its upper end:
+
+        x_t / alpha_t = x_T / alpha_T + sum_k eps_k (max(s_k+1, s_t) - max(s_k, s_t)).
+
+    t, in grid[-1] .. grid[0], may be traced.
+    """
+    grid, eps_t = jnp.asarray(grid), interpolate(schedule, eps, grid, t)
+    s = jnp.maximum(schedule.s(grid), schedule.s(t))
+    moved = jnp.tensordot(s[1:] - s[:-1], eps[:-1].astype(eps_t.dtype), 1)
+    x_t = schedule.alpha(t) * (x_T / schedule.alpha(grid[0]) + moved)
+    return Point(x_t, one_step_prediction(schedule, x_t, eps_t, t), eps_t)
+
+
 def interpolation_error(schedule: NoiseSchedule, values: jax.Array, grid) -> jax.Array:
     """What `interpolate` loses: root mean square over that of the values [len(grid), ...], [].
 

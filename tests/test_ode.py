@@ -171,6 +171,18 @@ def test_x_on_the_nodes_is_the_integrated_one(t_end):
     np.testing.assert_allclose(x_t, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("t_end", [999, 950, 899, 650, 100, 1, 0])
+def test_a_table_of_eps_tells_where_the_trajectory_stands(t_end):
+    """x_t as `integrate` asks for its last eps there; eps_t, and so xhat_t, on the grid alone."""
+    eps = ode.trajectory(denoiser, SCHEDULE, NOISE, GRID).eps_t
+    found = jax.jit(lambda t: ode.on_table(SCHEDULE, NOISE, eps, GRID, t))(t_end)
+    expected = ode.integrate(denoiser, SCHEDULE, NOISE, GRID, t_end)
+    np.testing.assert_allclose(found.x_t, expected.x_t, atol=1e-5)
+    if t_end in GRID:
+        np.testing.assert_allclose(found.eps_t, expected.eps_t, atol=1e-5)
+        np.testing.assert_allclose(found.xhat_t, expected.xhat_t, atol=2e-4)
+
+
 def test_interpolation_is_linear_in_s():
     slope = jnp.array([2.0, -1.0])
     values = 0.5 + SCHEDULE.s(jnp.array(GRID))[:, None] * slope

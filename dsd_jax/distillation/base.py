@@ -27,7 +27,7 @@ class Given(NamedTuple):
         t_range: fractions of T from which and to which t falls in this run.
         least_eta: [] the least share of fresh noise in this view, 0 .. 1.
         t_prime: takes the place of DSD's draw of t'.
-        eps_at: t' -> eps [...] of the seed's ODE there, where the run keeps it.
+        ode_at: t' -> where the seed's ODE stands there, where the run keeps it.
         learned: prediction of the network that the method trains, without guidance.
         negative: prediction for `Method.bad_prompt`, without guidance.
     """
@@ -36,7 +36,7 @@ class Given(NamedTuple):
     t_range: tuple[float, float] | None = None
     least_eta: Any = 0.0
     t_prime: Any = None
-    eps_at: Callable[[jax.Array], jax.Array] | None = None
+    ode_at: Callable[[jax.Array], ode.Point] | None = None
     learned: ode.Denoiser | None = None
     negative: ode.Denoiser | None = None
 
@@ -54,7 +54,7 @@ class Method(ABC):
     Attributes:
         view_noise: where the noise of a view comes from unless the recipe says otherwise: the same
             for all; one for each; or noise that sticks to the object's surface.
-        follows_ode: whether it takes `Given.eps_at`.
+        follows_ode: whether it takes `Given.ode_at`.
         differentiates: whether its gradient runs backwards through the prior and what it trains.
         trains: whether it has `init` and `update`, see `learned.TrainedMethod`.
     """

@@ -48,6 +48,9 @@ class DSD(Method):
     ode_guidance_below: float | None = None
     """Guidance of the simulated ODE acts up to this t alone, as a fraction of the prior's
     timesteps; above it is 1 (None: it acts at all t)."""
+    lead_until: float | None = None
+    """t, as a fraction of the prior's timesteps, down to which the ODE's own one-step prediction
+    stands in for x: wholly where the run starts, then less and less (None: it never does)."""
     t_prime_offset: float = 0.1
     """How far above t t' may lie, as a fraction of t - `t_prime_floor` (0: t' is t)."""
     t_prime_floor: float = 0.32
@@ -67,7 +70,7 @@ class DSD(Method):
         at_most(self, "method", ode_points=MAX_TIMESTEPS)
         at_least(self, "method", 0, "t_prime_min", "t_prime_min_late")
         shares = ("t_prime_offset", "t_prime_floor", "t_prime_late_from")
-        fractions(self, "method", "eta", "eta_at", "ode_guidance_below", *shares)
+        fractions(self, "method", "eta", "eta_at", "lead_until", "ode_guidance_below", *shares)
 
     def ode_grid(self, schedule: NoiseSchedule) -> tuple[int, ...]:
         """Falling timesteps of the simulated ODE, from T-1, where the seed's noise lives, to 0."""
@@ -96,8 +99,8 @@ class DSD(Method):
 
             gradient = weight_t (eps_w(z_t, t) - eps_w'(z_t', t')).
 
-        Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'; with `given.eps_at` one
-        at w, one at w', and what `eps_at` asks for.
+        Costs `ode.steps_to(grid, t')` + 2 evaluations at w and one at w'; with `given.ode_at` one
+        at w, one at w', and what `ode_at` asks for.
 
         With `anchor` "trajectory" the second prediction is eps itself, the one on the ODE. That is
         the same while x keeps to the ODE; where x has strayed the gradient is
@@ -110,6 +113,12 @@ class DSD(Method):
         sqrt(1 - eta^2) eps + eta N(0, 1), as DDIM's eta mixes it into a sampler's steps (arXiv
         2010.02502, eq. 16): views that disagree are then mended by the prior. At 1, with `anchor`
         "trajectory", this is SDS.
+
+        With `lead_until` z_t and z_t' are made of y = x + lambda (xhat_t' - x) in place of x, xhat
+        being that of the ODE, and weight_t alpha_t / sigma_t (x - y) is added, so that with
+        `anchor` "trajectory" x is drawn to xhat_w(z_t) as before. Where the run starts lambda is 1
+        and z_t lies on the ODE; it falls to 0. Even at T a latent's mean colour shines through the
+        noise, and a rendering that is not on its ODE yet would choose the colour, not the seed.
         """
         chex.assert_equal_shape([x, seed_noise])
         x = jax.lax.stop_gradient(x)
@@ -117,19 +126,22 @@ class DSD(Method):
         if t_prime is None:
             t_prime = self.draw_t_prime(key, schedule, t, given.progress)
         denoiser = denoiser_at(self.guidance_scale)
-        if given.eps_at is None:
+        if given.ode_at is None:
             guided, grid = self.ode_denoiser(denoiser_at, schedule), self.ode_grid(schedule)
-            eps = ode.integrate(guided, schedule, seed_noise, grid, t_prime).eps_t
+            point = ode.integrate(guided, schedule, seed_noise, grid, t_prime)
         else:
-            eps = given.eps_at(jnp.asarray(t_prime))
-        eps = with_fresh(jax.random.fold_in(key, 1), eps, self.eta_now(schedule, t, given))
-        eps_t = denoiser(schedule.add_noise(x, eps, t), t)
+            point = given.ode_at(jnp.asarray(t_prime))
+        fresh = jax.random.fold_in(key, 1)
+        eps = with_fresh(fresh, point.eps_t, self.eta_now(schedule, t, given))
+        y = x if self.lead_until is None else self._led(schedule, x, point.xhat_t, t, given)
+        eps_t = denoiser(schedule.add_noise(y, eps, t), t)
         if self.anchor == "interpolated":
-            z_t_prime = schedule.add_noise(x, eps, t_prime)
+            z_t_prime = schedule.add_noise(y, eps, t_prime)
             eps_prime = denoiser_at(self.guidance_scale_prime)(z_t_prime, t_prime)
         else:
             eps_prime = eps
-        grad = self.weight(schedule, t) * (eps_t - eps_prime)
+        grad = eps_t - eps_prime if y is x else eps_t - eps_prime + (x - y) / schedule.s(t)
+        grad = self.weight(schedule, t) * grad
         return result(grad, x, t_prime=jnp.asarray(t_prime))
 
     def draw_t_prime(
@@ -143,6 +155,12 @@ class DSD(Method):
             least = jnp.where(late, self.t_prime_min_late, least)
         u = jax.random.uniform(key)
         return later(u, t, self.t_prime_offset, floor, least, schedule.last)
+
+    def _led(self, schedule: NoiseSchedule, x, xhat, t, given: Given) -> jax.Array:
+        """y; lambda is 1 where the run starts, from there in proportion to t."""
+        t_max, least = given.t_range[0] if given.t_range else 1.0, self.lead_until or 0.0
+        fallen = (t / schedule.num_train_timesteps - least) / max(t_max - least, 1e-6)
+        return x + jnp.clip(fallen, 0.0, 1.0) * (xhat - x)
 
     def eta_now(self, schedule: NoiseSchedule, t: jax.Array | int, given: Given = NOTHING):
         """Share of fresh noise at t, a scalar: `eta`, and on the way to `eta_at` in proportion.

@@ -26,7 +26,7 @@ from dsd_jax.models.config import UNetConfig, VAEConfig
 from dsd_jax.priors.base import Prior
 from dsd_jax.recipe import kept_ode, targets
 from dsd_jax.recipe.recipe import Recipe, phases
-from dsd_jax.rendering.volume import step_chunk
+from dsd_jax.rendering.chunks import step_chunk
 
 # Parameters, two moments of Adam, gradient and update.
 _COPIES = 5

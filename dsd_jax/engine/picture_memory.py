@@ -8,7 +8,7 @@ seeds in all, c seeds a chunk.
 from dsd_jax.engine import host_memory, memory
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.rendering.cameras import AZIMUTHS_DEG
-from dsd_jax.rendering.volume import chunk_within
+from dsd_jax.rendering.chunks import chunk_within
 
 # Side of the run's views, pixels.
 VIEW_SIZE = 256

@@ -19,8 +19,8 @@ from dsd_jax.recipe import annealing
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.state import State
 from dsd_jax.rendering.cameras import camera_at, ring
+from dsd_jax.rendering.chunks import chunk_within
 from dsd_jax.rendering.scene import Scene
-from dsd_jax.rendering.volume import chunk_within
 
 # jitted: (params [n, ...], grids [n, ...], stage, camera) -> pictures [n, h, w, k]
 SeedRenderer = Any

@@ -20,10 +20,11 @@ from dsd_jax.fields.given import GivenField, GivenShape
 from dsd_jax.fields.solids import on_grid
 from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.rendering.cameras import Camera
+from dsd_jax.rendering.chunks import chunk_within
 from dsd_jax.rendering.occupancy import OccupancyGrid, init
 from dsd_jax.rendering.sampling import ray_ball
 from dsd_jax.rendering.scene import GREY, Scene
-from dsd_jax.rendering.volume import chunk_within, render
+from dsd_jax.rendering.volume import render
 
 MAX_CELLS = 128
 # log(1 + density) where a signed distance is 0.

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from dsd_jax.export.scenes import load_scene
 from dsd_jax.rendering import occupancy
 from dsd_jax.rendering.cameras import Camera
+from dsd_jax.rendering.chunks import chunk_within
 from dsd_jax.rendering.occupancy import OccupancyGrid
 from dsd_jax.rendering.scene import Scene
-from dsd_jax.rendering.volume import chunk_within
 
 _CHUNK_POINTS = 2**16
 FAR = 100.0

@@ -183,6 +183,9 @@ class RefineSettings:
     """Factor on it at the last step, reached along a cosine."""
     fit_opaque: float = 0.003
     """Weight of the entropy of opacity: either 0 or 1."""
+    colour_pull: float = 1.0
+    """Share of the colours' pull on the shape where targets tell opacity, which shapes it too:
+    less keeps what is painted on a wall from being dug into it."""
     refresh_every: int = 20
     """Steps of the fit between two refreshes of the occupancy grid."""
     picture_share: float = 0.2
@@ -196,7 +199,7 @@ class RefineSettings:
                   "rays", "fit_samples", "refresh_every")  # fmt: skip
         at_least(self, "refine", 1, *counts)
         shares = ("t_first", "t_last", "fresh", "fresh_at", "target_rescale", "focus",
-                  "picture_share")  # fmt: skip
+                  "picture_share", "colour_pull")  # fmt: skip
         fractions(self, "refine", *shares)
         if self.ddim_steps < 2:
             raise ValueError(f"--refine.ddim-steps must be at least 2, not {self.ddim_steps}")

@@ -97,16 +97,18 @@ def _build(prior: Prior, params, condition, noise: jax.Array, recipe: Recipe, dt
     return kept._replace(metrics=jax.tree.map(jnp.mean, kept.metrics))
 
 
-def eps_at(
-    kept: KeptOde, prior: Prior, params: Any, condition: Any, viewpoint: Viewpoint, recipe: Recipe
-) -> Callable[[jax.Array], jax.Array]:
-    """t' -> eps of the ODE there, for `Given.eps_at`.
+def ode_at(
+    kept: KeptOde, prior: Prior, params: Any, condition: Any, viewpoint: Viewpoint, recipe: Recipe,
+    noise: jax.Array,
+) -> Callable[[jax.Array], ode.Point]:  # fmt: skip
+    """t' -> where the ODE stands, for `Given.ode_at`.
 
     From nodes the prior is asked for the view of the bin's centre: told of another view than that
     which x_t shows, it would correct x_t, and strongly where it is guided.
 
     Args:
         viewpoint: the one of the step, with a leading axis v where views are denoised together.
+        noise: the seed's, of the shape of the views.
     """
     schedule, times = prior.schedule, times_of(recipe, prior.schedule)
     index, turn = bin_of(prior, condition, viewpoint, recipe)
@@ -118,10 +120,11 @@ def eps_at(
 
     def from_nodes(t):
         x_t = ode.on_nodes(schedule, values.astype(jnp.float32), times, t)
-        return _on_ode(prior, params, condition, centre, recipe)(x_t, t)
+        eps_t = _on_ode(prior, params, condition, centre, recipe)(x_t, t)
+        return ode.Point(x_t, ode.one_step_prediction(schedule, x_t, eps_t, t), eps_t)
 
     def from_table(t):
-        return ode.interpolate(schedule, values, times, t)
+        return ode.on_table(schedule, noise, values, times, t)
 
     return from_nodes if recipe.ode.kind == "nodes" else from_table
 

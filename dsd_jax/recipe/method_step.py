@@ -72,8 +72,8 @@ def _of_view(prior: Prior, recipe: Recipe, shared: Shared, seen: Seen, ode, key,
     if seen.method is not None:
         given = given._replace(learned=_learned(prior, shared, seen.method.weights, place))
     if ode is not None:
-        eps_at = kept_ode.eps_at(ode, prior, weights, condition, place, recipe)
-        given = given._replace(eps_at=eps_at)
+        ode_at = kept_ode.ode_at(ode, prior, weights, condition, place, recipe, noise)
+        given = given._replace(ode_at=ode_at)
     denoiser_at = guided(prior, weights, condition, place, recipe.method)
     grad, logs = recipe.method.gradient(key, denoiser_at, prior.schedule, x, noise, seen.t, given)
     return grad, logs | ({} if ode is None else ode.metrics)

@@ -22,7 +22,7 @@ from dsd_jax.recipe.recipe import Recipe, changed
 
 standard = changed(
     Recipe(),
-    **{"method.guidance_rescale": 0.3},
+    **{"method.guidance_rescale": 0.3, "method.lead_until": 0.5},
     opaque=1.0,
     rounds=6,
     shape="surface",
@@ -33,6 +33,7 @@ standard = changed(
     target_samples=96,
     fresh=0.7,
     fit_opaque=0.02,
+    colour_pull=0.2,
 )
 
 quick = changed(
@@ -123,12 +124,13 @@ def of_picture(recipe: Recipe, fov_deg: float | None = None) -> Recipe:
         "method.guidance_scale": 2.0,
         "reference.visible_eta": 1.0,
         "refine.t_last": 0.1,
+        "refine.colour_pull": 1.0,
         "regularise.total_variation": 100.0,
         "render.background": "white",
         "condition.view_prompts": "none",
     }
     if isinstance(recipe.method, DSD):
-        values["method.eta"] = 0.0
+        values |= {"method.eta": 0.0, "method.lead_until": None}
     recipe = changed(recipe, **values)
     return recipe if fov_deg is None else framed(recipe, fov_deg)
 

@@ -126,6 +126,7 @@ def _loss(recipe: Recipe, state: State, key, pictures: int, params) -> tuple[Arr
         stage=stage_of(recipe, state),
         samples_per_ray=refine.fit_samples,
         occupancy=state.occupancy,
+        pull=jnp.where(targets.told[view], refine.colour_pull, 1.0),
     )
     wanted = targets.rgba[view, row, column].astype(jnp.float32) / 255
     hidden = jnp.where(targets.told[view], rendering.opacity - wanted[:, 3], 0)

@@ -23,8 +23,9 @@ from dsd_jax.recipe.state import State, kept_finite, noise_key, optimiser, step_
 from dsd_jax.recipe.viewpoints import Reference, Shared, as_seen, sample_viewpoints
 from dsd_jax.rendering import occupancy, regularisers, surface_noise
 from dsd_jax.rendering.cameras import Camera
+from dsd_jax.rendering.chunks import step_chunk
 from dsd_jax.rendering.shading import PointLight, sample_light
-from dsd_jax.rendering.volume import Rendering, step_chunk
+from dsd_jax.rendering.volume import Rendering
 
 Logs = dict[str, jax.Array]
 

@@ -33,7 +33,8 @@ from dsd_jax.recipe.viewpoints import (
     visible,
 )
 from dsd_jax.rendering.cameras import Camera
-from dsd_jax.rendering.volume import Rendering, chunk_within
+from dsd_jax.rendering.chunks import chunk_within
+from dsd_jax.rendering.volume import Rendering
 
 # Points of a target's view that are rendered at a time.
 _CHUNK_POINTS = 2**16
@@ -190,12 +191,12 @@ def _noise(prior, recipe: Recipe, shared: Shared, state: State, noise, key, plac
         return fresh
     if state.ode is not None and _kept_serves(prior, recipe):
 
-        def kept(place):
-            given = shared.prior, shared.condition, place, recipe
-            return kept_ode.eps_at(state.ode, prior, *given)(t0)
+        def kept(place, noise):
+            given = shared.prior, shared.condition, place, recipe, noise
+            return kept_ode.ode_at(state.ode, prior, *given)(t0).eps_t
 
         each = prior.denoises_together and recipe.camera.views == 1
-        eps = jax.vmap(kept)(place) if each else kept(place)
+        eps = jax.vmap(kept)(place, noise) if each else kept(place, noise)
     else:
         method = recipe.method
         at = guided(prior, shared.prior, shared.condition, place, method)

@@ -21,15 +21,12 @@ from dsd_jax.fields.radiance import FieldFn, analytic_normals, finite_difference
 from dsd_jax.rendering import occupancy as occupancy_grid
 from dsd_jax.rendering import sampling
 from dsd_jax.rendering.cameras import Camera, rays
+from dsd_jax.rendering.chunks import in_chunks, where_met
 from dsd_jax.rendering.occupancy import OccupancyGrid
 from dsd_jax.rendering.shading import PointLight, illumination, surface_colour
 
 Proposal = Callable[[Array], Array]
 NormalsFn = Callable[[FieldFn, Array], tuple[Array, Array, Array]]
-
-# Points of a view that a step computes at a time: what their backward pass keeps has to fit a
-# device for every seed on it.
-MOST_POINTS = 2**18
 
 
 class Rendering(NamedTuple):
@@ -140,12 +137,12 @@ def render(
             raise ValueError("skip_empty needs an occupancy grid and a chunk")
         near, far = interval(inputs[0], inputs[1])
         met = occupancy_grid.is_met(occupancy, inputs[0], inputs[1], near, far)
-        flat = _where_met(block, met, inputs, height // chunk)
+        flat = where_met(block, met, inputs, height // chunk)
     elif chunk is None or chunk == height:
         flat = block(inputs)
     else:
         saved = jax.checkpoint_policies.save_only_these_names(ENCODING)
-        flat = _in_chunks(jax.checkpoint(block, policy=saved), inputs, height // chunk)
+        flat = in_chunks(jax.checkpoint(block, policy=saved), inputs, height // chunk)
     return jax.tree.map(lambda x: x.reshape(height, width, *x.shape[1:]), flat)
 
 
@@ -160,11 +157,13 @@ def render_rays(
     proposal: Proposal | None = None,
     background=GREY,
     interval: Callable[[Array, Array], sampling.Interval] = sampling.ray_box,
+    pull: Float[Array, " r"] | None = None,
 ) -> Rendering:
     """Single rays, of any cameras, unshaded: a Rendering with one leading axis r instead of h, w.
 
     Args:
         directions: of unit length.
+        pull: share of the colour's gradient that reaches the density (None: all of it).
         field_fn, key, samples_per_ray, occupancy, proposal, background, interval: as in `render`.
     """
     if not callable(background):
@@ -173,43 +172,8 @@ def render_rays(
     distances, deltas = _place(origins, directions, u, occupancy, interval, proposal)
     return _render_rays(
         field_fn, origins, directions, distances, deltas, background(directions), None, None,
-        "samples",
+        "samples", pull,
     )  # fmt: skip
-
-
-def chunk_within(points: int, height: int, points_a_row: int) -> int:
-    """A `chunk` for `render`: the most rows that divide height and hold at most so many points."""
-    most = min(max(1, points // points_a_row), height)
-    return next(rows for rows in range(most, 0, -1) if height % rows == 0)
-
-
-def step_chunk(side: int, samples_per_ray: int) -> int:
-    """The `chunk` of a step's view of side x side pixels: at most `MOST_POINTS` points."""
-    return chunk_within(MOST_POINTS, side, side * samples_per_ray)
-
-
-def _in_chunks(block, inputs: list[Array], chunks: int):
-    """`block` of inputs with leading axis r, so many equal parts of it one after another."""
-    split = [x.reshape(chunks, -1, *x.shape[1:]) for x in inputs]
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(block, split))
-
-
-def _where_met(block, met, inputs: list[Array], chunks: int):
-    """The same, but only in chunks of rays of which one is met [r]; nothing but background else."""
-    order = jnp.argsort(~met, stable=True)
-
-    def part(inputs):
-        met, *rays = inputs
-        return jax.lax.cond(met.any(), block, lambda rays: block(rays, _nothing), rays)
-
-    sorted_flat = _in_chunks(part, [x[order] for x in (met, *inputs)], chunks)
-    back = jnp.argsort(order)
-    return jax.tree.map(lambda x: x[back], sorted_flat)
-
-
-def _nothing(points: Float[Array, "n 3"]) -> tuple[Float[Array, "n"], Float[Array, "n 3"]]:
-    """A field without matter."""
-    return jnp.zeros_like(points[:, 0]), jnp.zeros_like(points)
 
 
 def _numbers(key, shape: tuple[int, ...], proposal: Proposal | None) -> list[Array]:
@@ -239,8 +203,9 @@ def _place(origins, directions, u: list[Array], occupancy, interval, proposal):
 
 
 def _render_rays(
-    field_fn, origins, directions, distances, deltas, background, shading, normals, normals_at
-) -> Rendering:
+    field_fn, origins, directions, distances, deltas, background, shading, normals, normals_at,
+    pull=None,
+) -> Rendering:  # fmt: skip
     """A Rendering whose leaves have one leading axis r instead of h, w."""
     shape = distances.shape
     points = origins[:, None] + distances[..., None] * directions[:, None]
@@ -266,11 +231,22 @@ def _render_rays(
         if shading is not None:
             colours = surface_colour(shading, colours)
             light = illumination(shading, at, normal)[:, None]
-    rgb = jnp.sum(weights[..., None] * colours, -2) * light
-    rgb = rgb + (1 - opacity)[:, None] * background
+    share, seen = (weights, opacity) if pull is None else _pulled(pull, weights, opacity)
+    rgb = jnp.sum(share[..., None] * colours, -2) * light
+    rgb = rgb + (1 - seen)[:, None] * background
     return Rendering(
         rgb, opacity, depth, normal, weights, distances, deltas, directions, sample_normals
     )
+
+
+def _pulled(pull: Float[Array, " r"], weights, opacity) -> tuple[Array, Array]:
+    """The same values, whose gradient is `pull` times theirs."""
+
+    def scaled(values, pull):
+        held = jax.lax.stop_gradient(values)
+        return held + pull * (values - held)
+
+    return scaled(weights, pull[:, None]), scaled(opacity, pull)
 
 
 def _surface(origins, directions, weights, distances, deltas, part: float = 0.1):

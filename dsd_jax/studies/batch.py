@@ -219,7 +219,7 @@ def sample_views(
     task = make_task(prior, prompt, recipe)
     prior, schedule = task.prior, task.prior.schedule
     grid = ode.linear_grid(steps, schedule.last)
-    together = prior.denoises_together and recipe.camera.views == len(azimuths_deg)
+    together = prior.denoises_together and 1 < recipe.camera.views == len(azimuths_deg)
     recipe = recipe if together else changed(recipe, views=1)
     noises = jax.vmap(lambda seed: noise_of(seed, prior.latent_shape, recipe))
     noise = noises(jnp.asarray(seeds, jnp.uint32))

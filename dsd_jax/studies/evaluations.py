@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from dsd_jax import ode
 from dsd_jax.distillation import Given
 from dsd_jax.engine.task import Task
 from dsd_jax.guidance import DenoiserAt, classifier_free, perp_neg
@@ -98,7 +99,8 @@ def in_3d(task: Task, run: Run) -> int:
     asked = targets.predictions(task.prior, recipe)
     if not recipe.keeps_ode:
         return views * count(task, run) + (asked * count(task, predict) if asked else 0)
-    kept = Given(eps_at=lambda t: jnp.zeros((1, 1, 1)))
+    nothing = jnp.zeros((1, 1, 1))
+    kept = Given(ode_at=lambda t: ode.Point(nothing, nothing, nothing))
     steps = views * count(task, lambda image: run(image._replace(given=kept)))
     asked += kept_ode.predictions(task.prior, task.condition, recipe)
     asked += views * recipe.steps if recipe.ode.kind == "nodes" else 0

@@ -126,19 +126,39 @@ def test_evaluations_are_only_those_needed():
     assert sorted(evaluations) == sorted(expected)
 
 
-def test_eps_of_the_ode_can_be_given():
+def test_the_ode_can_be_given():
     """At t' it is asked for once; the gradient is that of following the ODE, which is not done."""
     asked = []
 
-    def eps_at(t_prime):
+    def ode_at(t_prime):
         asked.append(t_prime)
-        return ode.integrate(guided, SCHEDULE, noise, ode.linear_grid(), t_prime).eps_t
+        return ode.integrate(guided, SCHEDULE, noise, ode.linear_grid(), t_prime)
 
     noise, guided = jnp.array([1.0, -0.3]), MIXTURE.denoiser_at(SCHEDULE, MIXTURE.only(0))(7.5)
     followed, logs = run(700, noise=noise)
-    given, _ = run(700, noise=noise, ode_points=2, given=Given(eps_at=eps_at))
+    given, _ = run(700, noise=noise, ode_points=2, given=Given(ode_at=ode_at))
     np.testing.assert_allclose(given, followed, rtol=1e-5)
     assert asked == [logs["t_prime"]]
+
+
+@pytest.mark.parametrize("anchor", ["interpolated", "trajectory"])
+def test_the_ode_leads_where_the_run_starts_and_not_where_the_lead_ends(anchor):
+    """At t_max z_t lies on the ODE, whatever x is: x is drawn to one place, which that tells."""
+    same = {"anchor": anchor, "guidance_scale_prime": 7.5, "t_prime_offset": 0.0}
+    numbers = {"lead_until": 0.5, **same}
+    given = Given(t_range=(0.98, 0.3))
+    noise, guided = jnp.array([1.0, -0.3]), MIXTURE.denoiser_at(SCHEDULE, MIXTURE.only(0))(7.5)
+    t, grid = 980, ode.linear_grid()
+    point = ode.integrate(guided, SCHEDULE, noise, grid, t)
+    for x in (jnp.array([3.0, 1.0]), jnp.array([-2.0, 0.5])):
+        grad, _ = run(t, x=x, noise=noise, given=given, **numbers)
+        expected = (1 - SCHEDULE.alphas_cumprod[t]) * (x - point.xhat_t) / SCHEDULE.s(t)
+        np.testing.assert_allclose(grad, expected, rtol=1e-3, atol=1e-4)
+    for t in (500, 320):
+        led, _ = run(t, given=given, **numbers)
+        np.testing.assert_allclose(led, run(t, given=given, **same)[0], rtol=1e-6)
+    half, _ = run(740, given=given, **numbers)
+    assert not np.allclose(half, run(740, given=given, **same)[0], rtol=0.1)
 
 
 def on_the_ode():

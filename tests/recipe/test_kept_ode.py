@@ -48,16 +48,16 @@ def build(prior, recipe, noise, dtype=kept_ode.STORED):
     return kept_ode.build(prior, None, TEXT, noise, recipe, dtype)
 
 
-def exact_eps(prior, recipe, noise, viewpoint, t):
-    """eps_t' by following the ODE of one noise to t'."""
+def exact(prior, recipe, noise, viewpoint, t):
+    """Where the ODE of one noise stands at t', by following it."""
     method, schedule = recipe.method, prior.schedule
     denoiser = prior.denoiser_at(None, TEXT, viewpoint)(method.guidance_scale)
-    return ode.integrate(denoiser, schedule, noise, ode.linear_grid(method.ode_points), t).eps_t
+    return ode.integrate(denoiser, schedule, noise, ode.linear_grid(method.ode_points), t)
 
 
-def kept_eps(prior, recipe, kept, viewpoint, t):
+def found(prior, recipe, noise, kept, viewpoint, t):
     """The same from what is kept."""
-    return kept_ode.eps_at(kept, prior, None, TEXT, viewpoint, recipe)(t)
+    return kept_ode.ode_at(kept, prior, None, TEXT, viewpoint, recipe, noise)(t)
 
 
 def one_ode(prior, recipe, noise, kept):
@@ -83,19 +83,23 @@ def test_at_the_centre_of_a_bin_it_is_the_ode(kind, mode):
     viewpoints, _ = viewpoint_at(azimuth, elevation, recipe.camera)
 
     @partial(jax.jit, static_argnums=1)
-    def eps(noise, dtype):
+    def both(noise, dtype):
         one, own = one_ode(prior, recipe, noise, build(prior, recipe, noise, dtype))
 
         def at(viewpoint, t):
             return (
-                exact_eps(prior, recipe, one, viewpoint, t),
-                kept_eps(prior, recipe, own, viewpoint, t),
+                exact(prior, recipe, one, viewpoint, t),
+                found(prior, recipe, one, own, viewpoint, t),
             )
 
         return jax.vmap(jax.vmap(at, in_axes=(None, 0)), in_axes=(0, None))(viewpoints, times)
 
-    np.testing.assert_allclose(*eps(noise, jnp.float32), atol=1e-5)
-    np.testing.assert_allclose(*eps(noise, kept_ode.STORED), atol=0.02)
+    followed, kept = both(noise, jnp.float32)
+    np.testing.assert_allclose(kept.eps_t, followed.eps_t, atol=1e-5)
+    if mode == "nodes":
+        np.testing.assert_allclose(kept.xhat_t, followed.xhat_t, atol=5e-4)
+    followed, kept = both(noise, kept_ode.STORED)
+    np.testing.assert_allclose(kept.eps_t, followed.eps_t, atol=0.02)
 
 
 @every_kind
@@ -179,21 +183,23 @@ def test_fine_grids_give_the_closed_form(mode):
     front, _ = viewpoint_at(0.0, 0.0, recipe.camera)
     for t in (993, 801, 555, 333, 171):
         x_t = ode_solution(1.0, VARIANCE, schedule, noise, 999, t)
-        exact = GaussianMixture(jnp.zeros(1), jnp.ones((1, *SHAPE)), jnp.array(VARIANCE))
-        got = kept_eps(prior, recipe, kept, front, jnp.int32(t))
-        np.testing.assert_allclose(got, exact.eps(schedule, x_t, t), atol=0.01)
+        gaussian = GaussianMixture(jnp.zeros(1), jnp.ones((1, *SHAPE)), jnp.array(VARIANCE))
+        got = found(prior, recipe, noise, kept, front, jnp.int32(t))
+        np.testing.assert_allclose(got.eps_t, gaussian.eps(schedule, x_t, t), atol=0.01)
+        np.testing.assert_allclose(got.x_t, x_t, atol=0.05)
 
 
 def test_the_grid_of_the_ode_is_a_table_that_costs_nothing_more():
-    """Its points are the trajectory's own predictions."""
+    """Its points are the trajectory's own."""
     prior, recipe = kind_of("nothing", kind="table", table_points=None, views=1)
     noise = noise_of(3, SHAPE, recipe)
     kept = build(prior, recipe, noise, jnp.float32)
     front, _ = viewpoint_at(0.0, 0.0, recipe.camera)
     for t in kept_ode.node_times(recipe, prior.schedule):
-        expected = exact_eps(prior, recipe, noise, front, t)
-        found = kept_eps(prior, recipe, kept, front, t)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        expected = exact(prior, recipe, noise, front, t)
+        got = found(prior, recipe, noise, kept, front, t)
+        np.testing.assert_allclose(got.eps_t, expected.eps_t, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(got.xhat_t, expected.xhat_t, rtol=1e-3, atol=1e-3)
 
 
 def test_error_of_a_table_falls_with_its_points():
@@ -258,10 +264,10 @@ def test_networks_whose_views_attend_to_one_another_do_not_mind_their_order(tiny
     def both(params):
         denoiser = prior.denoiser_at(params, text, viewpoints)(2.0)
         kept = kept_ode.build(prior, params, text, noise, recipe, jnp.float32)
-        found = kept_ode.eps_at(kept, prior, params, text, viewpoints, recipe)
-        exact = ode.integrate(denoiser, prior.schedule, noise, ode.linear_grid(4), 500)
-        return found(jnp.int32(500)), exact.eps_t
+        at = kept_ode.ode_at(kept, prior, params, text, viewpoints, recipe, noise)
+        followed = ode.integrate(denoiser, prior.schedule, noise, ode.linear_grid(4), 500)
+        return at(jnp.int32(500)).eps_t, followed.eps_t
 
-    found, exact = both(prior.params)
-    np.testing.assert_allclose(found, exact, atol=1e-5)
-    assert np.abs(found[0] - found[1]).max() > 1e-3
+    kept, followed = both(prior.params)
+    np.testing.assert_allclose(kept, followed, atol=1e-5)
+    assert np.abs(kept[0] - kept[1]).max() > 1e-3

@@ -71,7 +71,8 @@ def differences(recipe, other):
 
 # What `standard` has besides since objects are refined.
 REFINED = {
-    "method.guidance_rescale": 0.3, "regularise.opaque": 1.0, "refine.rounds": 6,
+    "method.guidance_rescale": 0.3, "method.lead_until": 0.5, "regularise.opaque": 1.0,
+    "refine.rounds": 6, "refine.colour_pull": 0.2,
     "refine.fit_steps": 150, "refine.groups": 8, "refine.rays": 4096, "refine.fresh": 0.7,
     "refine.shape": "surface",
     "refine.fit_opaque": 0.02, "refine.fit_samples": 96, "refine.target_samples": 96,
@@ -97,7 +98,8 @@ def test_the_recipe_of_a_picture():
     found = of_picture(quick)
     assert differences(found, quick) == {
         "method.guidance_scale": 2.0, "method.eta": 0.0, "reference.visible_eta": 1.0,
-        "refine.t_last": 0.1, "regularise.total_variation": 100.0, "render.background": "white",
+        "method.lead_until": None, "refine.colour_pull": 1.0, "refine.t_last": 0.1,
+        "regularise.total_variation": 100.0, "render.background": "white",
         "condition.view_prompts": "none",
     }  # fmt: skip
     rescaled = SDS(guidance_scale=2.0, guidance_rescale=0.3)

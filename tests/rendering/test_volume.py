@@ -319,3 +319,28 @@ def test_with_a_proposal_opacity_stays_unbiased_where_it_sees_nothing():
     )  # fmt: skip
     depth = -jnp.log1p(-found.opacity)
     np.testing.assert_allclose(jnp.mean(depth), 0.6, rtol=0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_colour_pulls_on_the_shape_by_its_share_alone(share):
+    """The same picture; its colours have their gradient, density a share of it, opacity its own."""
+    origins, towards = (x.reshape(-1, 3) for x in rays(CAMERA, 3, 3))
+    pull = jnp.full(len(origins), share).at[0].set(1.0)
+
+    def seen(density, albedo, pull):
+        def field(x):
+            return density * fog(x)[0], albedo * tint(x)
+
+        return render_rays(field, origins, towards, None, samples_per_ray=9, pull=pull)
+
+    def of(attribute):
+        at = lambda pull: lambda *args: getattr(seen(*args, pull), attribute)  # noqa: E731
+        return [jax.jacfwd(at(p), (0, 1))(1.0, 1.0) for p in (None, pull)]
+
+    np.testing.assert_allclose(seen(1.0, 1.0, pull).rgb, seen(1.0, 1.0, None).rgb, atol=1e-6)
+    (shape, colour), (less, same) = of("rgb")
+    np.testing.assert_allclose(same, colour, rtol=1e-5)
+    np.testing.assert_allclose(less, pull[:, None] * shape, rtol=1e-4, atol=1e-7)
+    assert np.abs(shape).max() > 0.01
+    (opaque, _), (still, _) = of("opacity")
+    np.testing.assert_allclose(still, opaque, rtol=1e-6)

@@ -14,8 +14,8 @@ from dsd_jax.fields import hash_grid
 from dsd_jax.fields.radiance import HashGridField
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.rendering.cameras import orbit, rays
+from dsd_jax.rendering.chunks import step_chunk
 from dsd_jax.rendering.sampling import place_uniformly, ray_ball, strata
-from dsd_jax.rendering.volume import step_chunk
 
 from .work import Ready, Work, normal, per_unit, plural, program
 
