@@ -31,8 +31,8 @@ def exact(plane):
     return mixture.ddim(plane, SEEDS)[:, -1]
 
 
-def scores(plane, exact, name, **how):
-    recipe = mixture.recipe_by(FEWER, name)
+def scores(plane, exact, name, changes=None, **how):
+    recipe = changed(mixture.recipe_by(FEWER, name), **(changes or {}))
     ends = mixture.optimise(plane, recipe, SEEDS[: len(exact)], **how)[:, -1]
     return mixture.scores(plane, ends, exact)
 
@@ -86,6 +86,12 @@ def test_adam_keeps_the_seed_where_it_keeps_the_size(plane, exact):
     assert plain < 0.8 and sized["same_mode"] > 0.93 and sized["any_mode"] > 0.93
 
 
+def test_adam_keeps_the_seed_where_the_ode_leads(plane, exact):
+    """As long as t falls: the point is drawn to its ODE, so that what Adam does to sizes heals."""
+    led = scores(plane, exact, "dsd", {"method.lead_until": FEWER.optimise.t_min}, way="Adam")
+    assert led["same_mode"] > 0.93 and led["any_mode"] > 0.95
+
+
 @every_method
 def test_every_method_moves_every_seed_by_itself(plane, name):
     recipe = mixture.recipe_by(changed(RECIPE, steps=4), name)
@@ -126,7 +132,7 @@ def test_the_program_writes_tables_scores_and_figures(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == pictures | {"table.md", "scores.json"}
     report = json.loads((tmp_path / "scores.json").read_text())
     assert report["max_abs_difference_to_ddim"] < 1e-4 and report["recipe"]["steps"] == 5
-    rows = {"exact ODE", "dsd*", "dsd", "dsd, trajectory", "sds"}
+    rows = {"exact ODE", "dsd*", "dsd", "dsd, trajectory", "dsd, led", "sds"}
     ways = [set(report[name]) for name in ("whole steps", "Adam", "Adam with size")]
     assert ways == [rows] * 3
     table = (tmp_path / "table.md").read_text()
