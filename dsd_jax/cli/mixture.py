@@ -9,7 +9,8 @@ paths and end points.
 
 The command above takes two minutes on 2 CPU cores. Expect of whole steps that DSD ends in its ODE's
 mode for 99 % of the seeds, FSD for 79 % and SDS for 18 %, which is chance; of Adam 96 % where the
-ODE leads DSD, 75 % where it does not, and that all of SDS ends in one mode. The exit code is 3 where a point is not finite.
+ODE leads DSD, 75 % where it does not, and that all of SDS ends in one mode. The exit code is 3
+where a point is not finite.
 """
 
 import sys

@@ -123,10 +123,17 @@ def context(networks: ImageNetworks, params, batch: Batch):
     return project(params["cc_projection"], embedding[:, None], batch.pose)
 
 
-def make_loss(networks: ImageNetworks, schedule: NoiseSchedule, pairs: int, dropout: float = 0.1):
+def make_loss(
+    networks: ImageNetworks,
+    schedule: NoiseSchedule,
+    pairs: int,
+    dropout: float = 0.1,
+    noisy_weight: float = 1.0,
+):
     """Loss for `common.make_step`: mean squared error of the predicted noise.
 
-    There are no constants. t is drawn by `common.draw_timesteps`. In a share `dropout` of the
+    It counts min(1 / alpha_t^2, `noisy_weight`) times. There are no constants. t is drawn by
+    `common.draw_timesteps`. In a share `dropout` of the
     `pairs` of a batch the context and the known latent are zeros, which is what guidance starts
     from.
     """
@@ -146,6 +153,7 @@ def make_loss(networks: ImageNetworks, schedule: NoiseSchedule, pairs: int, drop
         squares = jnp.mean(jnp.square(jnp.asarray(prediction, jnp.float32) - noise), (1, 2, 3))
         late = t >= schedule.num_train_timesteps // 2
         noisy = jnp.sum(squares * late) / jnp.maximum(jnp.sum(late), 1)
-        return jnp.mean(squares), {"error": jnp.mean(squares), "noisy_half": noisy}
+        counted = jnp.minimum(1 / schedule.alphas_cumprod[t], noisy_weight)
+        return jnp.mean(counted * squares), {"error": jnp.mean(squares), "noisy_half": noisy}
 
     return loss

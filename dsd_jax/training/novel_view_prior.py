@@ -39,7 +39,11 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     schedule = NoiseSchedule.from_config(export.SCHEDULER)
     ahead = Ahead(
         mesh,
-        [novel_view.make_loss(networks, schedule, settings.unet_batch)],
+        [
+            novel_view.make_loss(
+                networks, schedule, settings.unet_batch, noisy_weight=settings.noisy_weight
+            )
+        ],
         params,
         training,
         {},

@@ -35,6 +35,10 @@ class TrainingSettings:
     """Peak learning rate of the autoencoder."""
     unet_rate: float = 1e-3
     """Peak learning rate of denoiser and text or vision encoder."""
+    noisy_weight: float = 1.0
+    """Of novel views: errors of the noise count 1 / alpha_t^2 times, as those of v do (arXiv
+    2202.00512), but at most so many times; 1: all alike, so that high t, where it is decided what
+    a picture shows, hardly counts."""
     vae_sharpness: float = 0.5
     """Share of the adversary in the autoencoder's gradient, see `adversary.sharpen`."""
     resolution: int = 128

@@ -133,6 +133,16 @@ def test_without_condition_it_knows_neither_context_nor_latent(prior, pairs):
     assert told["unet"]["conv_in"]["kernel"][:, :, 4:].any()
 
 
+def test_errors_at_high_t_count_as_those_of_v_up_to_a_limit(prior, pairs, monkeypatch):
+    """With every pair at one t the loss is the error times min(1 / alpha_t^2, limit)."""
+    params = {part: tree for part, tree in prior.params.items() if part != "vae"}
+    for t, expected in ((0, 1 / SCHEDULE.alphas_cumprod[0]), (999, 20.0)):
+        monkeypatch.setattr(novel_view, "draw_timesteps", lambda key, T, n, t=t: jnp.full(n, t))
+        loss = novel_view.make_loss(prior.networks, SCHEDULE, 4, noisy_weight=20.0)
+        found, logs = jax.jit(loss)(params, pairs, {}, jax.random.key(0))
+        np.testing.assert_allclose(found, expected * logs["error"], rtol=1e-5)
+
+
 def test_what_has_no_colour_is_tinted_and_never_white(packed):
     data = load_objects(packed)
     angle, tint = novel_view.palettes(np.random.default_rng(0), data, 3)

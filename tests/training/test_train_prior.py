@@ -223,6 +223,7 @@ def test_plain_words_are_for_coloured_objects(packed):
         (["--unet-batch", "0"], "--unet-batch must be at least 1, not 0"),
         (["--groups", "-1"], "--groups must be at least 1, not -1"),
         (["--resolution", "30"], "--resolution must be a multiple of 32 up to 1024, not 30"),
+        (["--noisy-weight", "0.5"], "--noisy-weight must be a number from 1 on, not 0.5"),
         (["--vae-sharpness", "2"], "--vae-sharpness must lie in 0..1, not 2"),
         (["--limit", "-2"], "--limit must be from 0 on"),
         (["--continue-from", "nowhere"], "--continue-from nowhere is no folder of a prior with te"),
