@@ -166,7 +166,7 @@ def test_points_that_are_not_finite_are_no_success(tmp_path, capsys):
         (["--seeds", "4:2"], "is an empty range"),
         (["--steps", "0"], "--steps must be at least 1, not 0"),
         (["--ddim-steps", "1"], "--ddim-steps must be from 2 to 100000, not 1"),
-        (["--steps", "1000000000"], "1000 seeds of 1000000000 steps need about 192000.00 GB"),
+        (["--steps", "1000000000"], "1000 seeds of 1000000000 steps need about 280000.00 GB"),
     ],
 )
 def test_bad_input_gets_one_line(tmp_path, capsys, flags, message):
