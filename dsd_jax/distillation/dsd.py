@@ -133,14 +133,19 @@ class DSD(Method):
             point = given.ode_at(jnp.asarray(t_prime))
         fresh = jax.random.fold_in(key, 1)
         eps = with_fresh(fresh, point.eps_t, self.eta_now(schedule, t, given))
-        y = x if self.lead_until is None else self._led(schedule, x, point.xhat_t, t, given)
+        y = x
+        if self.lead_until is not None:
+            t_max = given.t_range[0] if given.t_range else 1.0
+            y = x + (1 - _fallen(schedule, t, t_max, self.lead_until)) * (point.xhat_t - x)
         eps_t = denoiser(schedule.add_noise(y, eps, t), t)
         if self.anchor == "interpolated":
             z_t_prime = schedule.add_noise(y, eps, t_prime)
             eps_prime = denoiser_at(self.guidance_scale_prime)(z_t_prime, t_prime)
         else:
             eps_prime = eps
-        grad = eps_t - eps_prime if y is x else eps_t - eps_prime + (x - y) / schedule.s(t)
+        grad = eps_t - eps_prime
+        if self.lead_until is not None:
+            grad = grad + (x - y) / schedule.s(t)
         grad = self.weight(schedule, t) * grad
         return result(grad, x, t_prime=jnp.asarray(t_prime))
 
@@ -156,12 +161,6 @@ class DSD(Method):
         u = jax.random.uniform(key)
         return later(u, t, self.t_prime_offset, floor, least, schedule.last)
 
-    def _led(self, schedule: NoiseSchedule, x, xhat, t, given: Given) -> jax.Array:
-        """y; lambda is 1 where the run starts, from there in proportion to t."""
-        t_max, least = given.t_range[0] if given.t_range else 1.0, self.lead_until or 0.0
-        fallen = (t / schedule.num_train_timesteps - least) / max(t_max - least, 1e-6)
-        return x + jnp.clip(fallen, 0.0, 1.0) * (xhat - x)
-
     def eta_now(self, schedule: NoiseSchedule, t: jax.Array | int, given: Given = NOTHING):
         """Share of fresh noise at t, a scalar: `eta`, and on the way to `eta_at` in proportion.
 
@@ -171,10 +170,15 @@ class DSD(Method):
         if given.t_range is not None:
             t_max, t_min = given.t_range
             eta_at = t_min if self.eta_at is None else self.eta_at
-            fallen = (t_max - t / schedule.num_train_timesteps) / (t_max - eta_at)
-            eta = eta * jnp.clip(fallen, 0.0, 1.0)
+            eta = eta * _fallen(schedule, t, t_max, eta_at)
         least = given.least_eta
         return jnp.maximum(eta, least) if isinstance(least, jax.Array) or least else eta
+
+
+def _fallen(schedule: NoiseSchedule, t, high: float, low: float) -> jax.Array:
+    """Share of the way from `high` down to `low`, fractions of T, that is behind t: 0 .. 1."""
+    way = max(high - low, 1e-6)
+    return jnp.clip((high - t / schedule.num_train_timesteps) / way, 0.0, 1.0)
 
 
 def later(u, t, fraction, floor, t_min, t_max) -> jax.Array:

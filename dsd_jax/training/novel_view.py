@@ -133,9 +133,8 @@ def make_loss(
     """Loss for `common.make_step`: mean squared error of the predicted noise.
 
     It counts min(1 / alpha_t^2, `noisy_weight`) times. There are no constants. t is drawn by
-    `common.draw_timesteps`. In a share `dropout` of the
-    `pairs` of a batch the context and the known latent are zeros, which is what guidance starts
-    from.
+    `common.draw_timesteps`. In a share `dropout` of the `pairs` of a batch the context and the
+    known latent are zeros, which is what guidance starts from.
     """
     scaling = networks.vae.config.scaling_factor
 
