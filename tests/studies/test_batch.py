@@ -34,6 +34,12 @@ def test_a_single_view_is_that_of_2d(prior):
     assert np.abs(found[:, 0].astype(int) - found[:, 1]).max() > 1
 
 
+def test_one_azimuth_alone_is_a_view_like_any_other(prior):
+    found = sample(prior, 1, (120.0,))
+    assert found.shape == (2, 1, 16, 16, 3)
+    np.testing.assert_array_equal(found[:, 0], sample(prior, 1, (30.0, 120.0))[:, 1])
+
+
 def test_views_are_denoised_together_where_the_run_does_so(prior):
     """They attend to one another, so that another neighbour changes a view."""
     opposite, near = (sample(prior, 2, (0.0, other)) for other in (180.0, 90.0))
