@@ -88,6 +88,7 @@ def check(args: Args) -> None:
     if not (own.noisy_weight >= 1 and is_finite(own.noisy_weight)):
         raise ValueError(f"--noisy-weight must be a number from 1 on, not {own.noisy_weight}")
     at_least(own, "", 1, "groups", "palettes", "vae_batch", "unet_batch", "latent_channels")
+    at_least(own, "", 0, "deformed")
     if args.limit < 0 or not 0 <= own.seed < 2**32:
         raise ValueError("--limit must be from 0 on, and --seed from 0 to 4294967295")
     fractions(own, "", "vae_sharpness")

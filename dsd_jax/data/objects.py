@@ -21,7 +21,7 @@ FOV_Y = float(np.radians(FOV_DEG))
 MAX_FACES = 8192
 BUCKETS = (256, 512, 1024, 2048, 4096, MAX_FACES)
 
-_UNIT = 32000.0
+UNIT = 32000.0
 _ARRAYS = ("vertices", "faces", "face_rgb", "vertex_offset", "face_offset")
 # The kinds of NumPy's types that they may be of, and the length of a row.
 _KINDS = {"vertices": ("i", 3), "faces": ("u", 3), "face_rgb": ("u", 3),
@@ -89,7 +89,7 @@ class Objects:
     def triangles(self, i: int) -> np.ndarray:
         """Corners of object i's triangles [f, 3, 3] float32, framed: times scale[i]."""
         start, stop = self.vertex_offset[i : i + 2]
-        vertices = self.vertices[start:stop].astype(np.float32) * (self.scale[i] / _UNIT)
+        vertices = self.vertices[start:stop].astype(np.float32) * (self.scale[i] / UNIT)
         return vertices[self.faces[slice(*self.face_offset[i : i + 2])]]
 
     def colours(self, i: int) -> np.ndarray:
@@ -119,7 +119,7 @@ def load_objects(path: str | Path) -> Objects:
     linear = stored_linear(*(data.pop(name) for name in ("source", "group", "file_name")))
     of_face = np.repeat(linear, np.diff(data["face_offset"]))
     data["face_rgb"][of_face] = linear_to_srgb(data["face_rgb"][of_face])
-    scale = framing_scale(data["vertices"].astype(np.float32) / _UNIT, data["vertex_offset"])
+    scale = framing_scale(data["vertices"].astype(np.float32) / UNIT, data["vertex_offset"])
     for name in ("caption", "category"):
         data[name] = [str(text) for text in data[name]]
     return Objects(**data, scale=scale)
@@ -223,7 +223,7 @@ def _quantised(item: Item) -> np.ndarray:
     if not half_diagonal > 0:
         raise ValueError(f"{name} has no extent, or a coordinate that is not a number")
     centred = (vertices - (low + high) / 2) / half_diagonal
-    return np.round(centred * _UNIT).astype(np.int16)
+    return np.round(centred * UNIT).astype(np.int16)
 
 
 def _check(path, data: dict[str, np.ndarray]) -> None:

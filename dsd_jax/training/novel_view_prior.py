@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dsd_jax.data import pictures
+from dsd_jax.data.deformed import with_deformed
 from dsd_jax.data.objects import Objects
 from dsd_jax.priors import EMBEDDED
 from dsd_jax.rendering.scene import WHITE
@@ -33,6 +34,7 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     else:
         params = image_prior.start(networks, jax.random.key(settings.seed))
     rng = np.random.default_rng(settings.seed)
+    true, data = data, with_deformed(data, settings.deformed, rng)
     views = pictures.plan_views(rng, len(data), settings.groups)
     indices = corpus.padded_indices(len(data), mesh.size)
     training = novel_view.shapes(networks, views, data, indices, settings.palettes)
@@ -65,7 +67,7 @@ def train(settings: TrainingSettings, data: Objects, mesh: Mesh, deadline: float
     folder = settings.out / "export" / "toybox-1to3"
     image_prior.save(folder, networks, trained, origin)
     log(f"exported {folder}")
-    novel_view_sheet.run(folder, data, settings.out, log)
+    novel_view_sheet.run(folder, true, settings.out, log)
     return finished
 
 

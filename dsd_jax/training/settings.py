@@ -20,6 +20,9 @@ class TrainingSettings:
     """Groups of four views rendered of each object."""
     palettes: int = 4
     """Colourings of each object."""
+    deformed: int = 0
+    """Of novel views: copies of each object, stretched, tapered or mirrored, that are trained on
+    beside it."""
     vae: Path | None = None
     """Pipeline whose autoencoder to start from; that of novel views keeps it (Toybox's)."""
     vae_minutes: float = 4.0

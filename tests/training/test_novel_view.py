@@ -186,6 +186,7 @@ def trained(packed_with_held_out, tiny_prior_folder, tmp_path_factory):
         vae=tiny_prior_folder,
         groups=1,
         palettes=2,
+        deformed=1,
         small=True,
         resolution=16,
         unet_batch=2,
