@@ -5,6 +5,7 @@ proportions in the picture. Letters: n objects, v vertices.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 from jaxtyping import Float, Int16
@@ -24,7 +25,7 @@ def with_deformed(objects: Objects, copies: int, rng: np.random.Generator) -> Ob
     if not copies:
         return objects
     ends = objects.vertex_offset
-    spans = list(zip(ends[:-1], ends[1:], strict=True))
+    spans = list(itertools.pairwise(ends))
     vertices = [objects.vertices]
     for _ in range(copies):
         vertices += [_deformed(objects.vertices[start:stop], rng) for start, stop in spans]
