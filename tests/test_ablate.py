@@ -58,7 +58,7 @@ def test_every_variant_is_valid():
     recipes = {name: recipe_of(name, PRESETS["standard"]) for name in VARIANTS}
     assert recipes["default"] == PRESETS["standard"] == recipes["ODE table"]
     assert recipes["sds 5"].method == SDS(guidance_scale=5.0, guidance_rescale=0.3)
-    assert recipes["unrefined"].total_steps == recipes["unrefined"].steps == 600
+    assert recipes["unrefined"].total_steps == recipes["unrefined"].steps == 300
     assert len({slug(name) for name in VARIANTS}) == len(VARIANTS)
 
 

@@ -44,7 +44,7 @@ class Recipe:
         field: what is optimised, `HashGridField` or your own.
     """
 
-    steps: int = 600
+    steps: int = 300
     method: Method = DSD(guidance_scale=5.0, anchor="trajectory", eta=1.0)
     field: Field = HashGridField()
     ode: OdeSettings = OdeSettings()

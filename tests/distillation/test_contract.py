@@ -177,7 +177,8 @@ def test_jit_with_a_traced_timestep_changes_nothing(kind):
     for t in (980, 320):
         plain = gradient(kind(), KEY, x, noise, t)[0]
         compiled = jitted(kind(), KEY, x, noise, t)[0]
-        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-4)
+        # SDI inverts in ten steps, each of which passes on what fusing rounds: 1.4e-4 in jax 0.12
+        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=3e-4)
 
 
 @every_method

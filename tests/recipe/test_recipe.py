@@ -230,5 +230,5 @@ def test_a_random_background_is_shown_as_grey():
 
 
 def test_a_recipe_is_hashable():
-    assert changed(standard, steps=600) == standard and hash(Recipe()) == hash(Recipe())
+    assert changed(standard, steps=300) == standard and hash(Recipe()) == hash(Recipe())
     assert len({*map(hash, PRESETS.values())}) == len(PRESETS)
