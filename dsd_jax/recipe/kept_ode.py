@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from dsd_jax import ode
 from dsd_jax.priors.base import OVERHEAD, Prior, Viewpoint, angle_from_front
 from dsd_jax.priors.view_words import view_index
+from dsd_jax.recipe import annealing
 from dsd_jax.recipe.parts import CameraSettings, OdeSettings
 from dsd_jax.recipe.recipe import Recipe
 from dsd_jax.recipe.viewpoints import guided, viewpoint_at
@@ -243,6 +244,23 @@ def bin_of(
     half = -(-around // 2)
     a = _floor(angle_from_front(azimuth) / width, half)
     return (jnp.where(elevation > OVERHEAD, half, a) if _overhead(cameras) else a), none
+
+
+def fixed_views(prior: Prior, recipe: Recipe, step) -> tuple[jax.Array, float, float] | None:
+    """What `CameraSettings.fixed_until` says of a step: (whether views are fixed, where the first).
+
+    That is a bin's centre, azimuth and elevation, half a quarter from the front. None where views
+    are not denoised together: each follows an ODE of its own.
+    """
+    cameras, m = recipe.camera, recipe.ode.elevation_bins
+    if cameras.fixed_until is None or cameras.views == 1 or not prior.denoises_together:
+        return None
+    t = annealing.run_timestep(step, recipe, prior.schedule)
+    width = _width(recipe)
+    low, high = np.deg2rad((cameras.elevation_min_deg, cameras.elevation_max_deg))
+    azimuth = (math.ceil(np.pi / 4 / width) - 0.5) * width
+    elevation = low + (m // 2 + 0.5) * (high - low) / m
+    return t > cameras.fixed_until * prior.schedule.num_train_timesteps, azimuth, elevation
 
 
 def _around(numbers: OdeSettings, cameras: CameraSettings) -> int:

@@ -66,9 +66,13 @@ class CameraSettings:
     """Of the camera from the centre; the object fills a ball of radius 1."""
     fov_deg: float = FOV_DEG
     """Vertical field of view."""
+    fixed_until: float | None = None
+    """t, as a fraction of the prior's timesteps, down to which several views that are denoised
+    together are the same in every step, so that a seed follows one ODE (None: never)."""
 
     def __post_init__(self):
         known_words(self, "camera")
+        fractions(self, "camera", "fixed_until")
         at_least(self, "camera", 1, "views")
         at_most(self, "camera", views=64)
         if not -90 < self.elevation_min_deg <= self.elevation_max_deg < 90:

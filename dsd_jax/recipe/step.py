@@ -66,7 +66,8 @@ def make_fill(prior: Prior, recipe: Recipe) -> Callable[[State, Shared], State] 
 
 def _step(prior: Prior, recipe: Recipe, state: State, shared: Shared) -> tuple[State, Logs]:
     keys = jax.random.split(step_key(state.seed, state.step), 4)
-    viewpoints, camera = sample_viewpoints(keys[0], recipe.camera)
+    fixed = kept_ode.fixed_views(prior, recipe, state.step)
+    viewpoints, camera = sample_viewpoints(keys[0], recipe.camera, fixed)
     light = _light(keys[1], camera, state.step, recipe)
 
     def seen(params):

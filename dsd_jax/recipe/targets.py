@@ -29,6 +29,7 @@ from dsd_jax.recipe.viewpoints import (
     Shared,
     as_seen,
     guided,
+    random_elevation,
     viewpoints_around,
     visible,
 )
@@ -117,7 +118,8 @@ def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0) -> T
     refine, v = recipe.refine, recipe.refine.group_views
     keys = jax.random.split(key, 3)
     first = (i + jax.random.uniform(keys[0])) / refine.groups * (2 * jnp.pi / v)
-    viewpoints, camera = viewpoints_around(first, keys[1], v, recipe.camera)
+    elevation = random_elevation(keys[1], recipe.camera)
+    viewpoints, camera = viewpoints_around(first, elevation, v, recipe.camera)
     seen = jax.lax.map(partial(_render, prior, recipe, state), camera)
     x = jax.vmap(partial(prior.encode, shared.prior))(as_seen(prior, seen))
     clean = _cleaned(prior, recipe, shared, state, keys[2], x, viewpoints, t0)

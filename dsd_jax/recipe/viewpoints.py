@@ -86,20 +86,34 @@ def as_seen(prior: Prior, rendering: Rendering) -> Float[Array, "*v h w k"]:
     return jnp.concatenate([rendering.rgb, rendering.opacity[..., None]], -1)
 
 
-def sample_viewpoints(key: jax.Array, cameras: CameraSettings) -> tuple[Viewpoint, Camera]:
-    """Random viewpoints with leading axis v, evenly spread in azimuth, of one elevation."""
+def sample_viewpoints(
+    key: jax.Array, cameras: CameraSettings, fixed: tuple[Any, Any, Any] | None = None
+) -> tuple[Viewpoint, Camera]:
+    """Random viewpoints with leading axis v, evenly spread in azimuth, of one elevation.
+
+    Args:
+        fixed: (whether the first one is not random but stands at, azimuth, elevation), scalars.
+    """
     azimuth_key, elevation_key = jax.random.split(key)
     first = jax.random.uniform(azimuth_key, (), maxval=2 * jnp.pi)
-    return viewpoints_around(first, elevation_key, cameras.views, cameras)
+    elevation = random_elevation(elevation_key, cameras)
+    if fixed is not None:
+        first = jnp.where(fixed[0], fixed[1], first)
+        elevation = jnp.where(fixed[0], fixed[2], elevation)
+    return viewpoints_around(first, elevation, cameras.views, cameras)
+
+
+def random_elevation(key: jax.Array, cameras: CameraSettings) -> jax.Array:
+    """One of those that a run looks from, [], radians."""
+    low, high = jnp.deg2rad(cameras.elevation_min_deg), jnp.deg2rad(cameras.elevation_max_deg)
+    return jax.random.uniform(key, (), minval=low, maxval=high)
 
 
 def viewpoints_around(
-    first: Any, key: jax.Array, views: int, cameras: CameraSettings
+    first: Any, elevation: Any, views: int, cameras: CameraSettings
 ) -> tuple[Viewpoint, Camera]:
-    """So many, evenly spread in azimuth from `first` on, of one random elevation."""
+    """So many, evenly spread in azimuth from `first` on, of one elevation."""
     azimuth = first + jnp.arange(views) * (2 * jnp.pi / views)
-    low, high = jnp.deg2rad(cameras.elevation_min_deg), jnp.deg2rad(cameras.elevation_max_deg)
-    elevation = jax.random.uniform(key, (), minval=low, maxval=high)
     return viewpoint_at(azimuth, jnp.broadcast_to(elevation, azimuth.shape), cameras)
 
 

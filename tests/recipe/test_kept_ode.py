@@ -102,6 +102,29 @@ def test_at_the_centre_of_a_bin_it_is_the_ode(kind, mode):
     np.testing.assert_allclose(kept.eps_t, followed.eps_t, atol=0.02)
 
 
+def test_fixed_views_are_those_of_one_bin_down_to_their_t():
+    """t falls from 0.98 with the root of the progress: 0.64 after a quarter, 0.5 after half."""
+    prior, recipe = kind_of("cameras, together", fixed_until=0.6, t_min=0.3, steps=100)
+    draw = jax.jit(lambda step, key: sample_viewpoints(
+        key, recipe.camera, kept_ode.fixed_views(prior, recipe, step)
+    )[0])  # fmt: skip
+    keys = jax.random.split(jax.random.key(0), 2)
+    first, later, free = draw(0, keys[0]), draw(25, keys[1]), draw(50, keys[1])
+    jax.tree.map(np.testing.assert_array_equal, first, later)
+    assert np.abs(free.azimuth - later.azimuth).min() > 1e-3
+    index, turn = kept_ode.bin_of(prior, TEXT, first, recipe)
+    centres = kept_ode.centres(prior, TEXT, recipe)
+    np.testing.assert_allclose(first.azimuth, centres.azimuth[index], atol=1e-5)
+    np.testing.assert_allclose(first.elevation, centres.elevation[index], atol=1e-5)
+    assert turn == 0 and abs(np.rad2deg(first.azimuth[0]) - 45) <= 360 / 8 / 2
+
+
+@pytest.mark.parametrize("kind", ["cameras", "sides"])
+def test_views_that_follow_odes_of_their_own_are_never_fixed(kind):
+    prior, recipe = kind_of(kind, fixed_until=0.6)
+    assert kept_ode.fixed_views(prior, recipe, 0) is None
+
+
 @every_kind
 def test_every_viewpoint_falls_into_the_bin_around_it(kind):
     prior, recipe = kind_of(kind)
