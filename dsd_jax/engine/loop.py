@@ -41,12 +41,14 @@ class Rounds(NamedTuple):
     """A phase whose steps come in rounds.
 
     Attributes:
-        begin: what begins the first round of one seed.
-        prepare: what begins a round of one seed, given what all seeds share.
+        first: what begins the first round of one seed, given what all seeds share ...
+        begin: ... and what follows it.
+        prepare: what begins another round, given what all seeds share.
         prepare_every: steps of a round.
         begins: step at which the first round begins.
     """
 
+    first: Any
     begin: Any
     prepare: Any
     prepare_every: int
@@ -61,6 +63,7 @@ class Block(NamedTuple):
     refresh_every: int
     fill: Any
     add: Any
+    first: Any = None
     begin: Any = None
     prepare: Any = None
     prepare_every: int = 1
@@ -75,9 +78,9 @@ class Block(NamedTuple):
         if self.fill and states.ode is None:
             states = self.fill(states, shared)
         for i in range(start, stop):
-            if self.begin and i == self.begins:
-                states = self.begin(states)
-            if self.prepare and (i - self.begins) % self.prepare_every == 0:
+            if self.prepare and i == self.begins:
+                states = self.begin(self.first(states, shared))
+            elif self.prepare and (i - self.begins) % self.prepare_every == 0:
                 states = self.prepare(states, shared)
             if i % self.refresh_every == 0:
                 states = self.refresh(states)
@@ -96,7 +99,8 @@ class Block(NamedTuple):
         self.refresh.ready(pending, shapes)
         if self.prepare:
             self.begin.ready(pending, shapes)
-            self.prepare.ready(pending, shapes, shared)
+            for one in {id(own): own for own in (self.first, self.prepare)}.values():
+                one.ready(pending, shapes, shared)
         with ThreadPoolExecutor() as pool:
             others = [pool.submit(one) for one in pending]
             self.step.ready(last, shapes, shared)
@@ -148,19 +152,17 @@ def make_block(
         function = spread(each, in_specs=specs)
         return Program(function, *about, donate_argnums=0, out_shardings=by_seed)
 
+    if rounds is not None:
+        prepare = given_shared(rounds.prepare)
+        first = prepare if rounds.first is rounds.prepare else given_shared(rounds.first)
+        rounds = rounds._replace(first=first, begin=alone(rounds.begin), prepare=prepare)
     return Block(
         step=given_shared(step),
         refresh=alone(refresh),
         refresh_every=refresh_every,
         fill=given_shared(fill) if fill else None,
         add=jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0, out_shardings=by_seed),
-        **(
-            {}
-            if rounds is None
-            else rounds._replace(
-                begin=alone(rounds.begin), prepare=given_shared(rounds.prepare)
-            )._asdict()
-        ),
+        **(rounds._asdict() if rounds is not None else {}),
     )
 
 

@@ -47,7 +47,7 @@ def optimiser(recipe: Recipe) -> optax.GradientTransformation:
 
 
 def make_begin(recipe: Recipe) -> Callable[[State], State]:
-    """What begins the refinement of one seed: the field settles, the optimiser starts anew."""
+    """What follows the first targets of one seed: the field settles, the optimiser starts anew."""
 
     def begin(state: State) -> State:
         scene, key = recipe.scene_of(True), jax.random.fold_in(_key(state), 3)
@@ -60,13 +60,19 @@ def make_begin(recipe: Recipe) -> Callable[[State], State]:
     return begin
 
 
-def make_prepare(prior: Prior, recipe: Recipe) -> Callable[[State, Shared], State]:
-    """What begins a round of one seed: (state, shared) -> the state with new targets."""
+def make_prepare(
+    prior: Prior, recipe: Recipe, first: bool = False
+) -> Callable[[State, Shared], State]:
+    """What begins a round of one seed: (state, shared) -> the state with new targets.
+
+    Those of the `first` are of what distillation left, before `make_begin`: a surface that only
+    just begins has a halo, of colours that nothing has seen, and thin parts that are wide.
+    """
 
     def prepare(state: State, shared: Shared) -> State:
         index = (state.step - recipe.steps) // recipe.refine.fit_steps
         key = jax.random.fold_in(_key(state), 0)
-        targets = make_targets(prior, recipe, shared, state, key, index)
+        targets = make_targets(prior, recipe, shared, state, key, index, not first)
         return dataclasses.replace(state, targets=targets)
 
     return prepare

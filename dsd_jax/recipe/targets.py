@@ -88,15 +88,17 @@ def fresh_share(t0, refine: RefineSettings, schedule) -> jax.Array:
     return refine.fresh * jnp.clip(fallen, 0.0, 1.0)
 
 
-def make_targets(prior: Prior, recipe: Recipe, shared: Shared, state: State, key, index) -> Targets:
-    """The targets of round `index` of one seed."""
+def make_targets(
+    prior: Prior, recipe: Recipe, shared: Shared, state: State, key, index, refining: bool = True
+) -> Targets:
+    """The targets of round `index` of one seed; of its field as it is while `refining`, or not."""
     refine = recipe.refine
     keys = jax.random.split(key, refine.groups)
     t0 = t_start(index, refine, prior.schedule)
 
     def group(inputs):
         i, key = inputs
-        return _group(prior, recipe, shared, state, key, i, t0)
+        return _group(prior, recipe, shared, state, key, i, t0, refining)
 
     found = jax.lax.map(group, (jnp.arange(refine.groups), keys))
     found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
@@ -113,14 +115,14 @@ def stage_of(recipe: Recipe, state: State):
     return recipe.scene.field.stage(annealing.progress(begun, recipe), final=True)
 
 
-def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0) -> Targets:
+def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0, refining) -> Targets:
     """The targets of group i: v views evenly around the object, of one elevation."""
     refine, v = recipe.refine, recipe.refine.group_views
     keys = jax.random.split(key, 3)
     first = (i + jax.random.uniform(keys[0])) / refine.groups * (2 * jnp.pi / v)
     elevation = random_elevation(keys[1], recipe.camera)
     viewpoints, camera = viewpoints_around(first, elevation, v, recipe.camera)
-    seen = jax.lax.map(partial(_render, prior, recipe, state), camera)
+    seen = jax.lax.map(partial(_render, prior, recipe, state, refining), camera)
     x = jax.vmap(partial(prior.encode, shared.prior))(as_seen(prior, seen))
     clean = _cleaned(prior, recipe, shared, state, keys[2], x, viewpoints, t0)
     pictures = jax.lax.map(partial(prior.decode, shared.prior), clean)
@@ -131,11 +133,13 @@ def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0) -> T
     return Targets(_bytes(pictures), told, worth, viewpoints.azimuth, viewpoints.elevation)
 
 
-def _render(prior: Prior, recipe: Recipe, state: State, camera: Camera) -> Rendering:
+def _render(
+    prior: Prior, recipe: Recipe, state: State, refining: bool, camera: Camera
+) -> Rendering:
     """The object from one camera, without randomness."""
     size = recipe.refine.target_resolution or prior.image_size
     samples = recipe.refine.target_samples
-    return recipe.scene_of(True).render(
+    return recipe.scene_of(refining).render(
         state.params,
         camera,
         stage=stage_of(recipe, state),

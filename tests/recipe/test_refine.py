@@ -126,6 +126,23 @@ def test_targets_are_clean_pictures_of_the_prompt(task, recipe, noise):
     assert ((after.targets.elevation >= low) & (after.targets.elevation <= high)).all()
 
 
+def test_the_first_targets_of_a_surface_are_of_what_distillation_left(task, recipe, unbroken):
+    """They are those of the density, whatever the surface, which has not begun yet."""
+    shared = task.shared._replace(prior=jnp.ones(()))  # variance, so that the rendering counts
+    prior, solid = task.prior, changed(recipe, shape="surface", distance_levels=2, settle_steps=8)
+    left = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), unbroken)
+    left = dataclasses.replace(left, step=jnp.asarray(STEPS))
+    surface = init_state(0, prior.latent_shape, solid).params["field"]
+    params = {**left.params, "field": {**surface, "base": left.params["field"]}}
+    prepare = jax.jit(refine.make_prepare(prior, solid, first=True))
+    found = prepare(dataclasses.replace(left, params=params), shared).targets
+    wanted = jax.jit(refine.make_prepare(prior, recipe))(left, shared).targets
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    later = jax.jit(refine.make_prepare(prior, solid))
+    others = later(dataclasses.replace(left, params=params), shared).targets
+    assert (others.rgba != wanted.rgba).any()
+
+
 def test_the_optimiser_starts_anew_and_a_plain_field_stays_as_it_is(recipe, unbroken):
     used = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), unbroken)
     after = jax.jit(refine.make_begin(recipe))(used)
