@@ -41,11 +41,9 @@ class Rounds(NamedTuple):
     """A phase whose steps come in rounds.
 
     Attributes:
-        first: what begins the first round of one seed, given what all seeds share ...
-        begin: ... and what follows it.
+        first, begin: what begins the first round of one seed, given what all seeds share, and then.
         prepare: what begins another round, given what all seeds share.
-        prepare_every: steps of a round.
-        begins: step at which the first round begins.
+        prepare_every, begins: steps of a round; step at which the first one begins.
     """
 
     first: Any
@@ -78,10 +76,10 @@ class Block(NamedTuple):
         if self.fill and states.ode is None:
             states = self.fill(states, shared)
         for i in range(start, stop):
-            if self.prepare and i == self.begins:
-                states = self.begin(self.first(states, shared))
-            elif self.prepare and (i - self.begins) % self.prepare_every == 0:
-                states = self.prepare(states, shared)
+            if self.prepare and (i - self.begins) % self.prepare_every == 0:
+                states = (self.first if i == self.begins else self.prepare)(states, shared)
+            if self.begin and i == self.begins:
+                states = self.begin(states)
             if i % self.refresh_every == 0:
                 states = self.refresh(states)
             states, metrics = self.step(states, shared)
@@ -99,7 +97,7 @@ class Block(NamedTuple):
         self.refresh.ready(pending, shapes)
         if self.prepare:
             self.begin.ready(pending, shapes)
-            for one in {id(own): own for own in (self.first, self.prepare)}.values():
+            for one in dict.fromkeys((self.first, self.prepare)):
                 one.ready(pending, shapes, shared)
         with ThreadPoolExecutor() as pool:
             others = [pool.submit(one) for one in pending]
@@ -162,7 +160,7 @@ def make_block(
         refresh_every=refresh_every,
         fill=given_shared(fill) if fill else None,
         add=jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0, out_shardings=by_seed),
-        **(rounds._asdict() if rounds is not None else {}),
+        **(rounds._asdict() if rounds else {}),
     )
 
 
