@@ -111,8 +111,9 @@ class Jobs:
                 job.state = STOPPED
                 self._jobs.remove(job)
             elif not job.ended:
-                _send(job, signal.SIGKILL if job.state == STOPPING else signal.SIGINT)
-                job.state = STOPPING
+                number = signal.SIGKILL if job.state == STOPPING else signal.SIGINT
+                job.state = STOPPING  # before it ends, which may be at once
+                _send(job, number)
 
     def _work(self) -> None:
         while True:

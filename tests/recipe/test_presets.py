@@ -36,7 +36,7 @@ AUTHORS = {
 }  # fmt: skip
 # And what the plain recipe is, where another number would be as likely.
 STANDARD = {
-    "steps": 600, "method.guidance_scale": 5.0, "method.guidance_scale_prime": 1.0,
+    "steps": 300, "method.guidance_scale": 5.0, "method.guidance_scale_prime": 1.0,
     "method.anchor": "trajectory", "method.eta": 1.0, "method.eta_at": None,
     "method.ode_points": 11, "method.t_prime_offset": 0.1, "ode.kind": "table",
     "ode.azimuth_bins": 16, "ode.elevation_bins": 3, "ode.table_points": None,
