@@ -97,11 +97,11 @@ class Block(NamedTuple):
         self.refresh.ready(pending, shapes)
         if self.prepare:
             self.begin.ready(pending, shapes)
-            for one in dict.fromkeys((self.first, self.prepare)):
-                one.ready(pending, shapes, shared)
+        large = filter(None, dict.fromkeys((self.step, self.first, self.prepare)))
         with ThreadPoolExecutor() as pool:
             others = [pool.submit(one) for one in pending]
-            self.step.ready(last, shapes, shared)
+            for one in large:  # one by one: compiling each takes a gigabyte
+                one.ready(last, shapes, shared)
             meanwhile()
             for one in last:
                 one()
