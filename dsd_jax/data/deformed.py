@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 from jaxtyping import Float, Int16
 
-from dsd_jax.data.objects import UNIT, Objects, framing_scale
+from dsd_jax.data.objects import UNIT, Objects, framing_scale, offsets, quantised
 
 STRETCH = 0.2  # deviation of the logarithm of each axis' factor
 TAPER = 0.3  # the most by which x and z grow or shrink from the middle to the top
@@ -30,14 +30,14 @@ def with_deformed(objects: Objects, copies: int, rng: np.random.Generator) -> Ob
     for _ in range(copies):
         vertices += [_deformed(objects.vertices[start:stop], rng) for start, stop in spans]
     times, many = 1 + copies, np.concatenate(vertices)
-    vertex_offset = _offsets(np.tile(np.diff(ends), times))
+    vertex_offset = offsets(np.tile(np.diff(ends), times))
     return dataclasses.replace(
         objects,
         vertices=many,
         faces=np.tile(objects.faces, (times, 1)),
         face_rgb=np.tile(objects.face_rgb, (times, 1)),
         vertex_offset=vertex_offset,
-        face_offset=_offsets(np.tile(objects.num_faces, times)),
+        face_offset=offsets(np.tile(objects.num_faces, times)),
         caption=objects.caption * times,
         category=objects.category * times,
         symmetric=np.tile(objects.symmetric, times),
@@ -47,15 +47,9 @@ def with_deformed(objects: Objects, copies: int, rng: np.random.Generator) -> Ob
 
 
 def _deformed(vertices: Int16[np.ndarray, "v 3"], rng: np.random.Generator):
-    """One object's vertices, deformed, centred and scaled as `objects.Item`s are stored."""
+    """One object's vertices, deformed, as they are stored."""
     factor = np.exp(rng.normal(0, STRETCH, 3)) * [rng.choice([-1, 1]), 1, 1]
     points: Float[np.ndarray, "v 3"] = vertices / UNIT * factor
     height = points[:, 1:2] / max(np.abs(points[:, 1]).max(), 1e-6)
     points[:, ::2] *= 1 + rng.uniform(-TAPER, TAPER) * height
-    low, high = points.min(0), points.max(0)
-    points = (points - (low + high) / 2) / (np.linalg.norm(high - low) / 2)
-    return np.round(points * UNIT).astype(np.int16)
-
-
-def _offsets(counts: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return quantised(points)

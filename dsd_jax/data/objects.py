@@ -156,8 +156,8 @@ def save_objects(path: str | Path, items: Sequence[Item]) -> None:
         "vertices": np.concatenate([_quantised(item) for item in items]),
         "faces": np.concatenate([np.asarray(item.faces, np.uint16) for item in items]),
         "face_rgb": np.concatenate([np.asarray(item.face_rgb, np.uint8) for item in items]),
-        "vertex_offset": np.cumsum([0, *(len(item.vertices) for item in items)]).astype(np.int32),
-        "face_offset": np.cumsum([0, *(len(item.faces) for item in items)]).astype(np.int32),
+        "vertex_offset": offsets([len(item.vertices) for item in items]),
+        "face_offset": offsets([len(item.faces) for item in items]),
     }
     arrays |= {name: np.array([getattr(item, name) for item in items]) for name in _LABELS}
     with open(path, "wb") as file:
@@ -210,6 +210,18 @@ def padded(
     return triangles, colours
 
 
+def offsets(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where the rows of each of n objects begin, [n + 1] int32, from how many it has."""
+    return np.cumsum([0, *counts]).astype(np.int32)
+
+
+def quantised(vertices: np.ndarray) -> np.ndarray:
+    """Vertices [v, 3] as they are stored, int16: centred, half-diagonal 1; it must not be 0."""
+    low, high = vertices.min(0), vertices.max(0)
+    centred = (vertices - (low + high) / 2) / (np.linalg.norm(high - low) / 2)
+    return np.round(centred * UNIT).astype(np.int16)
+
+
 def _quantised(item: Item) -> np.ndarray:
     """Vertices [v, 3] int16 of a centred object with half-diagonal 1."""
     vertices = np.asarray(item.vertices, np.float64)
@@ -218,12 +230,9 @@ def _quantised(item: Item) -> np.ndarray:
         raise ValueError(f"{name} has {len(item.faces)} triangles: 1 to {MAX_FACES} are possible")
     if len(vertices) > 65536:
         raise ValueError(f"{name} has {len(vertices)} vertices: at most 65536 are possible")
-    low, high = vertices.min(0), vertices.max(0)
-    half_diagonal = np.linalg.norm(high - low) / 2
-    if not half_diagonal > 0:
+    if not np.linalg.norm(np.ptp(vertices, 0)) > 0:
         raise ValueError(f"{name} has no extent, or a coordinate that is not a number")
-    centred = (vertices - (low + high) / 2) / half_diagonal
-    return np.round(centred * UNIT).astype(np.int16)
+    return quantised(vertices)
 
 
 def _check(path, data: dict[str, np.ndarray]) -> None:

@@ -207,15 +207,20 @@ def centres(prior: Prior, condition: Any, recipe: Recipe) -> Angles:
 
 def _grid_of_centres(prior: Prior, recipe: Recipe) -> Angles:
     """Azimuths and elevations, for a prior that is told the camera."""
-    cameras, m = recipe.camera, recipe.ode.elevation_bins
-    low, high = np.deg2rad((cameras.elevation_min_deg, cameras.elevation_max_deg))
-    elevations = low + (np.arange(m) + 0.5) * (high - low) / m
-    azimuths = (np.arange(_azimuths(prior, recipe)) + 0.5) * _width(recipe)
-    azimuth, elevation = (a.ravel() for a in np.meshgrid(azimuths, elevations, indexing="ij"))
+    cameras, azimuths = recipe.camera, np.arange(_azimuths(prior, recipe)) + 0.5
+    grid = np.meshgrid(azimuths * _width(recipe), _elevations(recipe), indexing="ij")
+    azimuth, elevation = (a.ravel() for a in grid)
     if cameras.views > 1 and prior.denoises_together:
         azimuth = azimuth[:, None] + np.arange(cameras.views) * (2 * np.pi / cameras.views)
         elevation = np.broadcast_to(elevation[:, None], azimuth.shape)
     return _angles(azimuth, elevation)
+
+
+def _elevations(recipe: Recipe) -> np.ndarray:
+    """Those of the bins' centres, from the lowest to the highest."""
+    cameras, m = recipe.camera, recipe.ode.elevation_bins
+    low, high = np.deg2rad((cameras.elevation_min_deg, cameras.elevation_max_deg))
+    return low + (np.arange(m) + 0.5) * (high - low) / m
 
 
 def bin_of(
@@ -252,14 +257,12 @@ def fixed_views(prior: Prior, recipe: Recipe, step) -> tuple[jax.Array, float, f
     That is a bin's centre, azimuth and elevation, half a quarter from the front. None where views
     are not denoised together: each follows an ODE of its own.
     """
-    cameras, m = recipe.camera, recipe.ode.elevation_bins
+    cameras, width = recipe.camera, _width(recipe)
     if cameras.fixed_until is None or cameras.views == 1 or not prior.denoises_together:
         return None
     t = annealing.run_timestep(step, recipe, prior.schedule)
-    width = _width(recipe)
-    low, high = np.deg2rad((cameras.elevation_min_deg, cameras.elevation_max_deg))
     azimuth = (math.ceil(np.pi / 4 / width) - 0.5) * width
-    elevation = low + (m // 2 + 0.5) * (high - low) / m
+    elevation = _elevations(recipe)[recipe.ode.elevation_bins // 2]
     return t > cameras.fixed_until * prior.schedule.num_train_timesteps, azimuth, elevation
 
 

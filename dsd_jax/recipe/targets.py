@@ -89,7 +89,7 @@ def fresh_share(t0, refine: RefineSettings, schedule) -> jax.Array:
 
 
 def make_targets(
-    prior: Prior, recipe: Recipe, shared: Shared, state: State, key, index, refining: bool = True
+    prior: Prior, recipe: Recipe, shared: Shared, state: State, key, index, refining: bool
 ) -> Targets:
     """The targets of round `index` of one seed; of its field as it is while `refining`, or not."""
     refine = recipe.refine
