@@ -22,7 +22,7 @@ from dsd_jax.recipe.recipe import Recipe, changed
 
 standard = changed(
     Recipe(),
-    **{"method.guidance_rescale": 0.3, "method.lead_until": 0.5},
+    **{"method.guidance_rescale": 0.3, "method.lead_until": 0.3},
     opaque=1.0,
     rounds=6,
     shape="surface",

@@ -71,7 +71,7 @@ def differences(recipe, other):
 
 # What `standard` has besides since objects are refined.
 REFINED = {
-    "method.guidance_rescale": 0.3, "method.lead_until": 0.5, "regularise.opaque": 1.0,
+    "method.guidance_rescale": 0.3, "method.lead_until": 0.3, "regularise.opaque": 1.0,
     "refine.rounds": 6, "refine.colour_pull": 0.2,
     "refine.fit_steps": 150, "refine.groups": 8, "refine.rays": 4096, "refine.fresh": 0.7,
     "refine.shape": "surface",
