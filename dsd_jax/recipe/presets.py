@@ -26,6 +26,7 @@ standard = changed(
     opaque=1.0,
     rounds=6,
     shape="surface",
+    t_first=0.6,
     fit_steps=150,
     groups=8,
     rays=4096,
@@ -44,6 +45,7 @@ quick = changed(
     resolution=32,
     late_resolution=32,
     rounds=3,
+    t_first=0.7,
     t_last=0.3,
     fit_steps=200,
     groups=3,
@@ -123,6 +125,7 @@ def of_picture(recipe: Recipe, fov_deg: float | None = None) -> Recipe:
     values = {
         "method.guidance_scale": 2.0,
         "reference.visible_eta": 1.0,
+        "refine.t_first": 0.8,
         "refine.t_last": 0.1,
         "refine.colour_pull": 1.0,
         "regularise.total_variation": 100.0,

@@ -13,8 +13,8 @@ from dsd_jax.recipe.recipe import Recipe, changed, numbers, phases, with_method
 QUICK = {
     "steps": 320, "camera.views": 1, "ode.azimuth_bins": 8, "render.resolution": 32,
     "render.late_resolution": 32,
-    "refine.rounds": 3, "refine.t_last": 0.3, "refine.fit_steps": 200, "refine.groups": 3,
-    "refine.rays": 1024,
+    "refine.rounds": 3, "refine.t_first": 0.7, "refine.t_last": 0.3, "refine.fit_steps": 200,
+    "refine.groups": 3, "refine.rays": 1024,
     "refine.focus": 0.75, "refine.fit_samples": 24, "refine.ddim_steps": 8,
     "refine.target_samples": 32, "refine.target_resolution": 64,
     "results.final_samples": 24, "results.turntable_frames": 36,
@@ -74,7 +74,7 @@ REFINED = {
     "method.guidance_rescale": 0.3, "method.lead_until": 0.3, "regularise.opaque": 1.0,
     "refine.rounds": 6, "refine.colour_pull": 0.2,
     "refine.fit_steps": 150, "refine.groups": 8, "refine.rays": 4096, "refine.fresh": 0.7,
-    "refine.shape": "surface",
+    "refine.shape": "surface", "refine.t_first": 0.6,
     "refine.fit_opaque": 0.02, "refine.fit_samples": 96, "refine.target_samples": 96,
 }  # fmt: skip
 
@@ -98,7 +98,8 @@ def test_the_recipe_of_a_picture():
     found = of_picture(quick)
     assert differences(found, quick) == {
         "method.guidance_scale": 2.0, "method.eta": 0.0, "reference.visible_eta": 1.0,
-        "method.lead_until": None, "refine.colour_pull": 1.0, "refine.t_last": 0.1,
+        "method.lead_until": None, "refine.colour_pull": 1.0, "refine.t_first": 0.8,
+        "refine.t_last": 0.1,
         "regularise.total_variation": 100.0, "render.background": "white",
         "condition.view_prompts": "none",
     }  # fmt: skip
