@@ -39,6 +39,7 @@ standard = changed(
 
 quick = changed(
     standard,
+    **{"method.lead_until": 0.5},
     steps=320,
     views=1,
     azimuth_bins=8,
