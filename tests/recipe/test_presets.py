@@ -11,8 +11,8 @@ from dsd_jax.recipe.recipe import Recipe, changed, numbers, phases, with_method
 
 # What `quick` has in place of what `standard` has, copied by hand.
 QUICK = {
-    "steps": 320, "method.lead_until": 0.5, "camera.views": 1, "ode.azimuth_bins": 8, "render.resolution": 32,
-    "render.late_resolution": 32,
+    "steps": 320, "method.lead_until": 0.5, "camera.views": 1, "ode.azimuth_bins": 8,
+    "render.resolution": 32, "render.late_resolution": 32,
     "refine.rounds": 3, "refine.t_first": 0.7, "refine.t_last": 0.3, "refine.fit_steps": 200,
     "refine.groups": 3, "refine.rays": 1024,
     "refine.focus": 0.75, "refine.fit_samples": 24, "refine.ddim_steps": 8,
