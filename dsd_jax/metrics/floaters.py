@@ -29,12 +29,18 @@ def opacity_grid(field_fn: Callable, cells: int = GRID) -> Float[Array, "g g g"]
 def floating_share(opacity: Float[np.ndarray, "g g g"], solid: float = SOLID) -> float:
     """Share of the opacity that lies outside the largest connected component, in [0, 1].
 
-    Components are those of the cells that absorb at least `solid`, over all 26 neighbours; haze
-    thinner than that belongs to none, and counts as floating. 1.0 where nothing is solid.
+    Components are those of the cells that absorb at least `solid`, over all 26 neighbours. Thinner
+    haze that touches the largest is its soft rim; all other haze floats. 1.0 where nothing is
+    solid.
     """
+    from scipy.ndimage import maximum_filter
     from skimage.measure import label
 
     opacity = np.asarray(opacity, np.float64)
     components = np.asarray(label(opacity >= solid, connectivity=3))
     sums = np.bincount(components.ravel(), opacity.ravel())
-    return max(0.0, float(1 - sums[1:].max() / sums.sum())) if len(sums) > 1 else 1.0
+    if len(sums) == 1:
+        return 1.0
+    piece = components == 1 + np.argmax(sums[1:])
+    rim = maximum_filter(piece, 3, mode="constant") & (components == 0)
+    return max(0.0, float(1 - opacity[piece | rim].sum() / sums.sum()))

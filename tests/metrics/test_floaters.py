@@ -19,9 +19,10 @@ def test_share_by_hand():
     opacity[0, 0, :3] = 0.5
     opacity[1, 1, 3] = 0.5  # touches the bar at a corner
     opacity[5, 5, 5] = 0.4
-    opacity[7, 7, 7] = 0.1 - 1e-3  # haze belongs to no component
-    assert floaters.floating_share(opacity) == pytest.approx(0.499 / 2.499)
-    opacity[5, 5, 5] = opacity[7, 7, 7] = 0
+    opacity[7, 7, 7] = 0.1 - 1e-3  # haze that touches nothing
+    opacity[0, 1, 0] = opacity[5, 5, 6] = 0.05  # rims: of the largest, and of what floats
+    assert floaters.floating_share(opacity) == pytest.approx(0.549 / 2.599)
+    opacity[5, 5, 5:7] = opacity[7, 7, 7] = 0
     assert floaters.floating_share(opacity) == 0
 
 
