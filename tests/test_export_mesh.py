@@ -224,6 +224,7 @@ def test_an_interrupt_ends_it(quick_compilation, run, monkeypatch):
         (["--faces", "3"], "--faces must be at least 100, not 3"),
         (["--threshold", "high"], "--threshold must be auto or a positive number, not 'high'"),
         (["--threshold", "-1"], "--threshold must be auto or a positive number, not '-1'"),
+        (["--smoothing", "-1"], "--smoothing must be from 0 to 1000, not -1"),
         (["--texture-size", "1"], "--texture-size must be from 16 to 8192, not 1"),
         (["--seeds", "0:0"], "'0:0' is an empty range; write start:end"),
         (["--format", "glb", "glb"], "--format: glb comes twice"),

@@ -53,6 +53,8 @@ class Args:
     """The most triangles of a mesh."""
     threshold: str = "auto"
     """Density of the surface, a number; auto finds the one whose silhouettes agree best."""
+    smoothing: int = MeshSettings.smoothing
+    """Rounds of smoothing, which keeps edges; 0 leaves the surface as it is."""
     vertex_colours: bool = False
     """Colours at the vertices instead of a texture."""
     texture_size: int = 512
@@ -108,10 +110,12 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
         usd.check()
     if args.faces < 100:
         raise ValueError(f"--faces must be at least 100, not {args.faces}")
+    if not 0 <= args.smoothing <= 1000:
+        raise ValueError(f"--smoothing must be from 0 to 1000, not {args.smoothing}")
     if not 16 <= args.texture_size <= 8192:
         raise ValueError(f"--texture-size must be from 16 to 8192, not {args.texture_size}")
     settings = MeshSettings(
-        faces=args.faces, threshold=threshold_of(args.threshold),
+        faces=args.faces, threshold=threshold_of(args.threshold), smoothing=args.smoothing,
         vertex_colours=args.vertex_colours, texture_size=args.texture_size,
     )  # fmt: skip
     return seeds, cameras, settings

@@ -225,10 +225,8 @@ def _refining(task: Task, device_mesh: Mesh, axes: Any) -> CompiledPhases:
     prior, recipe = task.prior, task.recipe
     if not recipe.refine.rounds:
         return []
-    prepare = refine.make_prepare(prior, recipe)
-    first = refine.make_prepare(prior, recipe, first=True) if recipe.becomes_surface else prepare
-    numbers = recipe.refine.fit_steps, recipe.steps
-    rounds = loop.Rounds(first, refine.make_begin(recipe), prepare, *numbers)
+    begin, prepare = refine.make_begin(recipe), refine.make_prepare(prior, recipe)
+    rounds = loop.Rounds(begin, prepare, recipe.refine.fit_steps, recipe.steps)
     needed = recipe.refine.noise == "ode"
     block = loop.make_block(
         refine.make_step(recipe), refine.make_refresh(recipe), recipe.refine.refresh_every,

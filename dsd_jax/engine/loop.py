@@ -1,9 +1,9 @@
 """The loop around a step: blocks of steps on the devices, callbacks between them.
 
-One compiled program makes a step of all seeds; a block is some steps that the host does not wait
-for. The seed axis is split over the mesh axis "seed", along which no device waits for another. The
-prior's weights are whole on each device, or split over a second axis "model", along which XLA
-divides the work on one seed. Letters: n seeds on the first axis.
+One program makes a step of all seeds; a block is some steps that the host does not wait for. The
+seed axis is split over the mesh axis "seed", along which no device waits for another. The prior's
+weights are whole on each device, or split over a second axis "model", along which XLA divides the
+work on one seed. Letters: n seeds on the first axis.
 """
 
 import signal
@@ -41,12 +41,11 @@ class Rounds(NamedTuple):
     """A phase whose steps come in rounds.
 
     Attributes:
-        first, begin: what begins the first round of one seed, given what all seeds share, and then.
-        prepare: what begins another round, given what all seeds share.
+        begin: what follows `prepare` in the first round, of one seed.
+        prepare: what begins a round of one seed, given what all share and whether it is the first.
         prepare_every, begins: steps of a round; step at which the first one begins.
     """
 
-    first: Any
     begin: Any
     prepare: Any
     prepare_every: int
@@ -61,7 +60,6 @@ class Block(NamedTuple):
     refresh_every: int
     fill: Any
     add: Any
-    first: Any = None
     begin: Any = None
     prepare: Any = None
     prepare_every: int = 1
@@ -77,7 +75,7 @@ class Block(NamedTuple):
             states = self.fill(states, shared)
         for i in range(start, stop):
             if self.prepare and (i - self.begins) % self.prepare_every == 0:
-                states = (self.first if i == self.begins else self.prepare)(states, shared)
+                states = self.prepare(states, shared)
             if self.begin and i == self.begins:
                 states = self.begin(states)
             if i % self.refresh_every == 0:
@@ -97,10 +95,9 @@ class Block(NamedTuple):
         self.refresh.ready(pending, shapes)
         if self.prepare:
             self.begin.ready(pending, shapes)
-        large = filter(None, dict.fromkeys((self.step, self.first, self.prepare)))
         with ThreadPoolExecutor() as pool:
             others = [pool.submit(one) for one in pending]
-            for one in large:  # one by one: compiling each takes a gigabyte
+            for one in filter(None, (self.step, self.prepare)):  # each takes a gigabyte
                 one.ready(last, shapes, shared)
             meanwhile()
             for one in last:
@@ -126,8 +123,7 @@ def make_block(
 
     Args:
         step: one step of one seed, given what all seeds share.
-        refresh: housekeeping of one seed (its occupancy grid), run before every
-            `refresh_every`-th step.
+        refresh: of one seed's occupancy grid, before every `refresh_every`-th step.
         fill: gives the state of one seed the kept ODE that its steps use, where it has none yet.
         rounds: what is done before the first step of each round, where the phase has any.
         shared_axes: which parts of `shared` have a row for each seed, as `jax.vmap` takes it.
@@ -143,17 +139,23 @@ def make_block(
         return program(one, jax.vmap(one), (seeds,))
 
     def given_shared(one):
-        return program(one, jax.vmap(one, in_axes=(0, shared_axes)), (seeds, whole))
+        return program(one, jax.vmap(one, (0, shared_axes)), (seeds, whole))
+
+    def prepared(one, begins):
+        def each(states, shared):  # all seeds are at one step, so only one branch is run
+            told = partial(one, first=states.step[0] == begins)
+            return jax.vmap(told, (0, shared_axes))(states, shared)
+
+        return program((one, begins), each, (seeds, whole))
 
     def program(one, each, specs) -> Program:
         about = (one, str(shared_axes), str(mesh))
         function = spread(each, in_specs=specs)
         return Program(function, *about, donate_argnums=0, out_shardings=by_seed)
 
-    if rounds is not None:
-        prepare = given_shared(rounds.prepare)
-        first = prepare if rounds.first is rounds.prepare else given_shared(rounds.first)
-        rounds = rounds._replace(first=first, begin=alone(rounds.begin), prepare=prepare)
+    if rounds:
+        prepare = prepared(rounds.prepare, rounds.begins)
+        rounds = rounds._replace(begin=alone(rounds.begin), prepare=prepare)
     return Block(
         step=given_shared(step),
         refresh=alone(refresh),
@@ -188,10 +190,9 @@ def run(
 ) -> State:
     """Run the states through phases until the last one's end, or until `should_stop` says so.
 
-    The first block of a phase is one step long, since it compiles; so is the last, since what is
-    kept of its metrics is to depend on no clock; the others take about `BLOCK_SECONDS`. The host
-    waits for the devices at the end of a block only. While a phase goes on, the next one's programs
-    are compiled.
+    The first block of a phase is one step long, since it compiles; so is the last, for what is kept
+    of its metrics is to depend on no clock; the others take about `BLOCK_SECONDS`. The host waits
+    at the end of a block only. While a phase goes on, the next one's programs are compiled.
 
     Args:
         blocks: (end step, block) of each phase, ends ascending.
@@ -253,13 +254,12 @@ class _Ahead:
 
 def shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     """What a program is compiled for in place of an array."""
-    return jax.ShapeDtypeStruct(
-        leaf.shape, leaf.dtype, sharding=leaf.sharding, weak_type=leaf.weak_type
-    )
+    kind = {"sharding": leaf.sharding, "weak_type": leaf.weak_type}
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, **kind)
 
 
 def _trace(folder: str | Path):
-    """JAX's profiler: a trace for TensorBoard or xprof, and one that ui.perfetto.dev opens."""
+    """JAX's profiler: a trace for TensorBoard or xprof, and one for ui.perfetto.dev."""
     return jax.profiler.trace(str(folder), create_perfetto_trace=True)
 
 

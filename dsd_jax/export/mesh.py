@@ -27,12 +27,13 @@ from dsd_jax.export.field_grid import (
     field_views,
     occupancy_of,
 )
-from dsd_jax.export.isosurface import CLOSINGS, best_surface, isosurface, simplify, vertex_normals
+from dsd_jax.export.isosurface import CLOSINGS, best_surface, isosurface, vertex_normals
 from dsd_jax.export.model_files import FORMATS, Model, placement, save_as, save_model
 from dsd_jax.export.pictures import to_uint8
 from dsd_jax.export.raster import sample_texture, visible
 from dsd_jax.export.run_folder import seed_folder
 from dsd_jax.export.scenes import load_scene
+from dsd_jax.export.smoothing import smooth_and_simple
 from dsd_jax.files import write_json
 from dsd_jax.rendering.agreement import iou, psnr
 from dsd_jax.rendering.cameras import Camera, camera_at
@@ -50,16 +51,18 @@ class MeshSettings:
     Attributes:
         faces: the most triangles it may have.
         threshold: density of the isosurface; None finds the one that agrees best.
-        closing: pores up to twice so many cells wide are closed; None finds out how wide pores may
-            be closed without harm to the silhouettes.
+        closing: pores up to twice so many cells wide are closed; None finds the widest that does
+            silhouettes no harm.
+        smoothing: rounds, see `export.smoothing`; 0 leaves the isosurface as it is.
         vertex_colours: instead of a texture.
         texture_size: side of the texture in texels.
-        view_size, samples: of the pictures that field and mesh are compared in.
+        view_size, samples: of the pictures in which field and mesh are compared.
     """
 
     faces: int = 10_000
     threshold: float | None = None
     closing: int | None = None
+    smoothing: int = 10
     vertex_colours: bool = False
     texture_size: int = 512
     view_size: int = 128
@@ -225,13 +228,13 @@ def surface_of(field: ExportedField, cameras: Camera, settings: MeshSettings) ->
         vertices, faces = field.shape.vertices, field.shape.faces
         threshold, closing, removed = None, 0, 0
     else:
-        radii = CLOSINGS if settings.closing is None else (settings.closing,)
-        if field.solid:  # without pores
-            radii = (settings.closing or 0,)
+        pores = (0,) if field.solid else CLOSINGS
+        radii = pores if settings.closing is None else (settings.closing,)
         found = best_surface(density, mask, cameras, radii, settings.threshold)
         density, closing, threshold = found
         vertices, faces, removed = isosurface(density, threshold)
-        vertices, faces = simplify(vertices, faces, settings.faces)
+        numbers = settings.smoothing, settings.faces
+        vertices, faces = smooth_and_simple(vertices, faces, *numbers)
     normals = vertex_normals(vertices, faces)
     return Surface(field, vertices, faces, normals, threshold, closing, removed, rgb, mask, grid)
 

@@ -152,7 +152,11 @@ class HashGridField(Field):
         self._refuse_unless(self.density_floor >= 0, "density_floor", "not be negative")
         self._refuse_unless(self.growth >= 1, "growth", "be at least 1")
         finest = math.log2(self.base_resolution) + (self.levels - 1) * math.log2(self.growth)
-        self._refuse_unless(finest <= 20, "growth", "end at 2^20 cells or fewer")
+        if finest > 20:
+            three = ", ".join(
+                f"--{flag('field', n)}" for n in ("base_resolution", "levels", "growth")
+            )
+            raise ValueError(f"{three} must end at 2^20 cells or fewer, not at 2^{finest:.0f}")
         self._refuse_unless(self.density in DENSITIES, "density", f"be {' or '.join(DENSITIES)}")
 
     def _refuse_unless(self, right: bool, name: str, must: str) -> None:

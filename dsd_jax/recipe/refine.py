@@ -18,6 +18,7 @@ of a target, r rays.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,19 +61,17 @@ def make_begin(recipe: Recipe) -> Callable[[State], State]:
     return begin
 
 
-def make_prepare(
-    prior: Prior, recipe: Recipe, first: bool = False
-) -> Callable[[State, Shared], State]:
-    """What begins a round of one seed: (state, shared) -> the state with new targets.
+def make_prepare(prior: Prior, recipe: Recipe) -> Callable[[State, Shared, Any], State]:
+    """What begins a round of one seed: (state, shared, whether it is the first) -> new targets.
 
-    Those of the `first` are of what distillation left, before `make_begin`: a surface that only
-    just begins has a halo, of colours that nothing has seen, and thin parts that are wide.
+    Those of the first are of what distillation left, before `make_begin`: a surface that only just
+    begins has a halo, of colours that nothing has seen, and thin parts that are wide.
     """
 
-    def prepare(state: State, shared: Shared) -> State:
+    def prepare(state: State, shared: Shared, first: Any) -> State:
         index = (state.step - recipe.steps) // recipe.refine.fit_steps
         key = jax.random.fold_in(_key(state), 0)
-        targets = make_targets(prior, recipe, shared, state, key, index, not first)
+        targets = make_targets(prior, recipe, shared, state, key, index, first)
         return dataclasses.replace(state, targets=targets)
 
     return prepare

@@ -27,7 +27,6 @@ from dsd_jax.recipe.state import State
 from dsd_jax.recipe.viewpoints import (
     Reference,
     Shared,
-    as_seen,
     guided,
     random_elevation,
     viewpoints_around,
@@ -35,7 +34,6 @@ from dsd_jax.recipe.viewpoints import (
 )
 from dsd_jax.rendering.cameras import Camera
 from dsd_jax.rendering.chunks import chunk_within
-from dsd_jax.rendering.volume import Rendering
 
 # Points of a target's view that are rendered at a time.
 _CHUNK_POINTS = 2**16
@@ -89,16 +87,16 @@ def fresh_share(t0, refine: RefineSettings, schedule) -> jax.Array:
 
 
 def make_targets(
-    prior: Prior, recipe: Recipe, shared: Shared, state: State, key, index, refining: bool
+    prior: Prior, recipe: Recipe, shared: Shared, state: State, key, index, first
 ) -> Targets:
-    """The targets of round `index` of one seed; of its field as it is while `refining`, or not."""
+    """The targets of round `index` of one seed; of the `first`, those of distillation's field."""
     refine = recipe.refine
     keys = jax.random.split(key, refine.groups)
     t0 = t_start(index, refine, prior.schedule)
 
     def group(inputs):
         i, key = inputs
-        return _group(prior, recipe, shared, state, key, i, t0, refining)
+        return _group(prior, recipe, shared, state, key, i, t0, first)
 
     found = jax.lax.map(group, (jnp.arange(refine.groups), keys))
     found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
@@ -115,50 +113,61 @@ def stage_of(recipe: Recipe, state: State):
     return recipe.scene.field.stage(annealing.progress(begun, recipe), final=True)
 
 
-def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0, refining) -> Targets:
+def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0, first) -> Targets:
     """The targets of group i: v views evenly around the object, of one elevation."""
     refine, v = recipe.refine, recipe.refine.group_views
     keys = jax.random.split(key, 3)
-    first = (i + jax.random.uniform(keys[0])) / refine.groups * (2 * jnp.pi / v)
+    turn = (i + jax.random.uniform(keys[0])) / refine.groups * (2 * jnp.pi / v)
     elevation = random_elevation(keys[1], recipe.camera)
-    viewpoints, camera = viewpoints_around(first, elevation, v, recipe.camera)
-    seen = jax.lax.map(partial(_render, prior, recipe, state, refining), camera)
-    x = jax.vmap(partial(prior.encode, shared.prior))(as_seen(prior, seen))
+    viewpoints, camera = viewpoints_around(turn, elevation, v, recipe.camera)
+    seen = jax.lax.map(partial(_render, prior, recipe, state, first), camera)
+    pictures = seen if prior.sees_opacity else seen[..., :3]
+    x = jax.vmap(partial(prior.encode, shared.prior))(pictures)
     clean = _cleaned(prior, recipe, shared, state, keys[2], x, viewpoints, t0)
     pictures = jax.lax.map(partial(prior.decode, shared.prior), clean)
     if not prior.sees_opacity:
         pictures = jnp.pad(pictures, [(0, 0)] * 3 + [(0, 1)])
-    worth = jax.vmap(_worth)(pictures, seen.rgb, seen.opacity)
+    worth = jax.vmap(_worth)(pictures, seen)
     told = jnp.full(v, prior.sees_opacity)
     return Targets(_bytes(pictures), told, worth, viewpoints.azimuth, viewpoints.elevation)
 
 
 def _render(
-    prior: Prior, recipe: Recipe, state: State, refining: bool, camera: Camera
-) -> Rendering:
-    """The object from one camera, without randomness."""
+    prior: Prior, recipe: Recipe, state: State, first: Any, camera: Camera
+) -> Float[Array, "h w 4"]:
+    """Colour and opacity of the object from one camera, without randomness.
+
+    One program renders either field, so that the networks around it are compiled once.
+    """
     size = recipe.refine.target_resolution or prior.image_size
     samples = recipe.refine.target_samples
-    return recipe.scene_of(refining).render(
-        state.params,
-        camera,
-        stage=stage_of(recipe, state),
-        height=size,
-        width=size,
-        samples_per_ray=samples,
-        occupancy=state.occupancy,
-        chunk=chunk_within(_CHUNK_POINTS, size, size * samples),
-    )
+
+    def of(refining: bool) -> Float[Array, "h w 4"]:
+        rendering = recipe.scene_of(refining).render(
+            state.params,
+            camera,
+            stage=stage_of(recipe, state),
+            height=size,
+            width=size,
+            samples_per_ray=samples,
+            occupancy=state.occupancy,
+            chunk=chunk_within(_CHUNK_POINTS, size, size * samples),
+        )
+        return jnp.concatenate([rendering.rgb, rendering.opacity[..., None]], -1)
+
+    if not recipe.becomes_surface:
+        return of(True)
+    return jax.lax.cond(first, lambda: of(False), lambda: of(True))
 
 
-def _worth(picture, rgb, opacity) -> Bool[Array, "s s"]:
+def _worth(picture, seen) -> Bool[Array, "s s"]:
     """Where a ray of a target [s, s, 4] is worth more than elsewhere.
 
-    At matter, where the target differs from what is rendered [h, h, 3], and around both.
+    At matter, where the target differs from what is rendered [h, h, 4], and around both.
     """
-    rgb, opacity = resized(rgb, picture.shape[:2]), resized(opacity[..., None], picture.shape[:2])
-    changed = jnp.max(jnp.abs(picture[..., :3] - rgb), -1) > _CHANGED
-    found, side = changed | (opacity[..., 0] > _SEEN), 2 * _AROUND + 1
+    seen = resized(seen, picture.shape[:2])
+    changed = jnp.max(jnp.abs(picture[..., :3] - seen[..., :3]), -1) > _CHANGED
+    found, side = changed | (seen[..., 3] > _SEEN), 2 * _AROUND + 1
     return jax.lax.reduce_window(found, False, jax.lax.bitwise_or, (side, side), (1, 1), "SAME")
 
 

@@ -204,11 +204,11 @@ def test_rounds_are_prepared_at_their_first_step():
         return states + 1, {"loss": jnp.zeros(1)}
 
     add = lambda a, b: a  # noqa: E731
-    rounds = loop.Rounds(noted("first"), noted("begin"), noted("prepare"), 3, 4)
+    rounds = loop.Rounds(noted("begin"), noted("prepare"), 3, 4)
     block = loop.Block(step, noted("refresh"), 2, None, add, *rounds)
     states, _ = block(4, 4, 11, None)
     assert states == 11
-    assert [at for name, at in calls if name == "prepare"] == [7, 10]
+    assert [at for name, at in calls if name == "prepare"] == [4, 7, 10]
     assert [at for name, at in calls if name == "refresh"] == [4, 6, 8, 10]
-    assert calls[:3] == [("first", 4), ("begin", 4), ("refresh", 4)]
+    assert calls[:3] == [("prepare", 4), ("begin", 4), ("refresh", 4)]
     assert [name for name, _ in calls].count("begin") == 1

@@ -159,6 +159,9 @@ def test_a_hash_grid_is_its_module():
             np.testing.assert_array_equal(a, b)
 
 
+FINEST = "--field.base-resolution, --field.levels, --field.growth"
+
+
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
@@ -168,7 +171,8 @@ def test_a_hash_grid_is_its_module():
         ({"growth": 0.9}, "--field.growth must be at least 1, not 0.9"),
         ({"levels": 99999}, "--field.levels must be at most 64, not 99999"),
         ({"log2_entries": 60}, "--field.log2-entries must be at most 28, not 60"),
-        ({"growth": 1e9}, "--field.growth must end at 2^20 cells or fewer, not 1000000000.0"),
+        ({"growth": 64.0}, f"{FINEST} must end at 2^20 cells or fewer, not at 2^34"),
+        ({"levels": 60, "growth": 1.5}, f"{FINEST} must end at 2^20 cells or fewer, not at 2^38"),
         ({"density_floor": -1.0}, "--field.density-floor must not be negative, not -1.0"),
         ({"levels_until": 1.5}, "--field.levels-until must lie in 0..1, not 1.5"),
         ({"floor_from": -0.1}, "--field.floor-from must lie in 0..1, not -0.1"),

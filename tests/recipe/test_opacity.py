@@ -58,7 +58,7 @@ def test_targets_tell_opacity(recipe):
     targets = no_targets(task.prior, recipe, 0)
     state = init_state(3, task.prior.latent_shape, recipe, targets=targets)
     state = dataclasses.replace(state, step=jnp.asarray(recipe.steps))
-    found = jax.jit(refine.make_prepare(task.prior, recipe))(state, task.shared).targets
+    found = jax.jit(refine.make_prepare(task.prior, recipe))(state, task.shared, True).targets
     assert found.told.all() and found.rgba.shape == targets.rgba.shape
     means = np.asarray(found.rgba, float).mean((0, 1, 2))
     assert means[0] > 230 and means[1:].max() < 25

@@ -115,7 +115,7 @@ def test_targets_are_clean_pictures_of_the_prompt(task, recipe, noise):
     targets = round_targets.no_targets(prior, recipe, 0)
     state = init_state(3, prior.latent_shape, recipe, targets=targets)
     state = dataclasses.replace(state, step=jnp.asarray(STEPS))
-    after = jax.jit(refine.make_prepare(prior, recipe))(state, task.shared)
+    after = jax.jit(refine.make_prepare(prior, recipe))(state, task.shared, True)
     assert after.targets.rgba.shape == (8, 4, 4, 4) and after.targets.rgba.dtype == np.uint8
     assert not after.targets.told.any()
     red = np.asarray(after.targets.rgba[..., :3], float).mean((0, 1, 2))
@@ -128,19 +128,21 @@ def test_targets_are_clean_pictures_of_the_prompt(task, recipe, noise):
 
 def test_the_first_targets_of_a_surface_are_of_what_distillation_left(task, recipe, unbroken):
     """They are those of the density, whatever the surface, which has not begun yet."""
-    shared = task.shared._replace(prior=jnp.ones(()))  # variance, so that the rendering counts
+    # Variance and little noise, so that the rendering counts.
+    shared, recipe = task.shared._replace(prior=jnp.ones(())), changed(recipe, t_first=0.3)
     prior, solid = task.prior, changed(recipe, shape="surface", distance_levels=2, settle_steps=8)
     left = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), unbroken)
     left = dataclasses.replace(left, step=jnp.asarray(STEPS))
     surface = init_state(0, prior.latent_shape, solid).params["field"]
+    surface["distance"]["Dense_1"]["bias"] += 5.0  # nothing is inside
     params = {**left.params, "field": {**surface, "base": left.params["field"]}}
-    prepare = jax.jit(refine.make_prepare(prior, solid, first=True))
-    found = prepare(dataclasses.replace(left, params=params), shared).targets
-    wanted = jax.jit(refine.make_prepare(prior, recipe))(left, shared).targets
+    prepare = jax.jit(refine.make_prepare(prior, solid))
+    found = prepare(dataclasses.replace(left, params=params), shared, True).targets
+    wanted = jax.jit(refine.make_prepare(prior, recipe))(left, shared, True).targets
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
-    later = jax.jit(refine.make_prepare(prior, solid))
-    others = later(dataclasses.replace(left, params=params), shared).targets
-    assert (others.rgba != wanted.rgba).any()
+    others = prepare(dataclasses.replace(left, params=params), shared, False).targets
+    apart = np.abs(np.asarray(others.rgba, int) - np.asarray(wanted.rgba, int))
+    assert apart.max() > 5
 
 
 def test_the_optimiser_starts_anew_and_a_plain_field_stays_as_it_is(recipe, unbroken):
@@ -257,9 +259,9 @@ def test_rays_go_where_they_are_worth_most():
 
 
 def test_worth_is_matter_and_what_changes_and_what_is_around():
-    grey, opacity = jnp.full((16, 16, 3), 0.8), jnp.zeros((8, 8)).at[1, 1].set(1.0)
-    wanted = grey.at[12, 12].set(0.1)
-    found = np.asarray(round_targets._worth(wanted, jnp.full((8, 8, 3), 0.8), opacity))
+    wanted = jnp.full((16, 16, 3), 0.8).at[12, 12].set(0.1)
+    seen = jnp.full((8, 8, 4), 0.8).at[..., 3].set(0).at[1, 1, 3].set(1)
+    found = np.asarray(round_targets._worth(wanted, seen))
     assert found[0:7, 0:7].all() and found[9:16, 9:16].all()
     assert not found[0:8, 8:].any() and not found[9:, :8].any()
 
