@@ -8,6 +8,8 @@ triangles have these normals (Sun et al. 2007, doi 10.1109/TVCG.2007.1065).
 Letters: n vertices, f triangles, p pairs of triangles that share a vertex.
 """
 
+from contextlib import suppress
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -22,12 +24,15 @@ def smooth_and_simple(
 ) -> tuple[Float[np.ndarray, "m 3"], Int[np.ndarray, "g 3"]]:
     """The surface after so many rounds of smoothing in at most so many triangles.
 
-    Half as many rounds, and again, where it would cut itself. Raises as `isosurface.simplify`.
+    Half as many rounds, or none, where it would be open or cut itself, or cannot be told in so
+    few. Raises as `isosurface.simplify`.
     """
-    found = simplify(smooth(vertices, faces, rounds), faces, most)
-    if rounds and not is_sound(*found):
-        return smooth_and_simple(vertices, faces, rounds // 2, most)
-    return found
+    for fewer in filter(None, (rounds, rounds // 2)):
+        with suppress(ValueError):
+            found = simplify(smooth(vertices, faces, fewer), faces, most)
+            if is_sound(*found):
+                return found
+    return simplify(vertices, faces, most)
 
 
 def smooth(

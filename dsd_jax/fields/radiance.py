@@ -156,7 +156,7 @@ class HashGridField(Field):
             three = ", ".join(
                 f"--{flag('field', n)}" for n in ("base_resolution", "levels", "growth")
             )
-            raise ValueError(f"{three} must end at 2^20 cells or fewer, not at 2^{finest:.0f}")
+            raise ValueError(f"{three} must end at 2^20 cells or fewer, not at 2^{finest:.1f}")
         self._refuse_unless(self.density in DENSITIES, "density", f"be {' or '.join(DENSITIES)}")
 
     def _refuse_unless(self, right: bool, name: str, must: str) -> None:
