@@ -233,8 +233,7 @@ def surface_of(field: ExportedField, cameras: Camera, settings: MeshSettings) ->
         found = best_surface(density, mask, cameras, radii, settings.threshold)
         density, closing, threshold = found
         vertices, faces, removed = isosurface(density, threshold)
-        numbers = settings.smoothing, settings.faces
-        vertices, faces = smooth_and_simple(vertices, faces, *numbers)
+        vertices, faces = smooth_and_simple(vertices, faces, settings.smoothing, settings.faces)
     normals = vertex_normals(vertices, faces)
     return Surface(field, vertices, faces, normals, threshold, closing, removed, rgb, mask, grid)
 

@@ -77,7 +77,7 @@ def _step(prior: Prior, recipe: Recipe, state: State, shared: Shared) -> tuple[S
         if shared.reference is not None:
             distance, parts = _as_pictured(recipe, params, state, shared, keys[2])
             penalty, terms = penalty + distance, terms | parts
-        return (as_seen(prior, renderings), penalty), (terms, renderings)
+        return (as_seen(prior, renderings.rgb, renderings.opacity), penalty), (terms, renderings)
 
     (pictures, penalty), pull_back, (terms, renderings) = jax.vjp(seen, state.params, has_aux=True)
     noise = state.seed_noise

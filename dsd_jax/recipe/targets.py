@@ -27,6 +27,7 @@ from dsd_jax.recipe.state import State
 from dsd_jax.recipe.viewpoints import (
     Reference,
     Shared,
+    as_seen,
     guided,
     random_elevation,
     viewpoints_around,
@@ -120,21 +121,20 @@ def _group(prior, recipe: Recipe, shared: Shared, state: State, key, i, t0, firs
     turn = (i + jax.random.uniform(keys[0])) / refine.groups * (2 * jnp.pi / v)
     elevation = random_elevation(keys[1], recipe.camera)
     viewpoints, camera = viewpoints_around(turn, elevation, v, recipe.camera)
-    seen = jax.lax.map(partial(_render, prior, recipe, state, first), camera)
-    pictures = seen if prior.sees_opacity else seen[..., :3]
-    x = jax.vmap(partial(prior.encode, shared.prior))(pictures)
+    rgb, opacity = jax.lax.map(partial(_render, prior, recipe, state, first), camera)
+    x = jax.vmap(partial(prior.encode, shared.prior))(as_seen(prior, rgb, opacity))
     clean = _cleaned(prior, recipe, shared, state, keys[2], x, viewpoints, t0)
     pictures = jax.lax.map(partial(prior.decode, shared.prior), clean)
     if not prior.sees_opacity:
         pictures = jnp.pad(pictures, [(0, 0)] * 3 + [(0, 1)])
-    worth = jax.vmap(_worth)(pictures, seen)
+    worth = jax.vmap(_worth)(pictures, rgb, opacity)
     told = jnp.full(v, prior.sees_opacity)
     return Targets(_bytes(pictures), told, worth, viewpoints.azimuth, viewpoints.elevation)
 
 
 def _render(
     prior: Prior, recipe: Recipe, state: State, first: Any, camera: Camera
-) -> Float[Array, "h w 4"]:
+) -> tuple[Float[Array, "h w 3"], Float[Array, "h w"]]:
     """Colour and opacity of the object from one camera, without randomness.
 
     One program renders either field, so that the networks around it are compiled once.
@@ -142,7 +142,7 @@ def _render(
     size = recipe.refine.target_resolution or prior.image_size
     samples = recipe.refine.target_samples
 
-    def of(refining: bool) -> Float[Array, "h w 4"]:
+    def of(refining: bool) -> tuple[Array, Array]:
         rendering = recipe.scene_of(refining).render(
             state.params,
             camera,
@@ -153,21 +153,21 @@ def _render(
             occupancy=state.occupancy,
             chunk=chunk_within(_CHUNK_POINTS, size, size * samples),
         )
-        return jnp.concatenate([rendering.rgb, rendering.opacity[..., None]], -1)
+        return rendering.rgb, rendering.opacity
 
     if not recipe.becomes_surface:
         return of(True)
     return jax.lax.cond(first, lambda: of(False), lambda: of(True))
 
 
-def _worth(picture, seen) -> Bool[Array, "s s"]:
+def _worth(picture, rgb, opacity) -> Bool[Array, "s s"]:
     """Where a ray of a target [s, s, 4] is worth more than elsewhere.
 
-    At matter, where the target differs from what is rendered [h, h, 4], and around both.
+    At matter, where the target differs from what is rendered [h, h, 3], and around both.
     """
-    seen = resized(seen, picture.shape[:2])
-    changed = jnp.max(jnp.abs(picture[..., :3] - seen[..., :3]), -1) > _CHANGED
-    found, side = changed | (seen[..., 3] > _SEEN), 2 * _AROUND + 1
+    rgb, opacity = resized(rgb, picture.shape[:2]), resized(opacity[..., None], picture.shape[:2])
+    changed = jnp.max(jnp.abs(picture[..., :3] - rgb), -1) > _CHANGED
+    found, side = changed | (opacity[..., 0] > _SEEN), 2 * _AROUND + 1
     return jax.lax.reduce_window(found, False, jax.lax.bitwise_or, (side, side), (1, 1), "SAME")
 
 

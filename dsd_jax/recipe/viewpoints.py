@@ -16,7 +16,6 @@ from dsd_jax.guidance import DenoiserAt, at_temperature, rescaled
 from dsd_jax.priors.base import Prior, Viewpoint, angle_from_front
 from dsd_jax.recipe.parts import CameraSettings
 from dsd_jax.rendering.cameras import Camera, orbit
-from dsd_jax.rendering.volume import Rendering
 
 # Up to so far from the picture's own view a view shows what the picture shows ...
 VISIBLE_DEG = 60.0
@@ -79,11 +78,11 @@ class Shared(NamedTuple):
         return (self.reference is not None) + len(self.others)
 
 
-def as_seen(prior: Prior, rendering: Rendering) -> Float[Array, "*v h w k"]:
+def as_seen(
+    prior: Prior, rgb: Float[Array, "*v h w 3"], opacity: Float[Array, "*v h w"]
+) -> Float[Array, "*v h w k"]:
     """Renderings as the prior takes pictures: colours, and opacity where it sees that."""
-    if not prior.sees_opacity:
-        return rendering.rgb
-    return jnp.concatenate([rendering.rgb, rendering.opacity[..., None]], -1)
+    return jnp.concatenate([rgb, opacity[..., None]], -1) if prior.sees_opacity else rgb
 
 
 def sample_viewpoints(

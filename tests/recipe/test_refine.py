@@ -259,9 +259,9 @@ def test_rays_go_where_they_are_worth_most():
 
 
 def test_worth_is_matter_and_what_changes_and_what_is_around():
-    wanted = jnp.full((16, 16, 3), 0.8).at[12, 12].set(0.1)
-    seen = jnp.full((8, 8, 4), 0.8).at[..., 3].set(0).at[1, 1, 3].set(1)
-    found = np.asarray(round_targets._worth(wanted, seen))
+    grey, opacity = jnp.full((16, 16, 3), 0.8), jnp.zeros((8, 8)).at[1, 1].set(1.0)
+    wanted = grey.at[12, 12].set(0.1)
+    found = np.asarray(round_targets._worth(wanted, jnp.full((8, 8, 3), 0.8), opacity))
     assert found[0:7, 0:7].all() and found[9:16, 9:16].all()
     assert not found[0:8, 8:].any() and not found[9:, :8].any()
 
