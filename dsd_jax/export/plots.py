@@ -29,6 +29,7 @@ def save_scatter(
             axis.plot(*point, **style, markersize=8, linestyle="none", label=name)
         axis.set(xlabel=x_label, ylabel=y_label)
         axis.margins(0.12)
+        axis.locator_params("x", nbins=5)
         axis.grid(alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     with atomic_path(path) as temporary:

@@ -36,14 +36,16 @@ def test_so_is_that_of_the_terminal_itself(monkeypatch):
 
 
 @pytest.mark.parametrize("columns", ["0", "3"])
-@pytest.mark.parametrize("flag", ["--help", "--nope"])
-def test_help_and_errors_are_printed_in_any_width(monkeypatch, capsys, columns, flag):
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [(["--help"], "--single-file"), (["runs", "--single-file=3"], "Unrecognized options")],
+)
+def test_help_and_errors_are_printed_in_any_width(monkeypatch, capsys, columns, flags, expected):
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setattr(validate, "set_up_jax", lambda argv: None)
     with pytest.raises(SystemExit):
-        program.start("export_gallery", [flag])
-    said = "".join(capsys.readouterr())
-    assert ("--single-file" if flag == "--help" else "Missing argument") in said
+        program.start("export_gallery", flags)
+    assert expected in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
