@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import hypothesis
 import jaxlib
 import numpy as np
 import pytest
@@ -26,6 +27,10 @@ QUICK_XLA = {"xla_backend_optimization_level": "1"}
 if jaxlib.__version__.startswith("0.10."):
     QUICK_XLA["xla_cpu_use_fusion_emitters"] = "false"
 _own_cache: list[str] = []
+
+# A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell"]
 SOFTWARE_GL = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]

@@ -168,6 +168,7 @@ def test_the_authors_miniature_runs(single_view, zero123_file, random_tensors, p
             "2 pictures and 1 masks",
         ),
         (["--image-azimuth", "nan"], "--image-azimuth must be a number of degrees"),
+        (["--image-azimuth", "1e30"], "degrees from -360 to 360"),
         (["--elevation-deg", "9", "--elevation-deg", "9"], "1 pictures and 2 elevations"),
     ],
 )

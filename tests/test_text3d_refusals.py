@@ -31,6 +31,7 @@ def text3d(quick_compilation):
         (["--preset", "quik"], "did you mean quick?"),
         (["--prior", "toybx"], "did you mean"),
         (["--steps", "0"], "--steps must be at least 1"),
+        (["--no-refine", "--rounds", "2"], "--no-refine leaves out what --refine.* asks for"),
         (["--fov-deg", "nan"], "--camera.fov-deg"),
         (["--method.eta", "3.0"], "error: --method.eta must lie in 0..1, not 3.0"),
         (["--table-points", "2"], "error: --ode.table-points must be at least 3, not 2"),

@@ -71,6 +71,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(run, viser, tmp_path, capsys, 
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
+    assert said().startswith("error: no run is named: give its folder")
     assert said(tmp_path) == (
         f"error: {tmp_path} holds no seed_0000 or another seed; give the folder of a finished run"
     )

@@ -119,6 +119,8 @@ def parse(
     run: RunArgs = args.run  # pyright: ignore[reportAttributeAccessIssue]
     values: dict[str, Any] = {"steps": run.steps}
     if not run.refine:
+        if found.refine != recipe.refine:
+            raise ValueError("--no-refine leaves out what --refine.* asks for; give one of them")
         values["rounds"] = 0
     if run.guidance_scale != recipe.method.guidance_scale:
         values["guidance_scale"] = run.guidance_scale

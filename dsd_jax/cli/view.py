@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = flags.cli(Args, argv, __doc__)
         validate.extra("viser", "view.py", "viewer")
+        if not args.runs:
+            raise ValueError("no run is named: give its folder, for instance runs/a-house-1a2b3c4d")
         exhibits = [shown for row, run in enumerate(args.runs) for shown in exhibits_of(run, row)]
         for name, count in Counter(exhibit.name for exhibit in exhibits).items():
             if count > 1:

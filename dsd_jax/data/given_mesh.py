@@ -87,9 +87,11 @@ def _triangles(path: Path) -> tuple[Float[np.ndarray, "p 3"], Int[np.ndarray, "t
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} is larger than {MOST_BYTES // 10**9} GB; simplify it first")
     try:
-        mesh_files.check_itself(path)
+        mesh_files.check_triangles(path)
         scene = trimesh.load_scene(path, process=False)
         parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
+        if not all(((p.faces >= 0) & (p.faces < len(p.vertices))).all() for p in parts):
+            raise ValueError("a triangle of it has a vertex that is not there")
     except Exception as error:  # trimesh's readers raise whatever they stumble over
         raise ValueError(f"{path} cannot be read as a mesh: {mesh_files.why(error)}") from None
     parts = [part for part in parts if len(part.faces)]

@@ -20,6 +20,7 @@ _DRACO, _TRANSFORM = "KHR_draco_mesh_compression", "KHR_texture_transform"
 _FINE = {_TRANSFORM, "EXT_texture_webp", "KHR_texture_basisu", "KHR_mesh_quantization",
          "KHR_lights_punctual", "KHR_xmp_json_ld"}  # fmt: skip
 _FLOAT = 5126
+_GLTF = (".glb", ".gltf")
 # Errors of a reader that stumbles: what they say is of its own code.
 _SILENT = (KeyError, NameError, AttributeError, AssertionError, TypeError, struct.error)
 
@@ -31,10 +32,10 @@ def check(path: Path) -> None:
         ValueError: says what is lost and, where there is one, the mend.
         Exception: whatever a damaged file gives rise to.
     """
-    check_itself(path)
+    check_triangles(path)
     suffix = path.suffix.lower()
-    if suffix in (".glb", ".gltf"):
-        _gltf(*(_glb(path) if suffix == ".glb" else (json.loads(path.read_bytes()), b"")), path)
+    if suffix in _GLTF:
+        _gltf(*_parts(path), path)
     elif suffix == ".obj":
         for library in _named(path, b"mtllib"):
             if not library.is_file():
@@ -46,11 +47,27 @@ def check(path: Path) -> None:
             _decode(picture.name, picture.read_bytes)
 
 
-def check_itself(path: Path) -> None:
-    """Raise ValueError where something else stands in a file's place."""
+def check_triangles(path: Path) -> None:
+    """Raise, as `check` does, where triangles alone would be lost, or no mesh is in the file."""
     what = foreign.not_itself(path)
     if what is not None:
         raise ValueError(f"it is {what}")
+    if path.suffix.lower() not in _GLTF:
+        return
+    header, _ = _parts(path)
+    for name in header.get("extensionsRequired", ()):
+        if "meshopt_compression" in name:
+            raise ValueError(f"it is compressed with meshopt ({name}); save it uncompressed")
+        if name not in _FINE and name != _DRACO and not name.startswith("KHR_materials_"):
+            raise ValueError(f"it needs {name}, which is not read; save it without")
+    extensions = [one.get("extensions", ()) for one in _primitives(header)]
+    if find_spec("DracoPy") is None and any(_DRACO in names for names in extensions):
+        raise ValueError(
+            "it is compressed with Draco: pip install DracoPy, or save it uncompressed"
+        )
+    for uri in (buffer.get("uri", "data:") for buffer in header.get("buffers", ())):
+        if not uri.startswith("data:") and not (path.parent / unquote(uri)).is_file():
+            raise ValueError(f"its triangles are in {unquote(uri)}, which is not there")
 
 
 def why(error: Exception) -> str:
@@ -102,18 +119,18 @@ def _glb(path: Path) -> tuple[dict[str, Any], bytes]:
     return json.loads(chunks[b"JSON"]), chunks.get(b"BIN\0", b"")
 
 
+def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The JSON of a glTF file, and its binary chunk."""
+    return _glb(path) if path.suffix.lower() == ".glb" else (json.loads(path.read_bytes()), b"")
+
+
+def _primitives(header: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for mesh in header.get("meshes", ()) for one in mesh["primitives"]]
+
+
 def _gltf(header: dict[str, Any], binary: bytes, path: Path) -> None:
-    """Raise ValueError for what trimesh does not read of a glTF file."""
-    for name in header.get("extensionsRequired", ()):
-        if "meshopt_compression" in name:
-            raise ValueError(f"it is compressed with meshopt ({name}); save it uncompressed")
-        if name not in _FINE and name != _DRACO and not name.startswith("KHR_materials_"):
-            raise ValueError(f"it needs {name}, which is not read; save it without")
-    primitives = [one for mesh in header.get("meshes", ()) for one in mesh["primitives"]]
-    if find_spec("DracoPy") is None and any(_DRACO in p.get("extensions", ()) for p in primitives):
-        raise ValueError(
-            "it is compressed with Draco: pip install DracoPy, or save it uncompressed"
-        )
+    """Raise ValueError for colours that trimesh does not read of a glTF file."""
+    primitives = _primitives(header)
     for primitive in primitives:
         texture = _texture(header, primitive)
         for name in ("POSITION", "TEXCOORD_0") if texture else ("POSITION",):

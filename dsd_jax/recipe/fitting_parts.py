@@ -1,9 +1,10 @@
 """The parts of a recipe that say how the field is fitted; see `parts`."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from dsd_jax.checks import at_least, at_most, fractions, known_words
+from dsd_jax.checks import at_least, at_most, fractions, known_words, positive
 from dsd_jax.fields.surface import SurfaceField
 from dsd_jax.schedule import MAX_TIMESTEPS
 
@@ -41,6 +42,7 @@ class RegulariseSettings:
 
     def __post_init__(self):
         fractions(self, "regularise", "early_until")
+        at_least(self, "regularise", 0, *(own.name for own in dataclasses.fields(self)))
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class ReferenceSettings:
 
     def __post_init__(self):
         fractions(self, "reference", "visible_eta")
+        at_least(self, "reference", 0, "colour", "mask", "depth", "normal")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,12 @@ class OptimiseSettings:
         known_words(self, "optimise")
         shares = ("t_min", "t_max", "image_space", "late_image_space", "late_from")
         fractions(self, "optimise", *shares)
+        rates = ("grid_rate", "mlp_rate", "background_rate", "final_rate")
+        at_least(self, "optimise", 0, "beta1", "beta2", *rates)
+        positive(self, "optimise", "adam_eps")
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"--optimise.{name} must be below 1, not {getattr(self, name)}")
         if self.t_min >= self.t_max:
             raise ValueError(
                 f"--optimise.t-min must be below --optimise.t-max, not {self.t_min} and "
@@ -127,14 +136,13 @@ class SurfaceSettings:
 
     def __post_init__(self):
         at_least(self, "surface", 1, "distance_levels", "settle_steps")
-        at_most(self, "surface", distance_levels=24, closing=64)
+        at_most(self, "surface", distance_levels=24, closing=64, settle_steps=10**6)
+        at_least(self, "surface", 0, "eikonal", "curvature", "closing")
         if not 0 < self.width_last <= self.width_first:
             raise ValueError(
                 "--surface.width-last must lie above 0 and not above --surface.width-first, not "
                 f"{self.width_last} and {self.width_first}"
             )
-        if self.closing < 0:
-            raise ValueError(f"--surface.closing must be at least 0, not {self.closing}")
 
 
 @dataclass(frozen=True)
@@ -193,17 +201,16 @@ class RefineSettings:
 
     def __post_init__(self):
         known_words(self, "refine")
-        if self.rounds < 0:
-            raise ValueError(f"--refine.rounds must be at least 0, not {self.rounds}")
+        at_least(self, "refine", 0, "rounds", "fit_rate", "fit_final_rate", "fit_opaque")
         counts = ("fit_steps", "groups", "group_views", "target_resolution", "target_samples",
                   "rays", "fit_samples", "refresh_every")  # fmt: skip
         at_least(self, "refine", 1, *counts)
         shares = ("t_first", "t_last", "fresh", "fresh_at", "target_rescale", "focus",
                   "picture_share", "colour_pull")  # fmt: skip
         fractions(self, "refine", *shares)
-        if self.ddim_steps < 2:
-            raise ValueError(f"--refine.ddim-steps must be at least 2, not {self.ddim_steps}")
+        at_least(self, "refine", 2, "ddim_steps")
         at_most(self, "refine", rounds=1000, groups=1000, group_views=64, ddim_steps=MAX_TIMESTEPS)
+        at_most(self, "refine", fit_steps=10**6)
         if not 0 < self.t_last <= self.t_first:
             raise ValueError(
                 "--refine.t-last must lie above 0 and not above --refine.t-first, not "

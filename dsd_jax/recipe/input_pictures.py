@@ -77,9 +77,9 @@ def check(images: Sequence, azimuths_deg: Sequence, elevations_deg: Sequence, ma
             f"{n} pictures and {len(azimuths_deg)} azimuths: give --image-azimuth after each "
             "--image, degrees as seen from the first: --image-azimuth 0, --image-azimuth 180"
         )
+    if not all(abs(angle) <= 360 for angle in azimuths_deg):
+        raise ValueError("--image-azimuth must be a number of degrees from -360 to 360")
     turned = [float(angle) % 360 for angle in azimuths_deg]
-    if any(angle != angle for angle in turned):
-        raise ValueError("--image-azimuth must be a number of degrees")
     if len({*turned}) < n:
         raise ValueError("two pictures have one --image-azimuth; give each its own")
     if len(masks) not in (0, n):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dsd_jax.checks import finite
+from dsd_jax.checks import at_least, at_most, finite
 from dsd_jax.distillation import DSD, METHODS, Method, ViewNoise
 from dsd_jax.fields.base import Field, completed, uncompleted
 from dsd_jax.fields.radiance import HashGridField
@@ -60,8 +60,8 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, "field", completed(self.field))
-        if self.steps < 1:
-            raise ValueError(f"--steps must be at least 1, not {self.steps}")
+        at_least(self, "", 1, "steps")
+        at_most(self, "", steps=10**8)  # that of all phases has to fit 32 bits
         for own in dataclasses.fields(self):
             finite(getattr(self, own.name), own.name)
         eta_at, t_max = getattr(self.method, "eta_at", None), self.optimise.t_max

@@ -1,5 +1,8 @@
 """Mesh files as shapes that are kept."""
 
+import json
+import struct
+
 import numpy as np
 import pytest
 import trimesh
@@ -89,6 +92,16 @@ def glb(path, vertices, faces):
     trimesh.Trimesh(vertices, faces, process=False).export(path)
 
 
+def draco(path):
+    """A file that names compressed triangles, though it can be read without."""
+    primitive = {"attributes": {}, "extensions": {"KHR_draco_mesh_compression": {}}}
+    header = json.dumps({"meshes": [{"primitives": [primitive]}]}).encode()
+    path.write_bytes(
+        b"glTF" + struct.pack("<II", 2, 20 + len(header)) + struct.pack("<I", len(header))
+        + b"JSON" + header
+    )  # fmt: skip
+
+
 LETTERS = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float a\nend_header\n1\n"
 
 
@@ -115,6 +128,10 @@ def fan(path):
         ("points.ply", lambda path: trimesh.PointCloud(np.eye(3)).export(path), "no triangles"),
         ("nan.obj", lambda path: path.write_text("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"),
          "a coordinate that is no number"),
+        ("beyond.glb", lambda path: glb(path, np.eye(3), [[0, 1, 7]]), "vertex that is not there"),
+        ("draco.glb", draco, "compressed with Draco"),
+        ("buffer.gltf", lambda path: path.write_text('{"buffers": [{"uri": "gone%20.bin"}]}'),
+         "its triangles are in gone .bin, which is not there"),
         ("line.glb", lambda path: glb(path, np.eye(3)[[0, 0, 1]], [[0, 1, 2]]), "has an area"),
     ],
 )  # fmt: skip

@@ -228,7 +228,7 @@ def test_what_is_no_field_is_refused_in_one_line():
         Scene(Melting())
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     cells=st.integers(2, 5),
     seed=st.integers(0, 2**32 - 1),

@@ -73,8 +73,20 @@ def test_words_are_those_that_are_known(flag):
         ({"t_last": 0.9}, "--refine.t-last must lie above 0 and not above --refine.t-first, "
          "not 0.9 and 0.8"),
         ({"turntable_seconds": 0.0}, "--results.turntable-seconds must be positive, not 0.0"),
-        ({"grid_rate": float("nan")}, "--optimise.grid-rate must be a finite number "
-         "(below 3.4e38), not nan"),
+        ({"turntable_seconds": 1e-9}, "--results.turntable-seconds must be a thousandth of "
+         "--results.turntable-frames or more, not 1e-09 for 72"),
+        ({"preview_seconds": -1.0}, "--results.preview-seconds must be at least 0, not -1.0"),
+        ({"fit_steps": 10**11}, "--refine.fit-steps must be at most 1000000, not 100000000000"),
+        ({"fit_opaque": -1.0}, "--refine.fit-opaque must be at least 0, not -1.0"),
+        ({"curvature": -1.0}, "--surface.curvature must be at least 0, not -1.0"),
+        ({"regularise.opaque": -1.0}, "--regularise.opaque must be at least 0, not -1.0"),
+        ({"reference.colour": -1.0}, "--reference.colour must be at least 0, not -1.0"),
+        ({"beta1": 1.0}, "--optimise.beta1 must be below 1, not 1.0"),
+        ({"beta2": -0.1}, "--optimise.beta2 must be at least 0, not -0.1"),
+        ({"adam_eps": 0.0}, "--optimise.adam-eps must be positive, not 0.0"),
+        ({"grid_rate": float("nan")}, "--optimise.grid-rate must be at least 0, not nan"),
+        ({"grid_rate": float("inf")}, "--optimise.grid-rate must be a finite number "
+         "(below 3.4e38), not inf"),
         ({"guidance_scale": float("inf")}, "--method.guidance-scale must be a finite number "
          "(below 3.4e38), not inf"),
         ({"guidance_scale": 1e300}, "--method.guidance-scale must be a finite number "
