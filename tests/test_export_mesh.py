@@ -69,6 +69,10 @@ def test_the_threshold_and_the_seeds_may_be_chosen(export_mesh, run, capsys):
     assert not (seed_folder(run, 0) / "mesh.glb").exists()
     (mesh,) = trimesh.load_scene(seed_folder(run, 3) / "mesh.glb").geometry.values()
     assert mesh.visual.uv is None and len(mesh.visual.vertex_attributes["color"])
+    capsys.readouterr()
+    assert export_mesh.main([str(run), "--seeds", "2"]) == BAD_INPUT
+    said = capsys.readouterr()
+    assert said.err == f"error: --seeds: {run} holds no seed 2; it holds 0, 1, 3\n" and not said.out
 
 
 @pytest.fixture

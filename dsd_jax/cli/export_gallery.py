@@ -3,9 +3,9 @@
     python experiments/export_gallery.py runs/a-house-1a2b3c4d
 
 text3d.py and export_mesh.py write it too; this is for older runs, and for the page as one file:
-with --single-file gallery.html holds all meshes and videos (1.5 MB a seed), to be sent to someone
-or to a phone. It takes a second. A run whose files are not all there, as manifest.json has them, is
-refused: the command that made it makes again what is missing.
+with --single-file gallery.html holds all meshes and videos (about 1 MB a seed), to be sent to
+someone or to a phone. It takes a second. A run whose files are not all there, as manifest.json has
+them, is refused: the command that made it makes again what is missing.
 """
 
 from dataclasses import dataclass

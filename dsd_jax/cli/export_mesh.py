@@ -26,12 +26,12 @@ import tyro
 from dsd_jax.cli import flags, validate
 from dsd_jax.cli.program import refuse
 from dsd_jax.engine import mesh_scores
-from dsd_jax.engine.seeds import parse_seeds
+from dsd_jax.engine.seeds import seeds_held
 from dsd_jax.export import manifest, usd
 from dsd_jax.export.gallery import write_gallery
 from dsd_jax.export.mesh import MeshSettings, export_seeds
 from dsd_jax.export.model_files import FORMATS
-from dsd_jax.export.run_folder import read_config, seed_folder, seeds_of
+from dsd_jax.export.run_folder import read_config, seed_folder
 from dsd_jax.files import reading
 from dsd_jax.metrics.judge import AZIMUTHS_DEG, ELEVATION_DEG
 from dsd_jax.recipe.parts import CameraSettings
@@ -101,7 +101,7 @@ def prepare(args: Args) -> tuple[list[int], Camera, MeshSettings]:
     Raises ValueError or FileNotFoundError with one line for the user.
     """
     cameras = cameras_of(args.run)
-    seeds = parse_seeds(args.seeds) if args.seeds else seeds_of(args.run)
+    seeds = seeds_held(args.run, args.seeds)
     if not args.format:
         raise ValueError(f"--format names no format; write {', '.join(FORMATS)} or several")
     validate.once("format", args.format)

@@ -22,11 +22,11 @@ import tyro
 from dsd_jax.cli import flags, validate
 from dsd_jax.cli.export_mesh import INCOMPLETE, cameras_of
 from dsd_jax.cli.program import refuse
-from dsd_jax.engine.seeds import parse_seeds
+from dsd_jax.engine.seeds import seeds_held
 from dsd_jax.export import manifest
 from dsd_jax.export.field_grid import field_of
 from dsd_jax.export.gallery import write_gallery
-from dsd_jax.export.run_folder import SPLATS, seed_folder, seeds_of
+from dsd_jax.export.run_folder import SPLATS, seed_folder
 from dsd_jax.export.scenes import load_scene
 from dsd_jax.export.splats import SplatSettings, make_splats
 from dsd_jax.files import write_json
@@ -71,7 +71,7 @@ def prepare(args: Args) -> tuple[list[int], Camera, SplatSettings]:
     Raises ValueError or FileNotFoundError with one line for the user.
     """
     cameras = cameras_of(args.run)
-    seeds = parse_seeds(args.seeds) if args.seeds else seeds_of(args.run)
+    seeds = seeds_held(args.run, args.seeds)
     for flag, value, least, most in (
         ("--count", args.count, 100, 200_000), ("--steps", args.steps, 1, 10_000),
     ):  # fmt: skip

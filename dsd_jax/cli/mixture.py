@@ -7,9 +7,9 @@ ODE leads to is known. Ways to descend: see `dsd_jax/studies/mixture.py`. Writes
 table.md, scores.json, and whole_steps.png, adam.png and adam_with_size.png, a panel a method with
 paths and end points.
 
-The command above takes two minutes on 2 CPU cores. Expect of whole steps that DSD ends in its ODE's
-mode for 99 % of the seeds, FSD for 79 % and SDS for 18 %, which is chance; of Adam 96 % where the
-ODE leads DSD, 75 % where it does not, and that all of SDS ends in one mode. The exit code is 3
+The command above takes 1 to 2 minutes on 2 CPU cores. Expect of whole steps that DSD ends in its
+ODE's mode for 99 % of the seeds, FSD for 79 % and SDS for 18 %, which is chance; of Adam 96 % where
+the ODE leads DSD, 75 % where it does not, and that all of SDS ends in one mode. The exit code is 3
 where a point is not finite.
 """
 

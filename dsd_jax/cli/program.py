@@ -1,6 +1,7 @@
 """The programs: `python experiments/text3d.py ...` in a clone, `dsd text3d ...` once installed."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -37,7 +38,12 @@ def start(module: str, argv: Sequence[str] | None = None) -> int:
 
     validate.set_up_jax(argv)
     try:
-        return importlib.import_module(f"dsd_jax.cli.{module}").main(argv)
+        code = importlib.import_module(f"dsd_jax.cli.{module}").main(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read has had enough, as `dsd words | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED

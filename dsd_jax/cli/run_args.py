@@ -61,7 +61,7 @@ class RunArgs:
     """How strictly the prompt is followed."""
     refine: bool = True
     """After the steps, make objects as clean as the prior's own pictures, where the preset does so:
-    standard and best (--rounds 6 for the others)."""
+    all but authors (--rounds 6 for that)."""
     prior: str = "toybox"
     """toybox, for a picture toybox-1to3, a folder or hub id in diffusers layout, or a
     latent-diffusion .safetensors file."""

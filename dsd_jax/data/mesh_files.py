@@ -65,6 +65,8 @@ def check_triangles(path: Path) -> None:
         raise ValueError(
             "it is compressed with Draco: pip install DracoPy, or save it uncompressed"
         )
+    for one in _primitives(header):
+        _check_floats(header, one, "POSITION")
     for uri in (buffer.get("uri", "data:") for buffer in header.get("buffers", ())):
         if not uri.startswith("data:") and not (path.parent / unquote(uri)).is_file():
             raise ValueError(f"its triangles are in {unquote(uri)}, which is not there")
@@ -132,19 +134,21 @@ def _gltf(header: dict[str, Any], binary: bytes, path: Path) -> None:
     """Raise ValueError for colours that trimesh does not read of a glTF file."""
     primitives = _primitives(header)
     for primitive in primitives:
-        texture = _texture(header, primitive)
-        for name in ("POSITION", "TEXCOORD_0") if texture else ("POSITION",):
-            at = primitive.get("attributes", {}).get(name)
-            accessor = {} if at is None else header["accessors"][at]
-            if accessor.get("normalized") and accessor["componentType"] != _FLOAT:
-                raise ValueError(
-                    f"its {name} are normalised integers; save it without quantization"
-                )
+        if _texture(header, primitive):
+            _check_floats(header, primitive, "TEXCOORD_0")
     pictures = {_source(header, found) for p in primitives if (found := _texture(header, p))}
     for index in sorted(pictures):
         image = header["images"][index]
         name = image.get("name") or image.get("uri", "")[:40] or str(index)
         _decode(name, lambda image=image: _bytes(header, image, binary, path))
+
+
+def _check_floats(header: dict[str, Any], primitive: dict[str, Any], name: str) -> None:
+    """Raise ValueError for an attribute whose integers trimesh does not scale."""
+    at = primitive.get("attributes", {}).get(name)
+    accessor = {} if at is None else header["accessors"][at]
+    if accessor.get("normalized") and accessor["componentType"] != _FLOAT:
+        raise ValueError(f"its {name} are normalised integers; save it without quantization")
 
 
 def _texture(header: dict[str, Any], primitive: dict[str, Any]) -> dict[str, Any] | None:

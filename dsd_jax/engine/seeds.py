@@ -6,6 +6,9 @@ Letters: n seeds in all, c seeds a chunk, k chunks, d devices.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+
+from dsd_jax.export.run_folder import seeds_of
 
 MAX_SEED = 2**32 - 1
 MOST_SEEDS = 100_000
@@ -99,3 +102,17 @@ def unpadded(chunk: list[int]) -> int:
 def dividing_devices(c: int, d: int) -> int:
     """The largest number of devices, at most d, that divides c seeds evenly."""
     return max(i for i in range(1, d + 1) if c % i == 0)
+
+
+def seeds_held(run: Path, text: str = "") -> list[int]:
+    """Those of a run's folder that a user names, or all of them.
+
+    Raises ValueError for one that the folder has not, FileNotFoundError where it has none.
+    """
+    held = seeds_of(run)
+    wanted = parse_seeds(text) if text else held
+    for seed in wanted:
+        if seed not in held:
+            numbers = ", ".join(map(str, held[:8])) + (", ..." if len(held) > 8 else "")
+            raise ValueError(f"--seeds: {run} holds no seed {seed}; it holds {numbers}")
+    return wanted

@@ -1,13 +1,13 @@
 """Our networks at their published sizes against PyTorch's, with the same random weights.
 
-    python experiments/tools/parity.py                          # all, 15 minutes on 2 CPU cores
+    python experiments/tools/parity.py                          # all, 20 minutes on 2 CPU cores
     python experiments/tools/parity.py --only unet-sd15 --out parity.md
     python experiments/tools/parity.py --bf16                   # on an accelerator, no PyTorch
 
 Each network gets PyTorch's initial weights, noise on those that are constant, and random inputs.
 The weights reach ours through a safetensors file and the loader that reads real ones. Prints the
 relative L2 error of the outputs in float32 as a Markdown table; exit code 1 if one exceeds 1e-4 or
-the numbers of parameters differ. Needs the extra `parity` and 10 GB of memory.
+the numbers of parameters differ. Needs the extra `parity` and 12 GB of memory.
 
 With --bf16 our own UNets in bfloat16 are compared with themselves in float32, weights being those
 of random_prior.py; exit code 1 if the error exceeds 2e-2 or anything is not finite.

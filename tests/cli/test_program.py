@@ -65,6 +65,15 @@ def test_words_lists_what_toybox_knows(dsd):
     assert code == 0 and len(counts) > 384 and counts == sorted(counts)[::-1]
 
 
+def test_a_reader_that_has_had_enough_is_no_error():
+    """As `dsd words --all | head -1`."""
+    command = [sys.executable, "-c", "import dsd_jax.cli.program as p; p.main(['words', '--all'])"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+
+
 def test_every_program_has_a_starter_and_every_starter_a_program():
     modules = {module for module, _ in program.PROGRAMS.values()}
     assert {path.stem for path in EXPERIMENTS.glob("*.py")} == modules

@@ -126,6 +126,15 @@ def test_compressed_and_unknown(edited, monkeypatch):
 
     assert "TEXCOORD_0 are normalised" in refused(edited(quantised))
 
+    def quantised_places(header):
+        at = header["meshes"][0]["primitives"][0]["attributes"]["POSITION"]
+        header["accessors"][at] |= {"componentType": 5122, "normalized": True}
+
+    file = edited(quantised_places)
+    assert "POSITION are normalised" in refused(file)
+    with pytest.raises(ValueError, match="POSITION are normalised"):  # colours are not looked at
+        mesh_files.check_triangles(file)
+
 
 def test_draco_is_decoded_where_its_package_is(tmp_path):
     pytest.importorskip("DracoPy")
