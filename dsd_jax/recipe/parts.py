@@ -148,9 +148,5 @@ class ResultSettings:
             raise ValueError(
                 f"--results.turntable-seconds must be positive, not {self.turntable_seconds}"
             )
-        if self.turntable_frames > 1000 * self.turntable_seconds:
-            raise ValueError(
-                "--results.turntable-seconds must be a thousandth of --results.turntable-frames "
-                f"or more, not {self.turntable_seconds} for {self.turntable_frames}"
-            )
+        at_least(self, "results", 0.01, "turntable_seconds")
         at_least(self, "results", 0, "preview_seconds")

@@ -61,7 +61,7 @@ class Recipe:
     def __post_init__(self):
         object.__setattr__(self, "field", completed(self.field))
         at_least(self, "", 1, "steps")
-        at_most(self, "", steps=10**8)  # that of all phases has to fit 32 bits
+        at_most(self, "", steps=10**9)  # that of all phases has to fit 32 bits
         for own in dataclasses.fields(self):
             finite(getattr(self, own.name), own.name)
         eta_at, t_max = getattr(self.method, "eta_at", None), self.optimise.t_max

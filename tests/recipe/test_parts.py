@@ -73,8 +73,8 @@ def test_words_are_those_that_are_known(flag):
         ({"t_last": 0.9}, "--refine.t-last must lie above 0 and not above --refine.t-first, "
          "not 0.9 and 0.8"),
         ({"turntable_seconds": 0.0}, "--results.turntable-seconds must be positive, not 0.0"),
-        ({"turntable_seconds": 1e-9}, "--results.turntable-seconds must be a thousandth of "
-         "--results.turntable-frames or more, not 1e-09 for 72"),
+        ({"turntable_seconds": 1e-9},
+         "--results.turntable-seconds must be at least 0.01, not 1e-09"),
         ({"preview_seconds": -1.0}, "--results.preview-seconds must be at least 0, not -1.0"),
         ({"fit_steps": 10**11}, "--refine.fit-steps must be at most 1000000, not 100000000000"),
         ({"fit_opaque": -1.0}, "--refine.fit-opaque must be at least 0, not -1.0"),
