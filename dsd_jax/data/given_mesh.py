@@ -56,7 +56,7 @@ def read_shape(
         vertices, faces = _cleaned(path, *_reduced(vertices, faces))
     if up == "auto":
         up = "z" if path.suffix.lower() == ".stl" else "y"
-        if path.suffix.lower() not in (".glb", ".gltf"):
+        if path.suffix.lower() not in mesh_files.GLTF:
             doubts.append(f"it does not say which axis is up, and {up} is taken")
     vertices = _upright(vertices, up, turn_deg)
     middle = (vertices.min(0) + vertices.max(0)) / 2

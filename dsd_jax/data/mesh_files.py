@@ -20,7 +20,7 @@ _DRACO, _TRANSFORM = "KHR_draco_mesh_compression", "KHR_texture_transform"
 _FINE = {_TRANSFORM, "EXT_texture_webp", "KHR_texture_basisu", "KHR_mesh_quantization",
          "KHR_lights_punctual", "KHR_xmp_json_ld"}  # fmt: skip
 _FLOAT = 5126
-_GLTF = (".glb", ".gltf")
+GLTF = (".glb", ".gltf")
 # Errors of a reader that stumbles: what they say is of its own code.
 _SILENT = (KeyError, NameError, AttributeError, AssertionError, TypeError, struct.error)
 
@@ -32,10 +32,11 @@ def check(path: Path) -> None:
         ValueError: says what is lost and, where there is one, the mend.
         Exception: whatever a damaged file gives rise to.
     """
-    check_triangles(path)
+    header, binary = _opened(path)
+    _check_triangles(header, path)
     suffix = path.suffix.lower()
-    if suffix in _GLTF:
-        _gltf(*_parts(path), path)
+    if suffix in GLTF:
+        _gltf(header, binary, path)
     elif suffix == ".obj":
         for library in _named(path, b"mtllib"):
             if not library.is_file():
@@ -49,23 +50,37 @@ def check(path: Path) -> None:
 
 def check_triangles(path: Path) -> None:
     """Raise, as `check` does, where triangles alone would be lost, or no mesh is in the file."""
+    _check_triangles(_opened(path)[0], path)
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The JSON of a glTF file and its binary chunk, nothing of others.
+
+    Raises ValueError where something else stands in the file's place.
+    """
     what = foreign.not_itself(path)
     if what is not None:
         raise ValueError(f"it is {what}")
-    if path.suffix.lower() not in _GLTF:
-        return
-    header, _ = _parts(path)
+    suffix = path.suffix.lower()
+    if suffix not in GLTF:
+        return {}, b""
+    return _glb(path) if suffix == ".glb" else (json.loads(path.read_bytes()), b"")
+
+
+def _check_triangles(header: dict[str, Any], path: Path) -> None:
+    """Raise ValueError for triangles that trimesh does not read of a glTF file."""
     for name in header.get("extensionsRequired", ()):
         if "meshopt_compression" in name:
             raise ValueError(f"it is compressed with meshopt ({name}); save it uncompressed")
         if name not in _FINE and name != _DRACO and not name.startswith("KHR_materials_"):
             raise ValueError(f"it needs {name}, which is not read; save it without")
-    extensions = [one.get("extensions", ()) for one in _primitives(header)]
+    primitives = _primitives(header)
+    extensions = [one.get("extensions", ()) for one in primitives]
     if find_spec("DracoPy") is None and any(_DRACO in names for names in extensions):
         raise ValueError(
             "it is compressed with Draco: pip install DracoPy, or save it uncompressed"
         )
-    for one in _primitives(header):
+    for one in primitives:
         _check_floats(header, one, "POSITION")
     for uri in (buffer.get("uri", "data:") for buffer in header.get("buffers", ())):
         if not uri.startswith("data:") and not (path.parent / unquote(uri)).is_file():
@@ -119,11 +134,6 @@ def _glb(path: Path) -> tuple[dict[str, Any], bytes]:
         chunks.setdefault(kind, data[at + 8 : at + 8 + length])
         at += 8 + length
     return json.loads(chunks[b"JSON"]), chunks.get(b"BIN\0", b"")
-
-
-def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
-    """The JSON of a glTF file, and its binary chunk."""
-    return _glb(path) if path.suffix.lower() == ".glb" else (json.loads(path.read_bytes()), b"")
 
 
 def _primitives(header: dict[str, Any]) -> list[dict[str, Any]]:

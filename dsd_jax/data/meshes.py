@@ -14,8 +14,7 @@ from dsd_jax.data import mesh_files
 from dsd_jax.data.corrections import linear_to_srgb
 from dsd_jax.data.objects import MAX_FACES, Item
 
-_GLTF = (".glb", ".gltf")
-SUFFIXES = (*_GLTF, ".obj", ".ply")
+SUFFIXES = (*mesh_files.GLTF, ".obj", ".ply")
 _WHITE = np.array([204, 204, 204], np.uint8)
 # Barycentric coordinates of the points whose texture colours are averaged.
 _POINTS = np.array([[2, 2, 2], [4, 1, 1], [1, 4, 1], [1, 1, 4]]) / 6
@@ -36,14 +35,14 @@ def read_mesh(path: str | Path, *, z_up: bool = False, linear: bool = False) -> 
     import trimesh
 
     path = Path(path)
-    linear = linear or path.suffix.lower() in _GLTF
+    linear = linear or path.suffix.lower() in mesh_files.GLTF
     try:
         mesh_files.check(path)
         scene = trimesh.load_scene(path, process=False)
         for part in scene.geometry.values():
             if isinstance(part, trimesh.Trimesh):
                 _check_coordinates(part.vertices[part.faces])
-                if path.suffix.lower() not in _GLTF:
+                if path.suffix.lower() not in mesh_files.GLTF:
                     part.process()
         parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
         coloured = [(part, *_face_colours(part, linear)) for part in parts if len(part.faces)]

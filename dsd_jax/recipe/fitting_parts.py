@@ -209,8 +209,8 @@ class RefineSettings:
                   "picture_share", "colour_pull")  # fmt: skip
         fractions(self, "refine", *shares)
         at_least(self, "refine", 2, "ddim_steps")
-        at_most(self, "refine", rounds=1000, groups=1000, group_views=64, ddim_steps=MAX_TIMESTEPS)
-        at_most(self, "refine", fit_steps=10**6)
+        most = {"rounds": 1000, "groups": 1000, "group_views": 64, "fit_steps": 10**6}
+        at_most(self, "refine", **most, ddim_steps=MAX_TIMESTEPS)
         if not 0 < self.t_last <= self.t_first:
             raise ValueError(
                 "--refine.t-last must lie above 0 and not above --refine.t-first, not "
